@@ -1,0 +1,73 @@
+# Every target sets up what it needs: a virtual environment in .venv, the packages of one extra, and the compiled module.
+# What was installed is remembered by a stamp, so a second run starts at once.
+
+PYTHON ?= python3
+NEGFAST_TEST_EXTRAS ?= test
+
+BIN := .venv/bin
+SOURCES := pyproject.toml Cargo.toml $(wildcard Cargo.lock) $(shell find rust -name '*.rs' -o -name Cargo.toml)
+
+# maturin installs into the environment named here, and refuses to choose between two.
+export VIRTUAL_ENV := $(CURDIR)/.venv
+# Both maturin and cargo build against this interpreter, so neither undoes the other's work.
+export PYO3_PYTHON := $(CURDIR)/$(BIN)/python
+unexport CONDA_PREFIX PYTHONHOME
+
+.PHONY: setup demo test test-torch test-heavy test-rust lint deny bench clean
+.DEFAULT_GOAL := test
+
+setup: .venv/.installed-lint,progress,test
+
+demo: .venv/.installed-progress
+	$(BIN)/negfast demo $(DEMO_ARGUMENTS)
+
+test: .venv/.installed-$(NEGFAST_TEST_EXTRAS) test-rust
+	$(BIN)/python -m pytest $(PYTEST_ARGUMENTS)
+
+test-torch:
+	$(MAKE) test NEGFAST_TEST_EXTRAS=test,torch
+
+test-heavy: .venv/.installed-test
+	$(BIN)/python -m pytest -m heavy $(PYTEST_ARGUMENTS)
+
+# The binding is left out: Python tests it, and a test binary of it would need Python's development library.
+# cargo-nextest, where it is installed, runs the tests and cargo the examples in the documentation.
+test-rust:
+	@if cargo nextest --version >/dev/null 2>&1; then \
+	  set -x; cargo nextest run --workspace --exclude negfast-py && cargo test --workspace --exclude negfast-py --doc; \
+	else \
+	  set -x; cargo test --workspace --exclude negfast-py; \
+	fi
+
+lint: .venv/.installed-lint deny
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets -- -D warnings
+	$(BIN)/ruff format --check
+	$(BIN)/ruff check
+	$(BIN)/mypy
+	$(BIN)/python -m mypy.stubtest negfast._negfast
+
+deny:
+	@if cargo deny --version >/dev/null 2>&1; then set -x; cargo deny --workspace check; \
+	else echo 'cargo-deny is not installed: licences, advisories and sources of the crates are not checked'; fi
+
+bench: .venv/.installed-bench
+	cargo bench --workspace --exclude negfast-py
+	$(BIN)/python benches/peers/overhead.py
+	$(BIN)/python benches/peers/topk.py
+	$(BIN)/python benches/peers/mine.py
+
+clean:
+	rm -rf .venv target dist
+
+.venv/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo 'negfast needs Python 3.11 or newer; name one: make PYTHON=python3.12'; exit 1; }
+	$(PYTHON) -m venv .venv
+
+.venv/bin/maturin: | .venv/bin/python
+	$(BIN)/python -m pip install --quiet 'maturin>=1.9.4,<2'
+
+# One stamp for each set of extras (comma-separated). A change of the Rust sources builds again; Python's are read in place.
+.venv/.installed-%: $(SOURCES) | .venv/bin/maturin
+	$(BIN)/maturin develop --release --extras $*
+	@touch $@

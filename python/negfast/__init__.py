@@ -1,0 +1,40 @@
+"""Fast mining of negatives for contrastive training of text embeddings."""
+
+from negfast._negfast import __version__, simd_level
+from negfast.errors import (
+    InvalidTypeError,
+    InvalidValueError,
+    MissingExtraError,
+    NegfastError,
+    RowIndexError,
+    StateError,
+)
+from negfast.keys import content_keys
+from negfast.mining import mine, select, topk
+from negfast.report import Report, SearchReport
+from negfast.results import MinedNegatives, TopK
+from negfast.settings import Rules, Search, SimANS, Softmax, Tiers
+
+__all__ = [
+    "InvalidTypeError",
+    "InvalidValueError",
+    "MinedNegatives",
+    "MissingExtraError",
+    "NegfastError",
+    "Report",
+    "RowIndexError",
+    "Rules",
+    "Search",
+    "SearchReport",
+    "SimANS",
+    "Softmax",
+    "StateError",
+    "Tiers",
+    "TopK",
+    "__version__",
+    "content_keys",
+    "mine",
+    "select",
+    "simd_level",
+    "topk",
+]

@@ -1,0 +1,79 @@
+"""The compiled module. Private: arguments are checked for memory safety here and for sense in Python."""
+
+from collections.abc import Callable
+from os import PathLike
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = [
+    "InvalidTypeError",
+    "InvalidValueError",
+    "MissingExtraError",
+    "NegfastError",
+    "RowIndexError",
+    "StateError",
+    "__version__",
+    "available_threads",
+    "fingerprint",
+    "mine",
+    "read_tensors",
+    "select",
+    "simd_level",
+    "topk",
+    "write_tensors",
+]
+
+__version__: str
+
+class NegfastError(Exception): ...
+class InvalidTypeError(NegfastError, TypeError): ...
+class InvalidValueError(NegfastError, ValueError): ...
+class RowIndexError(NegfastError, IndexError): ...
+class StateError(NegfastError, ValueError): ...
+class MissingExtraError(NegfastError, ImportError): ...
+
+_Progress: TypeAlias = Callable[[int, int], None] | None
+_Lists: TypeAlias = tuple[NDArray[np.int64], NDArray[np.int64]]
+
+def mine(
+    queries: NDArray[Any],
+    corpus: NDArray[Any],
+    known: dict[str, Any],
+    settings: dict[str, Any],
+    n_threads: int,
+    progress: _Progress,
+) -> dict[str, Any]: ...
+def select(
+    queries: NDArray[Any],
+    corpus: NDArray[Any],
+    known: dict[str, Any],
+    candidates: _Lists,
+    scores: NDArray[np.float32] | None,
+    positive_scores: NDArray[np.float32] | None,
+    lowest: bool,
+    settings: dict[str, Any],
+    n_threads: int,
+    progress: _Progress,
+) -> dict[str, Any]: ...
+def topk(
+    queries: NDArray[Any],
+    corpus: NDArray[Any],
+    k: int,
+    metric: str,
+    max_memory: int | None,
+    n_threads: int,
+    progress: _Progress,
+) -> dict[str, Any]: ...
+def simd_level() -> str: ...
+def available_threads() -> int: ...
+def fingerprint(data: NDArray[np.uint8]) -> str: ...
+def write_tensors(
+    path: str | PathLike[str],
+    tensors: list[tuple[str, str, list[int], NDArray[np.uint8]]],
+    metadata: str,
+) -> None: ...
+def read_tensors(
+    path: str | PathLike[str],
+) -> tuple[list[tuple[str, str, list[int], NDArray[np.uint8]]], str]: ...

@@ -1,0 +1,1 @@
+"""The `negfast` command: one module per subcommand, parsed and started in `negfast.cli.main`."""

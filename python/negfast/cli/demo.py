@@ -1,0 +1,261 @@
+"""`negfast demo`: the main job on real text that this machine already holds.
+
+Pairs of docstring and code are gathered from the Python installation, encoded, mined, compared with brute
+force, shown and written to files.
+"""
+
+import argparse
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+import negfast
+from negfast import threads
+from negfast.cli import demo_files, demo_report
+from negfast.cli.brute_force import Comparison, compare
+from negfast.cli.installed_code import InstalledCode, gather
+from negfast.cli.progress import Progress, is_progress_wanted
+from negfast.cli.screen import Screen
+from negfast.encoder import HashedEncoder
+from negfast.errors import InvalidValueError, MissingExtraError
+from negfast.results import MinedNegatives
+from negfast.settings import draw_to_dict
+
+DEFAULT_LIMIT = 25_000
+DEFAULT_LIMIT_WITH_MODEL = 2_000  # a transformer on a CPU takes tens of milliseconds per text
+DEFAULT_OUTPUT = Path("negfast-demo")
+COMPARED_QUERIES = 4096
+COMPARED_K = 100
+MODEL_TEXTS_PER_CALL = 256
+
+# Drawn from a window with a taste for the best rows, one list holds all three tiers more often than the best
+# rows alone do. Rows above .95 are near-copies: with this encoder they differ in a name or a number.
+RULES = negfast.Rules(relative_margin=0.05, duplicate_of_positive=0.95, distinct=0.95)
+DRAW = negfast.Softmax(temperature=0.05)
+
+_Floats = npt.NDArray[np.float32]
+
+
+@dataclass
+class _Stages:
+    """Seconds of each stage, by name."""
+
+    shown: bool
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @contextmanager
+    def measured(self, name: str, total: int | None) -> Iterator[Callable[[int], None]]:
+        start = time.perf_counter()
+        with Progress(name, total, shown=self.shown) as progress:
+            yield progress
+        self.seconds[name] = time.perf_counter() - start
+
+
+def add_command(commands: Any) -> None:  # argparse has no public name for the type of its subparsers
+    """Add `negfast demo` to the commands.
+
+    Parameters
+    ----------
+    commands : action
+        What `ArgumentParser.add_subparsers` returns.
+    """
+    parser: argparse.ArgumentParser = commands.add_parser(
+        "demo",
+        help="mine hard negatives on the documented functions of this Python installation",
+        description="Gathers pairs (first sentence of a docstring, source of its function) from this Python "
+        "installation and its packages, mines hard negatives for them, compares the search with brute force "
+        "in numpy, and shows and writes the result. Code is read, never run, and nothing is downloaded.",
+    )
+    parser.add_argument(
+        "--limit",
+        type=_positive,
+        metavar="N",
+        help=f"gather at most this many functions (default {DEFAULT_LIMIT:,}, "
+        f"or {DEFAULT_LIMIT_WITH_MODEL:,} with --model)",
+    )
+    parser.add_argument(
+        "--model",
+        metavar="NAME",
+        help="encode with this sentence-transformers model instead of the built-in encoder; slower, and may "
+        "download it",
+    )
+    parser.add_argument(
+        "--num-negatives", type=_positive, default=8, metavar="K", help="negatives of each anchor (default 8)"
+    )
+    parser.add_argument(
+        "--output",
+        type=Path,
+        default=DEFAULT_OUTPUT,
+        metavar="DIR",
+        help=f"folder for the files (default {DEFAULT_OUTPUT})",
+    )
+    parser.add_argument(
+        "--seed",
+        type=_natural,
+        default=0,
+        metavar="S",
+        help="seed of the draw and of the anchors shown (default 0)",
+    )
+    parser.add_argument(
+        "--threads",
+        type=_positive,
+        metavar="N",
+        help="threads to mine with (default: NEGFAST_NUM_THREADS, else all CPUs)",
+    )
+    parser.add_argument("--quiet", action="store_true", help="write the files and print nothing")
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Run the demo.
+
+    Parameters
+    ----------
+    arguments : argparse.Namespace
+        The options that `add_command` declares.
+
+    Returns
+    -------
+    int
+        Exit code 0; mistakes are raised.
+
+    Raises
+    ------
+    InvalidValueError
+        If there is no documented function to gather, or the output folder cannot be made.
+    MissingExtraError
+        If a model is asked for and sentence-transformers is not installed.
+    """
+    # What the user may have to mend is found out before the long work.
+    arguments.threads = threads.resolve(arguments.threads)
+    if arguments.limit is None:
+        arguments.limit = DEFAULT_LIMIT if arguments.model is None else DEFAULT_LIMIT_WITH_MODEL
+    encode = _built_in_encoder if arguments.model is None else _model_encoder(arguments.model)
+    _make_folder(arguments.output)
+    screen = Screen(quiet=arguments.quiet)
+    stages = _Stages(shown=is_progress_wanted(arguments.quiet))
+
+    with stages.measured("gather", arguments.limit) as progress:
+        code = gather(arguments.limit, progress=progress)
+    if not len(code):
+        raise InvalidValueError("this Python installation holds no documented function; run the demo with another one")
+    demo_report.show_pairs(screen, code, stages.seconds["gather"])
+    with stages.measured("encode", 2 * len(code)) as progress:
+        queries, corpus = encode(code, progress)
+    demo_report.show_encoding(screen, arguments.model, corpus.shape[1], stages.seconds["encode"])
+    start = time.perf_counter()
+    mined = _mine(code, queries, corpus, arguments)  # has a bar of its own
+    stages.seconds["mine"] = time.perf_counter() - start
+    demo_report.show_mining(screen, mined, stages.seconds["mine"])
+    with stages.measured("compare", None):
+        comparison = _compare(queries, corpus, arguments.threads, arguments.seed)
+    demo_report.show_comparison(screen, comparison)
+    demo_report.show_suspects(screen, mined, code)
+    demo_report.show_sample(screen, mined, code, seed=arguments.seed)
+    _write(arguments, screen, code, mined, comparison, stages)
+    return 0
+
+
+def _mine(code: InstalledCode, queries: _Floats, corpus: _Floats, arguments: argparse.Namespace) -> MinedNegatives:
+    modules = negfast.content_keys(code.modules)
+    keys = negfast.content_keys([code.queries, code.passages])  # (n, 2): a copy of either text is a false negative
+    return negfast.mine(
+        queries,
+        corpus,
+        np.arange(len(code)),
+        num_negatives=arguments.num_negatives,
+        groups=(modules, modules),
+        keys=(keys, keys),
+        rules=RULES,
+        draw=DRAW,
+        seed=arguments.seed,
+        n_threads=arguments.threads,
+        progress=is_progress_wanted(arguments.quiet),
+    )
+
+
+def _compare(queries: _Floats, corpus: _Floats, n_threads: int, seed: int) -> Comparison:
+    n = min(COMPARED_QUERIES, len(queries))
+    chosen = np.sort(np.random.default_rng(seed).choice(len(queries), n, replace=False))
+    return compare(queries[chosen], corpus, k=min(COMPARED_K, len(corpus)), n_threads=n_threads)
+
+
+def _write(
+    arguments: argparse.Namespace,
+    screen: Screen,
+    code: InstalledCode,
+    mined: MinedNegatives,
+    comparison: Comparison,
+    stages: _Stages,
+) -> None:
+    folder: Path = arguments.output
+    with stages.measured("write", None):
+        demo_files.write_pairs(folder / "pairs.jsonl", code)
+        demo_files.write_negatives(folder / "negatives.jsonl", mined, code)
+        mined.save(folder / "mined.safetensors")
+    demo_report.show_files(screen, folder, stages.seconds)
+    demo_files.write_text(folder / "report.txt", screen.text)
+    options = {"model": arguments.model, "limit": arguments.limit, "num_negatives": arguments.num_negatives}
+    options |= {"seed": arguments.seed, "rules": RULES.to_dict(), "draw": draw_to_dict(DRAW)}
+    demo_files.write_report(folder / "report.json", mined, code, comparison, options, stages.seconds)
+
+
+def _built_in_encoder(code: InstalledCode, progress: Callable[[int], None]) -> tuple[_Floats, _Floats]:
+    encoder = HashedEncoder().fit(code.queries + code.passages)
+    return encoder.encode(code.queries, progress), encoder.encode(code.passages, progress)
+
+
+def _model_encoder(name: str) -> Callable[[InstalledCode, Callable[[int], None]], tuple[_Floats, _Floats]]:
+    try:
+        from sentence_transformers import SentenceTransformer
+    except ImportError as error:
+        raise MissingExtraError(
+            f"--model {name} needs sentence-transformers, which is not installed; "
+            "use pip install 'negfast[sentence-transformers]', or leave --model out for the built-in encoder"
+        ) from error
+    try:
+        model = SentenceTransformer(name)
+    except (OSError, ValueError) as error:
+        raise InvalidValueError(f"--model {name} cannot be loaded: {error}; give a folder or a known name") from error
+
+    def encode_texts(texts: tuple[str, ...], progress: Callable[[int], None]) -> _Floats:
+        parts = []
+        for start in range(0, len(texts), MODEL_TEXTS_PER_CALL):
+            part = list(texts[start : start + MODEL_TEXTS_PER_CALL])
+            parts.append(model.encode(part, normalize_embeddings=True, show_progress_bar=False))
+            progress(len(part))
+        return np.concatenate(parts).astype(np.float32, copy=False)
+
+    return lambda code, progress: (
+        encode_texts(code.queries, progress),
+        encode_texts(code.passages, progress),
+    )
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InvalidValueError(
+            f"--output must be a folder that can be made, got {folder} ({error.strerror}); name another path"
+        ) from error
+
+
+def _positive(text: str) -> int:
+    return _whole_number(text, 1)
+
+
+def _natural(text: str) -> int:
+    return _whole_number(text, 0)
+
+
+def _whole_number(text: str, least: int) -> int:
+    if not text.isdecimal() or int(text) < least:
+        raise argparse.ArgumentTypeError(f"must be a whole number of at least {least}, got {text!r}")
+    return int(text)

@@ -1,0 +1,64 @@
+"""The `negfast` command: reads the arguments and starts a subcommand; mistakes end in one clear line."""
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+import negfast
+from negfast.cli import demo
+from negfast.errors import NegfastError
+
+EXIT_MISTAKE = 2
+EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells count
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser that reports a mistake in one line, without the usage in front of it."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(EXIT_MISTAKE, f"{self.prog}: {message}; see {self.prog} --help\n")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command.
+
+    Parameters
+    ----------
+    arguments : sequence of str, optional
+        What follows the command's name; by default those of this process.
+
+    Returns
+    -------
+    int
+        Exit code: 0, 2 after a mistake that the user can mend, 130 after Ctrl-C.
+    """
+    parsed = _parser().parse_args(arguments)
+    try:
+        code: int = parsed.run(parsed)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Whoever read the output has left, as `| head` does. The interpreter flushes once more when it ends,
+        # which must not fail again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except (NegfastError, OSError) as error:
+        sys.stderr.write(f"negfast: {' '.join(str(error).split())}\n")
+        return EXIT_MISTAKE
+    except KeyboardInterrupt:
+        sys.stderr.write("\nnegfast: interrupted\n")
+        return EXIT_INTERRUPTED
+    return code
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(prog="negfast", description="Hard negatives for contrastive training: mined exactly, under rules.")
+    parser.add_argument("--version", action="version", version=f"negfast {negfast.__version__}")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    demo.add_command(commands)
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,364 @@
+"""Containers that users hold, brought to the plain arrays that the compiled module reads.
+
+Only containers are looked at here. Dtypes and layouts of embeddings are checked where the arrays are borrowed, sizes
+and row numbers where they are used.
+"""
+
+import sys
+from collections.abc import Sequence
+from itertools import chain
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from negfast._negfast import fingerprint
+from negfast.errors import InvalidTypeError, InvalidValueError, RowIndexError
+
+if TYPE_CHECKING:
+    import torch
+
+    Embeddings: TypeAlias = NDArray[np.float32] | NDArray[np.float16] | torch.Tensor
+else:
+    Embeddings: TypeAlias = Any
+
+Ints = NDArray[np.int64]
+Lists = tuple[Ints, Ints]
+"""Per-anchor lists in CSR form: ``indices[indptr[i]:indptr[i + 1]]`` is the list of anchor ``i``."""
+RowLists: TypeAlias = NDArray[np.integer[Any]] | Sequence[Any] | tuple[Any, Any]
+Labels: TypeAlias = NDArray[np.integer[Any]] | Sequence[Any]
+
+
+def embeddings(argument: str, value: object) -> NDArray[Any]:
+    """Return the numbers of a numpy array or CPU tensor, not copied; bfloat16 as its bits in uint16."""
+    if _is_tensor(value):
+        return _from_tensor(argument, value)
+    if not isinstance(value, np.ndarray):
+        raise InvalidTypeError(
+            f"{argument} must be a numpy array or a CPU torch tensor of shape (n_rows, dim), got "
+            f"{type(value).__name__}; use numpy.asarray({argument}, dtype='float32')"
+        )
+    if value.dtype == np.uint16:
+        raise InvalidTypeError(
+            f"{argument} must be float32 or float16 (bfloat16 as a torch tensor), got uint16; "
+            f"use {argument}.astype('float32')"
+        )
+    return value
+
+
+def dtype_name(value: object) -> str:
+    """Return the name of the element type as its owner calls it."""
+    return str(value.dtype).removeprefix("torch.")  # type: ignore[attr-defined]
+
+
+def row_lists(argument: str, value: object, n_queries: int) -> Lists:
+    """Return per-anchor lists of corpus rows in CSR form; padding is dropped."""
+    indptr, indices, real = _lists_with_padding(argument, value, n_queries)
+    if real.all():
+        return indptr, indices
+    counts = np.concatenate([[0], np.cumsum(real)])
+    return np.ascontiguousarray(counts[indptr], dtype=np.int64), np.ascontiguousarray(indices[real])
+
+
+def list_scores(argument: str, value: object, lists: object, n_queries: int) -> NDArray[np.float32]:
+    """Return the scores that belong to the candidate `lists`, flattened as :func:`row_lists` flattens them."""
+    indptr, _, real = _lists_with_padding("candidates", lists, n_queries)
+    scores = _parallel(argument, value, lists, indptr)
+    _refuse_unknown(argument, scores, indptr, real)
+    return np.ascontiguousarray(scores[real])
+
+
+def positive_scores(value: object, positives: object, n_queries: int) -> tuple[NDArray[np.float32], bool]:
+    """Return scores of positives, and whether they are each anchor's lowest and not one per positive.
+
+    A flat array is read as one score per anchor, but where the positives are flat too.
+    """
+    argument = "positive_scores"
+    indptr, indices, real = _lists_with_padding("positives", positives, n_queries)
+    one_each = _is_flat(positives) or (isinstance(positives, tuple) and _size(value) == indices.size)
+    if _is_flat(value) and not one_each:
+        return _per_anchor(argument, value, indptr, real), True
+    scores = _parallel(argument, value, positives, indptr)
+    _refuse_unknown(argument, scores, indptr, real)
+    return np.ascontiguousarray(scores[real]), False
+
+
+def _per_anchor(argument: str, value: object, indptr: Ints, real: NDArray[np.bool_]) -> NDArray[np.float32]:
+    scores = _floats(argument, value)
+    if scores.shape != (indptr.size - 1,):
+        raise InvalidValueError(
+            f"{argument} must be shaped as positives or of shape ({indptr.size - 1},), got {scores.shape}; "
+            "pass each positive's score, or each anchor's lowest"
+        )
+    counts = np.diff(np.concatenate([[0], np.cumsum(real)])[indptr])
+    lowest = np.where(counts > 0, scores, np.float32(np.nan))
+    unknown = np.flatnonzero((counts > 0) & ~np.isfinite(lowest))
+    if unknown.size:
+        raise InvalidValueError(
+            f"{argument} must be finite where an anchor has a positive, got {lowest[unknown[0]]} for anchor "
+            f"{unknown[0]}; score its positives as its candidates are"
+        )
+    return np.ascontiguousarray(lowest, dtype=np.float32)
+
+
+def _refuse_unknown(argument: str, scores: NDArray[np.float32], indptr: Ints, real: NDArray[np.bool_]) -> None:
+    bad = np.flatnonzero(real & ~np.isfinite(scores))
+    if bad.size:
+        anchor = int(np.searchsorted(indptr, bad[0], side="right")) - 1
+        raise InvalidValueError(
+            f"{argument} must hold finite float32 numbers, got {scores[bad[0]]} for anchor {anchor}; "
+            "drop or mend that entry"
+        )
+
+
+def label_pair(argument: str, value: object) -> tuple[Ints, Ints]:
+    """Return labels of queries and corpus as int64 arrays of one or two dimensions."""
+    if not isinstance(value, tuple | list) or len(value) != 2:
+        raise InvalidTypeError(
+            f"{argument} must be a pair ({argument} of the queries, {argument} of the corpus), got "
+            f"{type(value).__name__}; pass both, or None"
+        )
+    return _labels(f"{argument} of the queries", value[0]), _labels(f"{argument} of the corpus", value[1])
+
+
+def forbidden_mask(value: object, n_corpus: int) -> NDArray[np.uint8]:
+    """Return a mask of the corpus rows from a mask or from row numbers."""
+    array = _as_array(value)
+    if array is None and isinstance(value, list | tuple):
+        array = np.asarray(value) if all(isinstance(x, bool | np.bool_) for x in value) and value else None
+    if array is not None and array.dtype == np.bool_:
+        if array.shape != (n_corpus,):
+            raise InvalidValueError(
+                f"forbidden must be a mask of shape ({n_corpus},), one entry per corpus row, got {array.shape}; "
+                "reshape it, or pass row numbers"
+            )
+        return np.ascontiguousarray(array).view(np.uint8)
+    rows = _integers("forbidden", value)
+    if rows.ndim != 1:
+        raise InvalidValueError(
+            f"forbidden must be a mask or a list of row numbers, got an array of shape {rows.shape}; flatten it"
+        )
+    outside = np.flatnonzero((rows < 0) | (rows >= n_corpus))
+    if outside.size:
+        raise RowIndexError(
+            f"forbidden must hold row numbers of the corpus (0 to {n_corpus}, exclusive), got "
+            f"{rows[outside[0]]} at position {outside[0]}; check which corpus the numbers belong to"
+        )
+    mask = np.zeros(n_corpus, dtype=np.uint8)
+    mask[rows] = 1
+    return mask
+
+
+def fingerprints(**arrays: NDArray[Any] | None) -> dict[str, str]:
+    """Return a hash of the bytes of each array that is there; layout and dtype are part of it."""
+    return {
+        name: f"{array.dtype.str}{array.shape}:{fingerprint(array.reshape(-1).view(np.uint8))}"
+        for name, array in arrays.items()
+        if array is not None and array.flags.c_contiguous
+    }
+
+
+def _is_tensor(value: object) -> bool:
+    # A tensor exists only where torch is imported already, so nothing has to be imported to know one.
+    torch = sys.modules.get("torch")
+    return torch is not None and isinstance(value, torch.Tensor)
+
+
+def _from_tensor(argument: str, value: Any) -> NDArray[Any]:
+    torch = sys.modules["torch"]
+    if value.device.type != "cpu":
+        raise InvalidValueError(f"{argument} must be on the CPU, got a tensor on {value.device}; use {argument}.cpu()")
+    if value.dtype not in (torch.float32, torch.float16, torch.bfloat16):
+        raise InvalidTypeError(
+            f"{argument} must be float32, float16 or bfloat16, got {value.dtype}; use {argument}.float()"
+        )
+    if not value.is_contiguous():
+        raise InvalidValueError(
+            f"{argument} must be contiguous, got strides {value.stride()}; use {argument}.contiguous()"
+        )
+    value = value.detach()
+    if value.dtype == torch.bfloat16:
+        bits: NDArray[Any] = value.view(torch.int16).numpy().view(np.uint16)
+        return bits
+    array: NDArray[Any] = value.numpy()
+    return array
+
+
+def _as_array(value: object) -> NDArray[Any] | None:
+    """Return an array or tensor as an array, anything else as ``None``."""
+    if isinstance(value, np.ndarray):
+        return value
+    if _is_tensor(value):
+        array: NDArray[Any] = value.detach().cpu().numpy()  # type: ignore[attr-defined]
+        return array
+    return None
+
+
+def _lists_with_padding(argument: str, value: object, n_queries: int) -> tuple[Ints, Ints, NDArray[np.bool_]]:
+    """Return lists in CSR form with their padding, and which entries are real."""
+    array = _as_array(value)
+    if isinstance(value, tuple):
+        indptr, indices = _csr(argument, value)
+    elif array is not None:
+        indptr, indices = _padded(argument, array, n_queries)
+    elif isinstance(value, list):
+        indptr, indices = _nested(argument, value, n_queries)
+    else:
+        raise InvalidTypeError(
+            f"{argument} must be an integer array padded with -1, a list of lists, or a CSR tuple "
+            f"(indptr, indices), got {type(value).__name__}; pass one list per query, empty where it has none"
+        )
+    return indptr, indices, indices != -1
+
+
+def _csr(argument: str, value: tuple[Any, ...]) -> Lists:
+    if len(value) != 2:
+        raise InvalidValueError(
+            f"{argument} must be a CSR tuple (indptr, indices), got a tuple of {len(value)}; "
+            "use a list for one list per query"
+        )
+    indptr, indices = (_integers(f"{argument}[{part}]", array) for part, array in enumerate(value))
+    if indptr.ndim != 1 or indices.ndim != 1:
+        raise InvalidValueError(
+            f"{argument} must be two 1-dimensional arrays, got shapes {indptr.shape} and {indices.shape}; "
+            "see the CSR convention of scipy.sparse"
+        )
+    rising = indptr.size > 0 and indptr[0] == 0 and indptr[-1] == indices.size and (np.diff(indptr) >= 0).all()
+    if not rising:
+        raise InvalidValueError(
+            f"{argument} must be a CSR pair whose indptr rises from 0 to len(indices) = {indices.size}, got "
+            f"{_brief(indptr)}; list i is indices[indptr[i]:indptr[i + 1]]"
+        )
+    return indptr, indices
+
+
+def _padded(argument: str, array: NDArray[Any], n_queries: int) -> Lists:
+    array = _integers(argument, array)
+    if array.ndim not in (1, 2) or array.shape[0] != n_queries:
+        raise InvalidValueError(
+            f"{argument} must be of shape ({n_queries},) or ({n_queries}, p), one row per query, got "
+            f"{array.shape}; pad with -1 where a query has fewer"
+        )
+    width = 1 if array.ndim == 1 else array.shape[1]
+    return np.arange(n_queries + 1, dtype=np.int64) * width, array.reshape(-1)
+
+
+def _nested(argument: str, value: list[Any], n_queries: int) -> Lists:
+    if len(value) != n_queries:
+        raise InvalidValueError(
+            f"{argument} must hold one list for each of the {n_queries} queries, got {len(value)}; "
+            "use an empty list where a query has none"
+        )
+    if value and _is_flat(value):
+        return _padded(argument, _integers(argument, value), n_queries)
+    for i, entry in enumerate(value):
+        if not _is_list(entry):
+            raise InvalidTypeError(
+                f"{argument} must hold lists of row numbers, got {type(entry).__name__} {entry!r} for query {i}; "
+                "wrap a single number in a list"
+            )
+    indptr = np.concatenate([[0], np.cumsum([len(entry) for entry in value], dtype=np.int64)])
+    return indptr.astype(np.int64), _integers(argument, list(chain.from_iterable(value)))
+
+
+def _integers(argument: str, value: object) -> Ints:
+    """Return `value` as a C-contiguous int64 array."""
+    array = _as_array(value)
+    if array is None:
+        if isinstance(value, str | bytes) or not hasattr(value, "__len__"):
+            raise InvalidTypeError(
+                f"{argument} must be integers, got {type(value).__name__} {value!r}; pass an integer array"
+            )
+        array = _from_sequence(argument, value)
+        if array.size == 0:
+            array = array.astype(np.int64)
+    if array.dtype.kind not in "iu":
+        raise InvalidTypeError(
+            f"{argument} must be integers, got dtype {array.dtype}; use {argument}.astype('int64') if it holds "
+            "whole numbers"
+        )
+    if array.dtype.kind == "u" and array.size and int(array.max()) > np.iinfo(np.int64).max:
+        raise InvalidValueError(
+            f"{argument} must fit int64, got {array.max()}; drop the highest bit of hashes (x & 0x7fffffffffffffff)"
+        )
+    return np.ascontiguousarray(array, dtype=np.int64)
+
+
+def _labels(argument: str, value: object) -> Ints:
+    labels = _integers(argument, value)
+    if labels.ndim not in (1, 2):
+        raise InvalidValueError(
+            f"{argument} must be of shape (n,) or (n, columns), got {labels.shape}; one label per row and column"
+        )
+    if labels.size and int(labels.min()) < -1:
+        raise InvalidValueError(
+            f"{argument} must be -1 (none) or more, got {labels.min()}; "
+            "drop the highest bit of hashes (x & 0x7fffffffffffffff)"
+        )
+    return labels
+
+
+def _from_sequence(argument: str, value: Any) -> NDArray[Any]:
+    try:
+        return np.asarray(value)
+    except (ValueError, TypeError, OverflowError):
+        raise InvalidValueError(
+            f"{argument} must be a rectangular list of numbers, got entries of different lengths or kinds; "
+            "pad lists with -1"
+        ) from None
+
+
+def _floats(argument: str, value: object) -> NDArray[np.float32]:
+    array = _as_array(value)
+    if array is None:
+        array = _from_sequence(argument, value)
+    if array.dtype.kind not in "fiu":
+        raise InvalidTypeError(f"{argument} must be numbers, got dtype {array.dtype}; pass a float32 array")
+    with np.errstate(over="ignore"):
+        # What float32 cannot hold becomes infinite, and is refused as such where it matters.
+        return np.ascontiguousarray(array, dtype=np.float32)
+
+
+def _parallel(argument: str, value: object, lists: object, indptr: Ints) -> NDArray[np.float32]:
+    """Return scores that are nested as `lists` are, as one flat array with its padding."""
+    total = int(indptr[-1])
+    remedy = "give it one number per entry, nested in the same way"
+    if isinstance(value, list) and not _is_flat(value):
+        if not all(_is_list(entry) for entry in value):
+            raise InvalidTypeError(f"{argument} must hold lists of numbers, got a mixture; {remedy}")
+        lengths = np.array([len(entry) for entry in value], dtype=np.int64)
+        if not np.array_equal(lengths, np.diff(indptr)):
+            raise InvalidValueError(
+                f"{argument} must have the lengths of the lists it belongs to, got others; {remedy}"
+            )
+        return _floats(argument, list(chain.from_iterable(value)) or np.zeros(0, np.float32)).reshape(-1)
+    scores = _floats(argument, value if _size(value) else np.zeros(np.shape(value), np.float32))  # type: ignore[call-overload]
+    array = _as_array(lists)
+    expected = array.shape if array is not None else (total,)
+    if scores.shape != expected:
+        raise InvalidValueError(
+            f"{argument} must be of shape {tuple(expected)}, as the lists it belongs to, got {scores.shape}; {remedy}"
+        )
+    return scores.reshape(-1)
+
+
+def _is_list(value: object) -> bool:
+    """Tell whether `value` is a container of row numbers or scores."""
+    return hasattr(value, "__len__") and not isinstance(value, str | bytes | dict) and np.ndim(value) > 0  # type: ignore[arg-type]
+
+
+def _is_flat(value: object) -> bool:
+    """Tell whether `value` holds numbers and not lists."""
+    array = _as_array(value)
+    if array is not None:
+        return array.ndim == 1
+    return isinstance(value, list) and not any(isinstance(x, str | bytes) or np.ndim(x) > 0 for x in value)
+
+
+def _size(value: object) -> int:
+    return int(np.size(value)) if _as_array(value) is not None or _is_flat(value) else -1  # type: ignore[arg-type]
+
+
+def _brief(array: Ints) -> str:
+    shown = ", ".join(str(x) for x in array[:6])
+    return f"[{shown}{', ...' if array.size > 6 else ''}]"

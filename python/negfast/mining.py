@@ -1,0 +1,467 @@
+"""The main job: for every anchor, the hardest rows of a corpus that are allowed negatives."""
+
+import time
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from negfast import _negfast, inputs, threads
+from negfast import progress as progress_bar
+from negfast.errors import InvalidValueError
+from negfast.inputs import Embeddings, Labels, RowLists
+from negfast.report import Exposure, FalseNegatives, Quantiles, Report, SearchReport, Suspects, TopKReport
+from negfast.results import MinedNegatives, TopK
+from negfast.settings import (
+    Draw,
+    Metric,
+    Rules,
+    Search,
+    Tiers,
+    draw_to_core,
+    draw_to_dict,
+    instance,
+    one_of,
+    truth,
+    whole,
+)
+
+TIER_NAMES = ("none", "easy", "semi_hard", "hard")
+
+
+def mine(
+    queries: Embeddings,
+    corpus: Embeddings,
+    positives: RowLists,
+    *,
+    num_negatives: int = 8,
+    metric: Metric = "cosine",
+    groups: tuple[Labels, Labels] | None = None,
+    keys: tuple[Labels, Labels] | None = None,
+    exclude: RowLists | None = None,
+    forbidden: Labels | None = None,
+    rules: Rules = Rules(),  # noqa: B008 - frozen
+    tiers: Tiers = Tiers(),  # noqa: B008 - frozen
+    draw: Draw = "top",
+    search: Search = Search(),  # noqa: B008 - frozen
+    suspect_rank: int = 1000,
+    seed: int = 0,
+    epoch: int = 0,
+    n_threads: int | None = None,
+    progress: bool = False,
+) -> MinedNegatives:
+    """Mine, for every anchor, the hardest corpus rows that are allowed negatives.
+
+    Parameters
+    ----------
+    queries : array or CPU tensor of float32, float16 or bfloat16 (torch), shape (n_queries, dim)
+        Embeddings of the anchors; C-contiguous, read in place. Memory maps are arrays.
+    corpus : the same, shape (n_corpus, dim)
+        Embeddings of the rows that negatives are taken from.
+    positives : int array of shape (n_queries,) or (n_queries, p), list of lists, or CSR tuple (indptr, indices)
+        Corpus rows that are right for each anchor; arrays are padded with -1. Repeats count once. An anchor
+        without a positive is legal: margin rules do not apply to it.
+    num_negatives : int, default 8
+        Negatives per anchor.
+    metric : {"cosine", "dot"}, default "cosine"
+        What "close" means.
+    groups : pair of int arrays of shape (n_queries,) and (n_corpus,), or with columns
+        Rows of one group are variants of the same thing: a row that shares a group with the anchor or with one
+        of its positives is never a negative. -1 is no group.
+    keys : pair of int arrays, as `groups`
+        The same for identical texts; see :func:`content_keys`.
+    exclude : as `positives`
+        Further corpus rows that an anchor must not get.
+    forbidden : int array of row numbers, or bool array of shape (n_corpus,)
+        Corpus rows that never appear, such as held-out data.
+    rules : Rules
+        The guard rails.
+    tiers : Tiers
+        Edges between easy, semi-hard and hard negatives.
+    draw : {"top", "random"}, Softmax or SimANS, default "top"
+        How negatives are chosen, without replacement, among the allowed rows of the window: the best, uniformly,
+        or with weights. The result is sorted by score whatever the draw.
+    search : Search
+        How to search.
+    suspect_rank : int, default 1000
+        Positives that rank below this for their own anchor are reported.
+    seed, epoch : int, default 0
+        Name the draws: the same numbers give the same negatives on any machine and number of threads.
+    n_threads : int, optional
+        Threads. By default ``NEGFAST_NUM_THREADS``, else 1 inside a worker process, else the CPUs that this
+        process may use.
+    progress : bool, default False
+        Show a progress bar.
+
+    Returns
+    -------
+    MinedNegatives
+        Indices, scores, positive scores, tiers and a report.
+
+    Raises
+    ------
+    InvalidTypeError
+        If an argument has a wrong type or dtype.
+    InvalidValueError
+        If an argument has a wrong shape, layout or value, or an embedding is not finite.
+    RowIndexError
+        If a list names a row that the corpus does not have.
+
+    Notes
+    -----
+    The search is exact: the result is that of brute force with one scoring function (products in float64, summed
+    in a fixed order, rounded once to float32), ties going to the lower row. It is the same bits for any number of
+    threads and any SIMD level. Rules are asked while the search runs, so a rejected row never takes the place of an
+    allowed one; the order in which they are asked is that of ``report.removed``.
+
+    A cap on exposure is settled by deferred acceptance (D. Gale and L. Shapley, 1962): anchors prefer rows in the
+    order of the draw, rows prefer the anchors they score highest with, then the lower anchor.
+
+    Limitations
+    -----------
+    With ``max_exposure`` the candidates of all anchors are held in memory until all are in.
+
+    Examples
+    --------
+    >>> import numpy as np, negfast
+    >>> rng = np.random.default_rng(0)
+    >>> corpus = rng.standard_normal((1000, 32)).astype(np.float32)
+    >>> queries = corpus[:10] + 0.1 * rng.standard_normal((10, 32)).astype(np.float32)
+    >>> mined = negfast.mine(queries, corpus, np.arange(10), num_negatives=4)
+    >>> mined.indices.shape
+    (10, 4)
+    >>> mined.report.search.method
+    'exact'
+    """
+    call = _Call(
+        queries, corpus, positives, num_negatives, metric, groups, keys, exclude, forbidden, rules, tiers, draw,
+        search, suspect_rank, seed, epoch, n_threads, progress,
+    )  # fmt: skip
+    with progress_bar.bar("mine", wanted=call.progress) as shown:
+        core = _negfast.mine(call.queries, call.corpus, call.known, call.settings, call.n_threads, shown)
+    return call.result(core, SearchReport.from_core(core["search"]))
+
+
+def select(
+    queries: Embeddings,
+    corpus: Embeddings,
+    candidates: RowLists,
+    positives: RowLists,
+    *,
+    scores: NDArray[np.floating[Any]] | list[Any] | None = None,
+    positive_scores: NDArray[np.floating[Any]] | list[Any] | None = None,
+    num_negatives: int = 8,
+    metric: Metric = "cosine",
+    groups: tuple[Labels, Labels] | None = None,
+    keys: tuple[Labels, Labels] | None = None,
+    exclude: RowLists | None = None,
+    forbidden: Labels | None = None,
+    rules: Rules = Rules(),  # noqa: B008 - frozen
+    tiers: Tiers = Tiers(),  # noqa: B008 - frozen
+    draw: Draw = "top",
+    suspect_rank: int = 1000,
+    seed: int = 0,
+    epoch: int = 0,
+    n_threads: int | None = None,
+    progress: bool = False,
+) -> MinedNegatives:
+    """Apply the rules and the draw of :func:`mine` to candidates that came from elsewhere.
+
+    Parameters
+    ----------
+    queries, corpus : as in :func:`mine`
+    candidates : int array of shape (n_queries, c) padded with -1, list of lists, or CSR tuple (indptr, indices)
+        Candidate rows of each anchor, in any order. Repeats count once.
+    positives : as in :func:`mine`
+    scores : float array or lists, shaped as `candidates`, optional
+        Scores that replace those of the embeddings for order and score rules, such as a teacher's. Of a repeated
+        candidate the first counts.
+    positive_scores : float array or lists, optional; required with `scores`
+        Scores of the positives in the same terms: shaped as `positives`, or of shape (n_queries,) with each
+        anchor's lowest, NaN without a positive. With the lowest alone, anchors with several positives are not
+        looked at for suspect pairs.
+    num_negatives, metric, groups, keys, exclude, forbidden, rules, tiers, draw : as in :func:`mine`
+    suspect_rank, seed, epoch, n_threads, progress : as in :func:`mine`
+
+    Returns
+    -------
+    MinedNegatives
+        As :func:`mine` returns it. Counts and ranks of its report are among the candidates.
+
+    Raises
+    ------
+    InvalidTypeError, InvalidValueError, RowIndexError
+        As :func:`mine` does; and if `scores` is given without `positive_scores`, or is not finite.
+
+    Notes
+    -----
+    `duplicate_of_positive` and `distinct` compare embeddings, with given scores too.
+
+    Examples
+    --------
+    >>> import numpy as np, negfast
+    >>> corpus = np.eye(6, dtype=np.float32) + 0.1
+    >>> bm25 = [[1, 2, 3], [0, 4, 5]]
+    >>> chosen = negfast.select(corpus[:2], corpus, bm25, np.array([0, 1]), num_negatives=2)
+    >>> chosen.indices.tolist()
+    [[1, 2], [0, 4]]
+    """
+    call = _Call(
+        queries, corpus, positives, num_negatives, metric, groups, keys, exclude, forbidden, rules, tiers, draw,
+        Search(), suspect_rank, seed, epoch, n_threads, progress,
+    )  # fmt: skip
+    n_queries = len(call.queries)
+    lists = inputs.row_lists("candidates", candidates, n_queries)
+    given = of_positives = None
+    lowest = False
+    if scores is not None:
+        if positive_scores is None:
+            raise InvalidValueError(
+                "positive_scores must be given with scores, got None; margins compare the two, so score the "
+                "positives in the same way"
+            )
+        given = inputs.list_scores("scores", scores, candidates, n_queries)
+        of_positives, lowest = inputs.positive_scores(positive_scores, positives, n_queries)
+    elif positive_scores is not None:
+        raise InvalidValueError(
+            "scores must be given with positive_scores, got None; leave both out to score by the embeddings"
+        )
+    with progress_bar.bar("select", wanted=call.progress) as shown:
+        core = _negfast.select(
+            call.queries, call.corpus, call.known, lists, given, of_positives, lowest, call.settings,
+            call.n_threads, shown,
+        )  # fmt: skip
+    scanned = int(lists[1].size)
+    return call.result(core, SearchReport.from_core({**core["search"], "rows_scanned": scanned}, "given"))
+
+
+def topk(
+    queries: Embeddings,
+    corpus: Embeddings,
+    k: int,
+    *,
+    metric: Metric = "cosine",
+    search: Search = Search(),  # noqa: B008 - frozen
+    n_threads: int | None = None,
+    progress: bool = False,
+) -> TopK:
+    """Find the `k` nearest corpus rows of each query, without any rules.
+
+    Parameters
+    ----------
+    queries, corpus : as in :func:`mine`
+    k : int
+        Rows per query; 0 is legal.
+    metric, search, n_threads, progress : as in :func:`mine`
+
+    Returns
+    -------
+    TopK
+        Indices and scores, best first, padded with -1 and -inf, and a report.
+
+    Raises
+    ------
+    InvalidTypeError, InvalidValueError
+        As :func:`mine` does.
+
+    Examples
+    --------
+    >>> import numpy as np, negfast
+    >>> rows = np.eye(3, dtype=np.float32)
+    >>> found = negfast.topk(rows, rows, 2)
+    >>> found.indices.tolist()
+    [[0, 1], [1, 0], [2, 0]]
+    """
+    k = whole("k", k, low=0)
+    one_of("metric", metric, ("cosine", "dot"))
+    instance("search", search, Search)
+    truth("progress", progress)
+    rows, others = inputs.embeddings("queries", queries), inputs.embeddings("corpus", corpus)
+    with progress_bar.bar("topk", wanted=progress) as shown:
+        core = _negfast.topk(rows, others, k, metric, search.max_memory, threads.resolve(n_threads), shown)
+    report = TopKReport(
+        search=SearchReport.from_core(core["search"]),
+        n_queries=len(rows),
+        n_corpus=len(others),
+        dim=rows.shape[1],
+        metric=metric,
+    )
+    return TopK(core["indices"], core["scores"], report)
+
+
+class _Call:
+    """The checked arguments of a call, in the form of the compiled module."""
+
+    def __init__(
+        self,
+        queries: Embeddings,
+        corpus: Embeddings,
+        positives: RowLists,
+        num_negatives: int,
+        metric: Metric,
+        groups: tuple[Labels, Labels] | None,
+        keys: tuple[Labels, Labels] | None,
+        exclude: RowLists | None,
+        forbidden: Labels | None,
+        rules: Rules,
+        tiers: Tiers,
+        draw: Draw,
+        search: Search,
+        suspect_rank: int,
+        seed: int,
+        epoch: int,
+        n_threads: int | None,
+        progress: bool,
+    ) -> None:
+        self.started = time.perf_counter()
+        for argument, value, kind in (
+            ("rules", rules, Rules),
+            ("tiers", tiers, Tiers),
+            ("search", search, Search),
+        ):
+            instance(argument, value, kind)
+        truth("progress", progress)
+        one_of("metric", metric, ("cosine", "dot"))
+        self.progress = progress
+        self.num_negatives = whole("num_negatives", num_negatives, low=1)
+        self.suspect_rank = whole("suspect_rank", suspect_rank, low=1)
+        self.queries = inputs.embeddings("queries", queries)
+        self.corpus = inputs.embeddings("corpus", corpus)
+        self.dtype = inputs.dtype_name(corpus)
+        self.metric = metric
+        self.rules = self._complete(rules, draw, same=queries is corpus)
+        self.n_threads = threads.resolve(n_threads)
+        self.known = self._known(positives, groups, keys, exclude, forbidden)
+        self.settings = {
+            "metric": metric,
+            "num_negatives": self.num_negatives,
+            "rules": self.rules.to_dict(),
+            "tiers": (float(tiers.hard), float(tiers.semi_hard)),
+            "draw": draw_to_core(draw),
+            "suspect_rank": self.suspect_rank,
+            "seed": whole("seed", seed, low=0, high=2**64 - 1),
+            "epoch": whole("epoch", epoch, low=0, high=2**64 - 1),
+            "max_memory": search.max_memory,
+        }
+        self.record = {
+            **self.settings,
+            "tiers": tiers.to_dict(),
+            "draw": draw_to_dict(draw),
+            "search": search.to_dict(),
+        }
+        self.prepared = time.perf_counter()
+
+    def _complete(self, rules: Rules, draw: Draw, *, same: bool) -> Rules:
+        """Fill in the rules whose default depends on other arguments."""
+        range_max = rules.range_max
+        if range_max is None and draw != "top":
+            range_max = rules.range_min + 10 * self.num_negatives
+        if range_max is not None and range_max - rules.range_min < self.num_negatives:
+            raise InvalidValueError(
+                f"num_negatives must be at most range_max - range_min = {range_max - rules.range_min}, got "
+                f"{self.num_negatives}; widen the window or ask for fewer"
+            )
+        exclude_self = same if rules.exclude_self is None else rules.exclude_self
+        if exclude_self and self.queries.ndim and len(self.queries) != len(self.corpus):
+            raise InvalidValueError(
+                f"queries must have as many rows as the corpus with exclude_self=True, got {len(self.queries)} and "
+                f"{len(self.corpus)}; use exclude= to name the rows"
+            )
+        return replace(rules, range_max=range_max, exclude_self=exclude_self)
+
+    def _known(
+        self,
+        positives: RowLists,
+        groups: tuple[Labels, Labels] | None,
+        keys: tuple[Labels, Labels] | None,
+        exclude: RowLists | None,
+        forbidden: Labels | None,
+    ) -> dict[str, Any]:
+        n_queries, n_corpus = (len(rows) if rows.ndim else 0 for rows in (self.queries, self.corpus))
+        return {
+            "positives": inputs.row_lists("positives", positives, n_queries),
+            "keys": None if keys is None else inputs.label_pair("keys", keys),
+            "groups": None if groups is None else inputs.label_pair("groups", groups),
+            "exclude": None if exclude is None else inputs.row_lists("exclude", exclude, n_queries),
+            "forbidden": None if forbidden is None else inputs.forbidden_mask(forbidden, n_corpus),
+        }
+
+    def result(self, core: dict[str, Any], search: SearchReport) -> MinedNegatives:
+        """Wrap what the compiled module returned."""
+        searched = time.perf_counter()
+        fingerprints = self._fingerprints()
+        report = self._report(core, search)
+        done = time.perf_counter()
+        report.seconds.update(
+            prepare=self.prepared - self.started,
+            search=searched - self.prepared,
+            report=done - searched,
+            total=done - self.started,
+        )
+        arrays = {name: core[name] for name in ("indices", "scores", "positive_scores", "tiers")}
+        return MinedNegatives(**arrays, report=report, settings=self.record, fingerprints=fingerprints)
+
+    def _fingerprints(self) -> dict[str, str]:
+        known = self.known
+        pairs = {
+            f"{name}_of_{side}": known[name][i]
+            for name in ("keys", "groups")
+            if known[name] is not None
+            for i, side in enumerate(("queries", "corpus"))
+        }
+        lists = {
+            f"{name}_{part}": known[name][i]
+            for name in ("positives", "exclude")
+            if known[name] is not None
+            for i, part in enumerate(("indptr", "indices"))
+        }
+        arrays = {"queries": self.queries, "corpus": self.corpus, "forbidden": known["forbidden"]}
+        return inputs.fingerprints(**arrays, **pairs, **lists)
+
+    def _report(self, core: dict[str, Any], search: SearchReport) -> Report:
+        indices, scores, lowest = core["indices"], core["scores"], core["positive_scores"]
+        found = indices >= 0
+        per_anchor = found.sum(axis=1)
+        paired = found & ~np.isnan(lowest)[:, None]
+        hardness = (scores.astype(np.float64) - lowest.astype(np.float64)[:, None])[paired]
+        counts = np.bincount(core["tiers"].ravel(), minlength=len(TIER_NAMES))
+        counts[0] -= int((~found).sum())
+        known = self.known["keys"] is not None or self.known["groups"] is not None
+        return Report(
+            search=search,
+            n_queries=len(self.queries),
+            n_corpus=len(self.corpus),
+            dim=self.corpus.shape[1],
+            num_negatives=self.num_negatives,
+            metric=self.metric,
+            dtype=self.dtype,
+            removed=core["removed"],
+            anchors_without_positive=int(np.isnan(lowest).sum()),
+            anchors_underfilled=int((per_anchor < self.num_negatives).sum()),
+            missing_negatives=int((~found).sum()),
+            anchors_deepened=core["deepened"],
+            positives=Quantiles.of(lowest[~np.isnan(lowest)]),
+            negatives=Quantiles.of(scores[found]),
+            hardness=Quantiles.of(hardness),
+            positive_ranks=Quantiles.of(core["positive_ranks"][core["positive_ranks"] > 0]),
+            tiers=dict(zip(TIER_NAMES, counts.tolist(), strict=True)),
+            suspects=Suspects(*(core[f"suspect_{part}"] for part in ("anchors", "positives", "scores", "ranks"))),
+            suspect_rank=self.suspect_rank,
+            false_negatives=_false_negatives(core["false_negatives"]) if known else None,
+            exposure=_exposure(indices[found], len(self.corpus)),
+        )
+
+
+def _false_negatives(counts: tuple[int, int, int, int]) -> FalseNegatives:
+    rows, known, rows_within, known_within = counts
+    return FalseNegatives(known / max(rows, 1), known_within / max(rows_within, 1))
+
+
+def _exposure(rows: NDArray[np.int64], n_corpus: int) -> Exposure:
+    served = np.bincount(rows, minlength=n_corpus)
+    served = np.sort(served[served > 0])[::-1]
+    if served.size == 0:
+        return Exposure(rows_used=0, most=0, top_percent_share=0.0)
+    top = served[: max(1, served.size // 100)].sum()
+    return Exposure(rows_used=int(served.size), most=int(served[0]), top_percent_share=float(top / served.sum()))

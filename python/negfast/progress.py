@@ -1,0 +1,42 @@
+"""A progress bar over a call, if one is asked for."""
+
+import contextlib
+import sys
+import time
+from collections.abc import Callable, Iterator
+
+Report = Callable[[int, int], None]
+"""Called with the work done and the whole, about every 50 milliseconds."""
+
+
+@contextlib.contextmanager
+def bar(label: str, *, wanted: bool) -> Iterator[Report | None]:
+    """Yield what the compiled module calls to show progress; ``None`` if no bar is wanted."""
+    if not wanted:
+        yield None
+        return
+    try:
+        from tqdm.auto import tqdm
+    except ImportError:
+        yield _plain(label)
+        return
+    with tqdm(total=100.0, desc=label, unit="%", bar_format="{l_bar}{bar}| {elapsed}<{remaining}") as shown:
+
+        def update(done: int, total: int) -> None:
+            shown.update(100.0 * done / max(total, 1) - shown.n)
+
+        yield update
+        shown.update(100.0 - shown.n)
+
+
+def _plain(label: str) -> Report:
+    """Return a report that prints a line every two seconds, for where tqdm is not installed."""
+    state = {"next": time.monotonic() + 2.0}
+
+    def update(done: int, total: int) -> None:
+        now = time.monotonic()
+        if now >= state["next"]:
+            state["next"] = now + 2.0
+            sys.stderr.write(f"{label}: {100.0 * done / max(total, 1):.0f} %\n")
+
+    return update

@@ -1,0 +1,218 @@
+"""What mining and searching return, and how it is saved."""
+
+import json
+import os
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from negfast._negfast import __version__, read_tensors, write_tensors
+from negfast.errors import MissingExtraError, StateError
+from negfast.report import Report, TopKReport
+
+if TYPE_CHECKING:
+    import torch
+
+FORMAT = 1
+"""Version of the saved form of :class:`MinedNegatives`."""
+_ARRAYS = {"indices": np.int64, "scores": np.float32, "positive_scores": np.float32, "tiers": np.uint8}
+
+
+@dataclass(frozen=True)
+class TopK:
+    """The nearest rows of each query.
+
+    Attributes
+    ----------
+    indices : ndarray of int64, shape (n_queries, k)
+        Corpus rows, best first, -1 where there are fewer than `k`.
+    scores : ndarray of float32, shape (n_queries, k)
+        Their scores, -inf beside -1.
+    report : TopKReport
+        What was done.
+    """
+
+    indices: NDArray[np.int64]
+    scores: NDArray[np.float32]
+    report: TopKReport
+
+
+class NegativeTensors(NamedTuple):
+    """The arrays of a :class:`MinedNegatives` as torch tensors that share their memory.
+
+    Attributes
+    ----------
+    indices : Tensor of int64, shape (n_queries, num_negatives)
+    scores : Tensor of float32, shape (n_queries, num_negatives)
+    positive_scores : Tensor of float32, shape (n_queries,)
+    tiers : Tensor of uint8, shape (n_queries, num_negatives)
+    """
+
+    indices: "torch.Tensor"
+    scores: "torch.Tensor"
+    positive_scores: "torch.Tensor"
+    tiers: "torch.Tensor"
+
+
+@dataclass(frozen=True, repr=False)
+class MinedNegatives:
+    """The negatives of every anchor.
+
+    Attributes
+    ----------
+    indices : ndarray of int64, shape (n_queries, num_negatives)
+        Corpus rows, best first, -1 where fewer are allowed.
+    scores : ndarray of float32, shape (n_queries, num_negatives)
+        Their scores, -inf beside -1.
+    positive_scores : ndarray of float32, shape (n_queries,)
+        Lowest positive score of each anchor, NaN without a positive.
+    tiers : ndarray of uint8, shape (n_queries, num_negatives)
+        0 for padding and anchors without a positive, 1 easy, 2 semi-hard, 3 hard.
+    report : Report
+        What was searched, what each rule removed, score distributions, time and memory.
+    settings : dict
+        The settings of the call as plain values.
+    fingerprints : dict of str to str
+        Dtype, shape and hash of each input array.
+    """
+
+    indices: NDArray[np.int64]
+    scores: NDArray[np.float32]
+    positive_scores: NDArray[np.float32]
+    tiers: NDArray[np.uint8]
+    report: Report
+    settings: dict[str, Any] = field(default_factory=dict)
+    fingerprints: dict[str, str] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        """Return the number of anchors."""
+        return int(self.indices.shape[0])
+
+    def __repr__(self) -> str:
+        """Return a few lines for people."""
+        n, k = self.indices.shape
+        report = self.report
+        tiers = ", ".join(f"{name.replace('_', '-')} {count:,}" for name, count in report.tiers.items() if count)
+        return (
+            f"MinedNegatives: {n:,} anchors x {k} negatives from {report.n_corpus:,} rows ({report.metric})\n"
+            f"  scores: negatives median {report.negatives.values[3]:.3f}, "
+            f"positives median {report.positives.values[3]:.3f}\n"
+            f"  tiers: {tiers or 'none'}; missing: {report.missing_negatives:,}\n"
+            f"  first anchor: indices {_brief(self.indices)}, scores {_brief(self.scores)}"
+        )
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write everything to a safetensors file, through a temporary name in the same folder.
+
+        Parameters
+        ----------
+        path : str or path-like
+            The file; it is replaced if it exists.
+
+        Raises
+        ------
+        OSError
+            If it cannot be written.
+
+        Examples
+        --------
+        >>> import negfast, numpy as np, tempfile, pathlib
+        >>> rows = np.eye(4, 8, dtype=np.float32)
+        >>> mined = negfast.mine(rows, rows, np.arange(4), num_negatives=2)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     mined.save(pathlib.Path(folder) / "mined.safetensors")
+        ...     again = negfast.MinedNegatives.load(pathlib.Path(folder) / "mined.safetensors")
+        >>> bool((again.indices == mined.indices).all())
+        True
+        """
+        tensors = []
+        for name in _ARRAYS:
+            array: NDArray[Any] = np.ascontiguousarray(getattr(self, name))
+            tensors.append((name, array.dtype.name, list(array.shape), array.reshape(-1).view(np.uint8)))
+        metadata = {
+            "format": FORMAT,
+            "kind": "MinedNegatives",
+            "versions": {"negfast": __version__, "numpy": np.__version__},
+            "settings": self.settings,
+            "fingerprints": self.fingerprints,
+            "report": self.report.to_dict(),
+        }
+        write_tensors(os.fspath(path), tensors, json.dumps(metadata, allow_nan=False))
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> "MinedNegatives":
+        """Read what :meth:`save` wrote.
+
+        Parameters
+        ----------
+        path : str or path-like
+            The file.
+
+        Returns
+        -------
+        MinedNegatives
+
+        Raises
+        ------
+        StateError
+            If the file is corrupt, holds something else, or is of a later version.
+        OSError
+            If it cannot be read.
+        """
+        tensors, text = read_tensors(os.fspath(path))
+        try:
+            metadata = json.loads(text)
+            kind, version = metadata["kind"], metadata["format"]
+        except (ValueError, KeyError, TypeError) as error:
+            raise StateError(f"{os.fspath(path)} is no file that negfast saved: {error}") from error
+        if kind != "MinedNegatives" or version != FORMAT:
+            raise StateError(
+                f"{os.fspath(path)} must hold MinedNegatives of format {FORMAT}, got {kind} of format {version}; "
+                "read it with the version of negfast that wrote it"
+            )
+        try:
+            arrays: dict[str, Any] = {name: data.view(dtype).reshape(shape) for name, dtype, shape, data in tensors}
+            _check_arrays(arrays)
+            report = Report.from_dict(metadata["report"])
+            return cls(**arrays, report=report, settings=metadata["settings"], fingerprints=metadata["fingerprints"])
+        except (ValueError, KeyError, TypeError) as error:
+            raise StateError(f"{os.fspath(path)} is damaged: {error!r}; mine again") from error
+
+    def to_torch(self) -> NegativeTensors:
+        """Return the arrays as torch tensors; nothing is copied.
+
+        Returns
+        -------
+        NegativeTensors
+            ``indices``, ``scores``, ``positive_scores`` and ``tiers``.
+
+        Raises
+        ------
+        MissingExtraError
+            If torch is not installed.
+        """
+        try:
+            import torch
+        except ImportError as error:
+            raise MissingExtraError("to_torch needs torch; install negfast[torch]") from error
+        return NegativeTensors(*(torch.from_numpy(getattr(self, name)) for name in _ARRAYS))
+
+
+def _check_arrays(arrays: dict[str, NDArray[Any]]) -> None:
+    found = {name: array.dtype for name, array in arrays.items()}
+    if found != {name: np.dtype(kind) for name, kind in _ARRAYS.items()}:
+        raise ValueError(f"tensors {found}")
+    shape = arrays["indices"].shape
+    if len(shape) != 2 or arrays["positive_scores"].shape != shape[:1]:
+        raise ValueError(f"shapes {[array.shape for array in arrays.values()]}")
+    if any(arrays[name].shape != shape for name in ("scores", "tiers")):
+        raise ValueError(f"shapes {[array.shape for array in arrays.values()]}")
+
+
+def _brief(rows: NDArray[Any]) -> str:
+    if rows.size == 0:
+        return "[]"
+    shown = [f"{x:.3f}" if rows.dtype.kind == "f" else str(x) for x in rows[0, :4]]
+    return f"[{', '.join(shown)}{', ...' if rows.shape[1] > 4 else ''}]"

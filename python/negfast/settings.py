@@ -1,0 +1,336 @@
+"""Settings: frozen values that say what may be a negative and how it is chosen."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Literal, Self
+
+from negfast.errors import InvalidTypeError, InvalidValueError
+
+Metric = Literal["cosine", "dot"]
+DrawName = Literal["top", "random"]
+Method = Literal["auto", "exact"]
+UsedMethod = Literal["exact", "given"]
+
+
+class _Settings:
+    """Conversion to and from plain dicts, shared by all settings."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields as a dict of plain values."""
+        return asdict(self)  # type: ignore[call-overload, no-any-return]
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """Make the settings from a dict of plain values, as :meth:`to_dict` returns it.
+
+        Raises
+        ------
+        InvalidValueError
+            If a key is no field of these settings.
+        """
+        known = {field.name for field in fields(cls)}  # type: ignore[arg-type]
+        unknown = sorted(set(values) - known)
+        if unknown:
+            raise InvalidValueError(
+                f"{cls.__name__} must have fields among {sorted(known)}, got {unknown}; correct their names"
+            )
+        return cls(**values)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rules(_Settings):
+    """Guard rails: which rows of the corpus may be negatives. ``None`` turns a rule off.
+
+    Known positives, the anchor itself (see `exclude_self`) and rows that share a key or group with the anchor or
+    with one of its positives are never negatives, whatever the settings.
+
+    Parameters
+    ----------
+    relative_margin : float or None, default 0.05
+        Drop a row that scores more than ``p - abs(p) * relative_margin``, with ``p`` the lowest score of the
+        anchor's positives. 0.05 is the positive-aware 95 % rule.
+    absolute_margin : float or None
+        Drop a row that scores more than ``p - absolute_margin``.
+    max_score, min_score : float or None
+        Drop a row that scores more, or less.
+    range_min : int, default 0
+        Skip this many of the best allowed rows.
+    range_max : int or None
+        Go no deeper than this rank among the allowed rows. ``None``: as deep as needed for ``draw="top"``, else
+        ``range_min + 10 * num_negatives``.
+    duplicate_of_positive : float or None
+        Drop a row whose cosine with one of the anchor's positives is above this bound.
+    distinct : float or None
+        Drop a row whose cosine with a better negative of the same anchor is above this bound.
+    max_exposure : int or None
+        Let no row serve more anchors than this.
+    exclude_self : bool or None
+        Anchor ``i`` never gets row ``i``. ``None``: true if `queries` is `corpus`.
+    transitive : bool, default False
+        Also drop the positives of anchors that share a positive with the anchor.
+
+    Raises
+    ------
+    InvalidTypeError, InvalidValueError
+        If a field has a wrong type or lies out of its range.
+
+    Notes
+    -----
+    The relative margin follows G. Moreira et al., *NV-Retriever: Improving text embedding models with effective
+    hard-negative mining* (2024), with the sign taken care of.
+
+    Both cosine bounds are between corpus rows and do not depend on the metric of the search.
+
+    Examples
+    --------
+    >>> from negfast import Rules
+    >>> Rules(relative_margin=0.1).range_min
+    0
+    """
+
+    relative_margin: float | None = 0.05
+    absolute_margin: float | None = None
+    max_score: float | None = None
+    min_score: float | None = None
+    range_min: int = 0
+    range_max: int | None = None
+    duplicate_of_positive: float | None = None
+    distinct: float | None = None
+    max_exposure: int | None = None
+    exclude_self: bool | None = None
+    transitive: bool = False
+
+    def __post_init__(self) -> None:
+        """Check every field."""
+        for name in ("relative_margin", "absolute_margin"):
+            optional_number(f"rules.{name}", getattr(self, name), low=0.0)
+        for name in ("max_score", "min_score"):
+            optional_number(f"rules.{name}", getattr(self, name))
+        for name in ("duplicate_of_positive", "distinct"):
+            optional_number(f"rules.{name}", getattr(self, name), low=-1.0, high=1.0)
+        whole("rules.range_min", self.range_min, low=0)
+        if self.range_max is not None:
+            whole("rules.range_max", self.range_max, low=1)
+            if self.range_max <= self.range_min:
+                raise InvalidValueError(
+                    f"rules.range_max must be above range_min = {self.range_min}, got {self.range_max}; "
+                    "widen the window or leave range_max out"
+                )
+        if self.max_exposure is not None:
+            whole("rules.max_exposure", self.max_exposure, low=1)
+        if self.exclude_self is not None:
+            truth("rules.exclude_self", self.exclude_self)
+        truth("rules.transitive", self.transitive)
+
+
+@dataclass(frozen=True)
+class Tiers(_Settings):
+    """Edges on hardness, the score of a negative minus the lowest score of its anchor's positives.
+
+    Parameters
+    ----------
+    hard : float, default -0.05
+        From here on a negative is hard (tier 3).
+    semi_hard : float, default -0.15
+        From here on it is semi-hard (tier 2), below easy (tier 1).
+
+    Raises
+    ------
+    InvalidTypeError, InvalidValueError
+        If an edge is not a finite number, or they are out of order.
+
+    Notes
+    -----
+    ``Tiers(0.0, -0.1)`` are the edges of F. Schroff et al., *FaceNet* (2015), for rows of norm 1; their margin of
+    0.2 is in squared distance.
+    """
+
+    hard: float = -0.05
+    semi_hard: float = -0.15
+
+    def __post_init__(self) -> None:
+        """Check both edges."""
+        number("tiers.hard", self.hard)
+        number("tiers.semi_hard", self.semi_hard)
+        if self.semi_hard > self.hard:
+            raise InvalidValueError(
+                f"tiers.semi_hard must be at most tiers.hard = {self.hard}, got {self.semi_hard}; swap the two"
+            )
+
+
+@dataclass(frozen=True)
+class Search(_Settings):
+    """How to search.
+
+    Parameters
+    ----------
+    recall : float, default 1.0
+        The least recall that is asked for, above 0 and at most 1; 1 is exact.
+    method : {"auto", "exact"}, default "auto"
+        ``"auto"`` lets negfast choose.
+    max_memory : int or None
+        Bound on the bytes of the working buffers of all threads, beyond inputs and results.
+
+    Raises
+    ------
+    InvalidTypeError, InvalidValueError
+        If a field has a wrong type or lies out of its range.
+    """
+
+    recall: float = 1.0
+    method: Method = "auto"
+    max_memory: int | None = None
+
+    def __post_init__(self) -> None:
+        """Check every field."""
+        number("search.recall", self.recall)
+        if not 0.0 < self.recall <= 1.0:
+            raise InvalidValueError(
+                f"search.recall must be above 0 and at most 1, got {self.recall}; 1.0 is an exact search"
+            )
+        one_of("search.method", self.method, ("auto", "exact"))
+        if self.max_memory is not None:
+            whole("search.max_memory", self.max_memory, low=1)
+
+
+@dataclass(frozen=True)
+class Softmax(_Settings):
+    """Draw with weights ``exp(score / temperature)``.
+
+    Parameters
+    ----------
+    temperature : float
+        Above 0; the smaller, the closer to ``draw="top"``.
+
+    Raises
+    ------
+    InvalidTypeError, InvalidValueError
+        If the temperature is not a finite number above 0.
+    """
+
+    temperature: float
+
+    def __post_init__(self) -> None:
+        """Check the temperature."""
+        number("draw.temperature", self.temperature)
+        if self.temperature <= 0.0:
+            raise InvalidValueError(
+                f'draw.temperature must be above 0, got {self.temperature}; use draw="top" for the limit'
+            )
+
+
+@dataclass(frozen=True)
+class SimANS(_Settings):
+    """Draw with weights ``exp(-a * (score - p - b)**2)`` around the lowest positive score ``p`` of the anchor.
+
+    Where an anchor has no positive the draw is uniform.
+
+    Parameters
+    ----------
+    a : float
+        How sharply the weights fall off; 0 is uniform. The published values are for dot products in the tens:
+        for cosines, multiply them by the square of the ratio of the scales.
+    b : float, default 0.0
+        Where the weights peak, relative to ``p``.
+
+    Raises
+    ------
+    InvalidTypeError, InvalidValueError
+        If a parameter is not a finite number, or `a` is negative.
+
+    Notes
+    -----
+    K. Zhou et al., *SimANS: Simple Ambiguous Negatives Sampling for Dense Text Retrieval* (2022).
+    """
+
+    a: float
+    b: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Check both parameters."""
+        number("draw.a", self.a, low=0.0)
+        number("draw.b", self.b)
+
+
+Draw = DrawName | Softmax | SimANS
+
+
+def draw_to_core(draw: object) -> tuple[str, float, float]:
+    """Return the draw as the compiled module takes it."""
+    if isinstance(draw, Softmax):
+        return ("softmax", float(draw.temperature), 0.0)
+    if isinstance(draw, SimANS):
+        return ("simans", float(draw.a), float(draw.b))
+    if draw == "top" or draw == "random":
+        return (str(draw), 0.0, 0.0)
+    kind = InvalidValueError if isinstance(draw, str) else InvalidTypeError
+    raise kind(f"draw must be 'top', 'random', Softmax(...) or SimANS(...), got {draw!r}; choose one")
+
+
+def draw_to_dict(draw: Draw) -> dict[str, Any]:
+    """Return the draw as a dict of plain values, with its kind under ``"name"``."""
+    if isinstance(draw, str):
+        return {"name": draw}
+    return {"name": type(draw).__name__.lower(), **draw.to_dict()}
+
+
+def number(argument: str, value: object, *, low: float = -math.inf, high: float = math.inf) -> None:
+    """Check that `value` is a finite real number within bounds."""
+    if isinstance(value, bool) or (not isinstance(value, int | float) and not _is_numpy_number(value)):
+        raise InvalidTypeError(f"{argument} must be a number, got {type(value).__name__} {value!r}; pass a float")
+    if not math.isfinite(value):  # type: ignore[arg-type]
+        raise InvalidValueError(f"{argument} must be finite, got {value}; leave it out to turn it off")
+    if not low <= value <= high:  # type: ignore[operator]
+        bounds = f"at least {low:g}" if high == math.inf else f"between {low:g} and {high:g}"
+        raise InvalidValueError(f"{argument} must be {bounds}, got {value}; correct the value")
+
+
+def optional_number(argument: str, value: object, *, low: float = -math.inf, high: float = math.inf) -> None:
+    """Check that `value` is ``None`` or a finite real number within bounds."""
+    if value is not None:
+        number(argument, value, low=low, high=high)
+
+
+def whole(argument: str, value: object, *, low: int, high: int = 2**63 - 1) -> int:
+    """Check that `value` is a whole number within bounds, and return it as an int."""
+    try:
+        if isinstance(value, bool):
+            raise TypeError
+        result = value.__index__()  # type: ignore[attr-defined]
+    except (AttributeError, TypeError):
+        raise InvalidTypeError(
+            f"{argument} must be an integer, got {type(value).__name__} {value!r}; pass an int"
+        ) from None
+    if not low <= result <= high:
+        bounds = f"at least {low}" if result < low else f"at most {high}"
+        raise InvalidValueError(f"{argument} must be {bounds}, got {result}; correct the value")
+    return int(result)
+
+
+def truth(argument: str, value: object) -> None:
+    """Check that `value` is a bool."""
+    if not isinstance(value, bool):
+        raise InvalidTypeError(f"{argument} must be True or False, got {type(value).__name__} {value!r}; pass a bool")
+
+
+def one_of(argument: str, value: object, allowed: tuple[str, ...]) -> None:
+    """Check that `value` is one of the allowed strings."""
+    if value not in allowed:
+        names = " or ".join(repr(name) for name in allowed)
+        kind = InvalidValueError if isinstance(value, str) else InvalidTypeError
+        raise kind(f"{argument} must be {names}, got {value!r}; choose one")
+
+
+def instance(argument: str, value: object, kind: type) -> None:
+    """Check that `value` is an instance of one of the settings classes."""
+    if not isinstance(value, kind):
+        raise InvalidTypeError(
+            f"{argument} must be a negfast.{kind.__name__}, got {type(value).__name__}; "
+            f"pass negfast.{kind.__name__}(...)"
+        )
+
+
+def _is_numpy_number(value: object) -> bool:
+    # numpy's float32 is no Python float; everything that converts to one and is a scalar will do.
+    return hasattr(value, "dtype") and getattr(value, "ndim", 1) == 0 and value.dtype.kind in "iuf"

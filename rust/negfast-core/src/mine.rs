@@ -1,0 +1,535 @@
+//! The pipeline: search under rules, list rules, draw, report.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use crate::accept::Accept;
+use crate::draw::Draw;
+use crate::error::Result;
+use crate::exposure::assign;
+use crate::kernel::Tile;
+use crate::lists::Lists;
+use crate::pool::{Chooser, FalseNegatives, Pool, Wishes};
+use crate::rules::{Counts, Guard, Guarded, Known, Rule, Rules};
+use crate::score::{Scorer, Scratch, score_lists, spans};
+use crate::search::{Job, Plan, Work, search};
+use crate::threads::Workers;
+use crate::topk::{Candidate, sort_best_first};
+
+/// Edges on hardness, the score of a negative minus the lowest positive score of its anchor.
+#[derive(Debug, Clone, Copy)]
+pub struct Tiers {
+    /// From here on a negative is hard.
+    pub hard: f64,
+    /// From here on it is semi-hard, below easy.
+    pub semi_hard: f64,
+}
+
+/// Everything but the data.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Negatives per anchor.
+    pub num_negatives: usize,
+    /// The guard rails.
+    pub rules: Rules,
+    /// The edges between easy, semi-hard and hard.
+    pub tiers: Tiers,
+    /// How to choose among allowed rows.
+    pub draw: Draw,
+    /// A positive that ranks below this is reported.
+    pub suspect_rank: u64,
+    /// Names the draws.
+    pub seed: u64,
+    /// Names the draws.
+    pub epoch: u64,
+    /// Bound on the bytes of all working buffers of a search.
+    pub max_memory: Option<usize>,
+}
+
+/// A positive that ranks low for its own anchor.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Suspect {
+    /// The anchor.
+    pub anchor: u32,
+    /// Its positive.
+    pub row: u32,
+    /// Their score.
+    pub score: f32,
+    /// One more than the number of rows that score higher.
+    pub rank: u64,
+}
+
+/// The negatives of every anchor, and what is to be said about them.
+#[derive(Debug, Default)]
+pub struct Mined {
+    /// Corpus rows, `anchors × num_negatives`, best first, padded with −1.
+    pub indices: Vec<i64>,
+    /// Their scores, padded with −∞.
+    pub scores: Vec<f32>,
+    /// 0 for padding and anchors without a positive, 1 easy, 2 semi-hard, 3 hard.
+    pub tiers: Vec<u8>,
+    /// Lowest positive score of each anchor, NaN without one.
+    pub positive_scores: Vec<f32>,
+    /// Rank of that positive among all candidates, 0 without one.
+    pub positive_ranks: Vec<u64>,
+    /// Rows removed, by rule.
+    pub removed: Counts,
+    /// Positives that rank below the bound, by anchor and row.
+    pub suspects: Vec<Suspect>,
+    /// What keys and groups tell about the hardest rows.
+    pub false_negatives: FalseNegatives,
+    /// Anchors that were searched again because their first list was used up.
+    pub deepened: u64,
+}
+
+/// Where the candidates of [`select`] come from.
+#[derive(Debug)]
+pub struct Candidates<'a> {
+    /// Candidate rows of each anchor.
+    pub lists: &'a Lists,
+    /// Scores that replace the computed ones: one per entry of the caller's indices.
+    pub scores: Option<&'a [f32]>,
+    /// What the candidates' scores are compared with.
+    pub positive_scores: PositiveScores<'a>,
+}
+
+/// Where the scores of positives come from.
+#[derive(Debug, Clone, Copy)]
+pub enum PositiveScores<'a> {
+    /// From the embeddings.
+    Computed,
+    /// Given, one per entry of the caller's positives.
+    Each(&'a [f32]),
+    /// Given, the lowest of each anchor, NaN without a positive.
+    Lowest(&'a [f32]),
+}
+
+/// The lowest score is that of the positive where there is one; of several it is not known which has it.
+fn spread(positives: &Lists, lowest: &[f32]) -> Vec<f32> {
+    let scores = |anchor: usize| match positives.of(anchor) {
+        [_] => vec![lowest[anchor]],
+        several => vec![f32::NAN; several.len()],
+    };
+    (0..positives.len()).flat_map(scores).collect()
+}
+
+/// Mines negatives from the whole corpus.
+///
+/// # Errors
+/// If `max_memory` is too small, or the call is cancelled.
+pub fn mine(
+    scorer: &Scorer<'_>,
+    known: &Known<'_>,
+    settings: &Settings,
+    workers: &mut Workers<'_>,
+    work: &Work,
+) -> Result<Mined> {
+    let positive_scores = score_lists(scorer, known.positives.starts(), known.positives.rows(), workers)?;
+    let lowest = lowest_scores(&known.positives, &positive_scores);
+    let guard = Guard::new(scorer, &settings.rules, known, &lowest);
+    let miner = Miner { chooser: chooser(scorer, &guard, settings), settings, work };
+    let mut anchors: Vec<u32> = (0..scorer.queries.len() as u32).collect();
+    let mut depth = miner.chooser.depth().min(scorer.corpus.len());
+    let books = Mutex::new(Books::new(anchors.len(), settings));
+    while !anchors.is_empty() {
+        miner.search(&anchors, depth, &books, workers)?;
+        anchors = miner.unserved(&mut open(&books));
+        depth = depth.saturating_mul(4).min(scorer.corpus.len());
+    }
+    let mut mined = miner.close(books, workers)?;
+    mined.suspects = suspects(scorer, known, &positive_scores, &mined.positive_ranks, settings.suspect_rank, workers)?;
+    mined.positive_scores = lowest;
+    Ok(mined)
+}
+
+/// Applies rules and draw to candidates that came from elsewhere.
+///
+/// # Errors
+/// If the call is cancelled.
+pub fn select(
+    scorer: &Scorer<'_>,
+    known: &Known<'_>,
+    candidates: &Candidates<'_>,
+    settings: &Settings,
+    workers: &mut Workers<'_>,
+    work: &Work,
+) -> Result<Mined> {
+    let positives = &known.positives;
+    let positive_scores = match candidates.positive_scores {
+        PositiveScores::Computed => score_lists(scorer, positives.starts(), positives.rows(), workers)?,
+        PositiveScores::Each(given) => positives.all_origins().iter().map(|&origin| given[origin]).collect(),
+        PositiveScores::Lowest(given) => spread(positives, given),
+    };
+    let lowest = match candidates.positive_scores {
+        PositiveScores::Lowest(given) => given.to_vec(),
+        _ => lowest_scores(positives, &positive_scores),
+    };
+    let guard = Guard::new(scorer, &settings.rules, known, &lowest);
+    let miner = Miner { chooser: chooser(scorer, &guard, settings), settings, work };
+    let books = Mutex::new(Books::new(scorer.queries.len(), settings));
+    miner.judge(candidates, &positive_scores, known, &books, workers)?;
+    let mut mined = miner.close(books, workers)?;
+    mined.suspects.sort_unstable_by_key(|s| (s.anchor, s.row));
+    mined.positive_scores = lowest;
+    Ok(mined)
+}
+
+fn chooser<'a>(scorer: &'a Scorer<'a>, guard: &'a Guard<'a>, settings: &'a Settings) -> Chooser<'a> {
+    let Settings { rules, draw, num_negatives, seed, epoch, .. } = settings;
+    Chooser { scorer, guard, rules, draw: *draw, num_negatives: *num_negatives, seed: *seed, epoch: *epoch }
+}
+
+fn lowest_scores(lists: &Lists, scores: &[f32]) -> Vec<f32> {
+    lists.starts().windows(2).map(|span| scores[span[0]..span[1]].iter().copied().fold(f32::NAN, f32::min)).collect()
+}
+
+/// The result while it is written, block by block.
+struct Books {
+    mined: Mined,
+    /// With a cap on exposure nothing is final before all anchors are in: what each wishes for, and why.
+    waiting: Vec<Option<(Pool, Wishes)>>,
+    /// Anchors whose list is used up although a deeper search could lengthen it.
+    short: Vec<u32>,
+    first_pass: bool,
+}
+
+impl Books {
+    fn new(anchors: usize, settings: &Settings) -> Self {
+        let slots = anchors * settings.num_negatives;
+        let mined = Mined {
+            indices: vec![-1; slots],
+            scores: vec![f32::NEG_INFINITY; slots],
+            tiers: vec![0; slots],
+            positive_ranks: vec![0; anchors],
+            ..Mined::default()
+        };
+        let waiting = if settings.rules.max_exposure.is_some() { anchors } else { 0 };
+        Self { mined, waiting: (0..waiting).map(|_| None).collect(), short: Vec::new(), first_pass: true }
+    }
+}
+
+/// Nothing that holds the lock can panic and leave half an entry, so a poisoned lock is as good as any.
+fn open(books: &Mutex<Books>) -> MutexGuard<'_, Books> {
+    books.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// One anchor's negatives, and what was counted for it.
+struct Entry {
+    anchor: usize,
+    chosen: Vec<Candidate>,
+    counts: Counts,
+    known: FalseNegatives,
+}
+
+struct Miner<'a> {
+    chooser: Chooser<'a>,
+    settings: &'a Settings,
+    work: &'a Work,
+}
+
+impl Miner<'_> {
+    fn search(&self, anchors: &[u32], depth: usize, books: &Mutex<Books>, workers: &mut Workers<'_>) -> Result<()> {
+        let scorer = self.chooser.scorer;
+        let job = Job { scorer, anchors, depth, max_memory: self.settings.max_memory };
+        let plan = Plan::new(&job, &Tile::new(scorer.level), workers.threads())?;
+        let first_pass = open(books).first_pass;
+        let accept = Guarded { guard: self.chooser.guard, anchors, ranks: first_pass };
+        let outputs = vec![(); plan.blocks.len()];
+        search(&job, &plan, &accept, workers, self.work, outputs, |(), finished| {
+            let mut page = Page::default();
+            finished.each(|found, scratch| {
+                page.ranks.push((found.anchor, found.above + 1));
+                let pool = Pool::from_search(found, depth, self.chooser.guard);
+                self.file(pool, self.chooser.enough(depth), &mut page, scratch);
+            });
+            self.enter(page, &mut open(books));
+        })?;
+        open(books).first_pass = false;
+        Ok(())
+    }
+
+    fn judge(
+        &self,
+        candidates: &Candidates<'_>,
+        positive_scores: &[f32],
+        known: &Known<'_>,
+        books: &Mutex<Books>,
+        workers: &mut Workers<'_>,
+    ) -> Result<()> {
+        let Scorer { corpus, .. } = *self.chooser.scorer;
+        let dim = corpus.rows().dim();
+        let tasks = spans(candidates.lists.len(), candidates.lists.rows().len(), dim, workers.threads());
+        let operations = (candidates.lists.rows().len() * dim) as u64;
+        workers.run(
+            operations,
+            tasks,
+            || Scratch::new(dim),
+            |scratch, span, progress| {
+                let mut page = Page::default();
+                for anchor in span {
+                    let pool = self.judged(anchor, candidates, scratch);
+                    self.rank(&pool, positive_scores, known, &mut page);
+                    self.file(pool, self.chooser.enough(usize::MAX), &mut page, scratch);
+                }
+                self.enter(page, &mut open(books));
+                progress.advance(0)
+            },
+        )
+    }
+
+    /// Judges every candidate of one anchor.
+    fn judged(&self, anchor: usize, candidates: &Candidates<'_>, scratch: &mut Scratch) -> Pool {
+        let rows = candidates.lists.of(anchor);
+        let mut scores = vec![0.0; rows.len()];
+        if let Some(given) = candidates.scores {
+            for (score, &origin) in scores.iter_mut().zip(candidates.lists.origins(anchor)) {
+                *score = given[origin] + 0.0;
+            }
+        } else {
+            self.chooser.scorer.score_all(anchor, rows, &mut scores, scratch);
+        }
+        let mut pool = Pool { anchor, complete: true, judged: true, ..Pool::default() };
+        for (&row, score) in rows.iter().zip(scores) {
+            match self.chooser.guard.judge(anchor, row, score, scratch) {
+                Some(rule) => pool.refused.push((score, rule)),
+                None => pool.kept.push(Candidate { score, row }),
+            }
+        }
+        sort_best_first(&mut pool.kept);
+        pool
+    }
+
+    /// Ranks an anchor's positives among its candidates.
+    fn rank(&self, pool: &Pool, positive_scores: &[f32], known: &Known<'_>, page: &mut Page) {
+        let anchor = pool.anchor;
+        let rank = |p: f64| {
+            let all = pool.kept.iter().map(|c| c.score).chain(pool.refused.iter().map(|r| r.0));
+            all.filter(|&score| f64::from(score) > p).count() as u64 + 1
+        };
+        if let Some(p) = self.chooser.guard.lowest_positive(anchor) {
+            page.ranks.push((anchor as u32, rank(p)));
+        }
+        let first = known.positives.starts()[anchor];
+        for (i, &row) in known.positives.of(anchor).iter().enumerate() {
+            let score = positive_scores[first + i];
+            let rank = rank(f64::from(score));
+            if rank > self.settings.suspect_rank && !score.is_nan() {
+                page.suspects.push(Suspect { anchor: anchor as u32, row, score, rank });
+            }
+        }
+    }
+
+    /// Puts an anchor where it belongs: done, waiting for the others, or to be searched deeper.
+    fn file(&self, pool: Pool, enough: usize, page: &mut Page, scratch: &mut Scratch) {
+        let mut wishes = self.chooser.wishes(&pool, enough, scratch);
+        if self.settings.rules.max_exposure.is_some() {
+            page.waiting.push((pool, wishes));
+        } else if wishes.open && (wishes.tied || wishes.rows.len() < self.settings.num_negatives) {
+            page.short.push(pool.anchor as u32);
+        } else {
+            wishes.rows.truncate(self.settings.num_negatives);
+            page.entries.push(self.entry(&pool, wishes.rows, wishes.removed.into_iter(), scratch));
+        }
+    }
+
+    fn entry(
+        &self,
+        pool: &Pool,
+        mut chosen: Vec<Candidate>,
+        listed: impl Iterator<Item = (f32, Rule)>,
+        scratch: &mut Scratch,
+    ) -> Entry {
+        sort_best_first(&mut chosen);
+        let bound = chosen.last().map(|c| c.score);
+        let (counts, known) = self.chooser.count(pool, listed, bound, scratch);
+        Entry { anchor: pool.anchor, chosen, counts, known }
+    }
+
+    fn enter(&self, page: Page, books: &mut Books) {
+        for (anchor, rank) in page.ranks {
+            if books.first_pass && self.chooser.guard.lowest_positive(anchor as usize).is_some() {
+                books.mined.positive_ranks[anchor as usize] = rank;
+            }
+        }
+        for entry in &page.entries {
+            self.write(entry, &mut books.mined);
+        }
+        for (pool, wishes) in page.waiting {
+            let anchor = pool.anchor;
+            books.waiting[anchor] = Some((pool, wishes));
+        }
+        books.short.extend(page.short);
+        books.mined.suspects.extend(page.suspects);
+    }
+
+    fn write(&self, entry: &Entry, mined: &mut Mined) {
+        let k = self.settings.num_negatives;
+        let first = entry.anchor * k;
+        let positive = self.chooser.guard.lowest_positive(entry.anchor);
+        for (slot, c) in (first..first + k).zip(&entry.chosen) {
+            mined.indices[slot] = i64::from(c.row);
+            mined.scores[slot] = c.score;
+            mined.tiers[slot] = positive.map_or(0, |p| self.tier(f64::from(c.score) - p));
+        }
+        for (sum, count) in mined.removed.iter_mut().zip(entry.counts) {
+            *sum += count;
+        }
+        let FalseNegatives { rows, known, rows_within, known_within } = entry.known;
+        mined.false_negatives.rows += rows;
+        mined.false_negatives.known += known;
+        mined.false_negatives.rows_within += rows_within;
+        mined.false_negatives.known_within += known_within;
+    }
+
+    fn tier(&self, hardness: f64) -> u8 {
+        let Tiers { hard, semi_hard } = self.settings.tiers;
+        if hardness >= hard {
+            3
+        } else if hardness >= semi_hard {
+            2
+        } else {
+            1
+        }
+    }
+
+    /// The anchors that a deeper search has to serve, in order.
+    fn unserved(&self, books: &mut Books) -> Vec<u32> {
+        let mut short = std::mem::take(&mut books.short);
+        if self.settings.rules.max_exposure.is_some() {
+            let assigned = self.assign(&mut books.waiting);
+            let waiting = books.waiting.iter().zip(&assigned).enumerate();
+            short.extend(waiting.filter_map(|(anchor, (entry, got))| {
+                let (_, wishes) = entry.as_ref()?;
+                let used_up = got.held.len() < self.settings.num_negatives && got.asked == wishes.rows.len();
+                let tied = wishes.tied && got.asked == wishes.rows.len();
+                (wishes.open && (used_up || tied)).then_some(anchor as u32)
+            }));
+        }
+        short.sort_unstable();
+        books.mined.deepened += short.len() as u64;
+        short
+    }
+
+    fn assign(&self, waiting: &mut [Option<(Pool, Wishes)>]) -> Vec<crate::exposure::Assignment> {
+        let most = self.settings.rules.max_exposure.unwrap_or(usize::MAX);
+        let lend = |entry: &mut Option<(Pool, Wishes)>| {
+            entry.as_mut().map_or_else(Vec::new, |(_, w)| std::mem::take(&mut w.rows))
+        };
+        let wishes: Vec<_> = waiting.iter_mut().map(lend).collect();
+        let assigned = assign(&wishes, self.settings.num_negatives, most);
+        for (entry, rows) in waiting.iter_mut().zip(wishes) {
+            if let Some((_, wishes)) = entry {
+                wishes.rows = rows;
+            }
+        }
+        assigned
+    }
+
+    /// Settles who gets what under a cap on exposure, and closes the books.
+    fn close(&self, books: Mutex<Books>, workers: &mut Workers<'_>) -> Result<Mined> {
+        let mut books = books.into_inner().unwrap_or_else(PoisonError::into_inner);
+        if self.settings.rules.max_exposure.is_none() {
+            return Ok(books.mined);
+        }
+        let assigned = self.assign(&mut books.waiting);
+        let waiting = std::mem::take(&mut books.waiting);
+        let dim = self.chooser.scorer.corpus.rows().dim();
+        let books = Mutex::new(books);
+        let tasks: Vec<_> = waiting.into_iter().flatten().zip(assigned).collect();
+        workers.run(
+            (tasks.len() * dim) as u64,
+            tasks,
+            || Scratch::new(dim),
+            |scratch, ((pool, wishes), got), _| {
+                let chosen = got.held.iter().map(|&position| wishes.rows[position]).collect();
+                let asked = wishes.rows[..got.asked].iter().enumerate();
+                let turned_away = asked.filter(|(position, _)| got.held.binary_search(position).is_err());
+                let listed = turned_away.map(|(_, c)| (c.score, Rule::MaxExposure)).chain(wishes.removed);
+                let entry = self.entry(&pool, chosen, listed, scratch);
+                self.write(&entry, &mut open(&books).mined);
+                Ok(())
+            },
+        )?;
+        Ok(books.into_inner().unwrap_or_else(PoisonError::into_inner).mined)
+    }
+}
+
+/// What one block adds to the books.
+#[derive(Default)]
+struct Page {
+    entries: Vec<Entry>,
+    waiting: Vec<(Pool, Wishes)>,
+    short: Vec<u32>,
+    ranks: Vec<(u32, u64)>,
+    suspects: Vec<Suspect>,
+}
+
+/// Keeps nothing and counts the rows above one score per slot.
+struct Ranks<'a>(&'a [f32]);
+
+impl Accept for Ranks<'_> {
+    type Tally = ();
+
+    fn cap(&self, _: usize) -> f64 {
+        f64::INFINITY
+    }
+
+    fn floor(&self, _: usize) -> f64 {
+        f64::INFINITY
+    }
+
+    fn watch(&self, slot: usize) -> f64 {
+        f64::from(self.0[slot])
+    }
+
+    fn allow(&self, _: usize, _: u32, _: &mut Scratch) -> bool {
+        false
+    }
+
+    fn over_cap(&self, _: usize, _: u32, _: &mut dyn FnMut(f64) -> bool, (): &mut ()) {}
+
+    fn merge(&self, (): &mut (), (): ()) {}
+}
+
+/// All positives that rank below `bound`. The lowest positive of an anchor has the lowest rank, and is known; only
+/// where it is suspect and not alone do the others have to be ranked.
+fn suspects(
+    scorer: &Scorer<'_>,
+    known: &Known<'_>,
+    scores: &[f32],
+    ranks: &[u64],
+    bound: u64,
+    workers: &mut Workers<'_>,
+) -> Result<Vec<Suspect>> {
+    let positives = &known.positives;
+    let (mut suspects, mut unranked) = (Vec::new(), Vec::new());
+    for anchor in (0..positives.len()).filter(|&anchor| ranks[anchor] > bound) {
+        let first = positives.starts()[anchor];
+        let list = positives.of(anchor);
+        for (i, &row) in list.iter().enumerate() {
+            let suspect = Suspect { anchor: anchor as u32, row, score: scores[first + i], rank: ranks[anchor] };
+            if list.len() == 1 { suspects.push(suspect) } else { unranked.push(suspect) }
+        }
+    }
+    rank(scorer, &mut unranked, workers)?;
+    suspects.extend(unranked.into_iter().filter(|s| s.rank > bound));
+    suspects.sort_unstable_by_key(|s| (s.anchor, s.row));
+    Ok(suspects)
+}
+
+fn rank(scorer: &Scorer<'_>, suspects: &mut [Suspect], workers: &mut Workers<'_>) -> Result<()> {
+    let anchors: Vec<u32> = suspects.iter().map(|s| s.anchor).collect();
+    let watched: Vec<f32> = suspects.iter().map(|s| s.score).collect();
+    let job = Job { scorer, anchors: &anchors, depth: 0, max_memory: None };
+    let plan = Plan::new(&job, &Tile::new(scorer.level), workers.threads())?;
+    let found = Mutex::new(Vec::with_capacity(anchors.len()));
+    let outputs = vec![(); plan.blocks.len()];
+    search(&job, &plan, &Ranks(&watched), workers, &Work::default(), outputs, |(), finished| {
+        let mut ranks = Vec::new();
+        finished.each(|f, _| ranks.push((f.slot, f.above + 1)));
+        found.lock().unwrap_or_else(PoisonError::into_inner).extend(ranks);
+    })?;
+    for (slot, rank) in found.into_inner().unwrap_or_else(PoisonError::into_inner) {
+        suspects[slot].rank = rank;
+    }
+    Ok(())
+}

@@ -1,0 +1,63 @@
+//! Plain nearest rows, without rules.
+
+use crate::accept::Everything;
+use crate::error::Result;
+use crate::kernel::Tile;
+use crate::score::Scorer;
+use crate::search::{Job, Plan, Work, search};
+use crate::threads::Workers;
+
+/// Writes the `k` best corpus rows of each query into `indices` and `scores` (both `queries × k`, row-major), best
+/// first, padded with −1 and −∞.
+///
+/// # Errors
+/// If `max_memory` is too small, or the call is cancelled.
+///
+/// # Panics
+/// If an output has another length.
+pub fn nearest(
+    scorer: &Scorer<'_>,
+    k: usize,
+    max_memory: Option<usize>,
+    workers: &mut Workers<'_>,
+    work: &Work,
+    indices: &mut [i64],
+    scores: &mut [f32],
+) -> Result<()> {
+    let anchors: Vec<u32> = (0..scorer.queries.len() as u32).collect();
+    assert_eq!((indices.len(), scores.len()), (anchors.len() * k, anchors.len() * k), "one output per query and rank");
+    indices.fill(-1);
+    scores.fill(f32::NEG_INFINITY);
+    if k == 0 || anchors.is_empty() || scorer.corpus.is_empty() {
+        return Ok(());
+    }
+    let depth = k.min(scorer.corpus.len());
+    let job = Job { scorer, anchors: &anchors, depth, max_memory };
+    let plan = Plan::new(&job, &Tile::new(scorer.level), workers.threads())?;
+    let lengths = plan.blocks.iter().map(|block| block.len() * k);
+    let outputs: Vec<_> = cut(indices, lengths.clone()).into_iter().zip(cut(scores, lengths)).collect();
+    search(&job, &plan, &Everything, workers, work, outputs, |(indices, scores), finished| {
+        let mut lists = indices.chunks_exact_mut(k).zip(scores.chunks_exact_mut(k));
+        finished.each(|found, _| {
+            let Some((indices, scores)) = lists.next() else { return };
+            for ((index, score), candidate) in indices.iter_mut().zip(scores).zip(&found.kept) {
+                *index = i64::from(candidate.row);
+                *score = candidate.score;
+            }
+        });
+    })
+}
+
+/// Cuts `whole` into consecutive pieces of the given lengths.
+///
+/// # Panics
+/// If they add up to more than there is.
+pub fn cut<T>(mut whole: &mut [T], lengths: impl Iterator<Item = usize>) -> Vec<&mut [T]> {
+    lengths
+        .map(|length| {
+            let (piece, rest) = std::mem::take(&mut whole).split_at_mut(length);
+            whole = rest;
+            piece
+        })
+        .collect()
+}

@@ -1,0 +1,259 @@
+//! What is known about one anchor once its candidates are judged, and what becomes of them.
+
+use crate::draw::Draw;
+use crate::rng::stream;
+use crate::rules::{Counts, Guard, Rule, Rules};
+use crate::score::{Scorer, Scratch};
+use crate::search::Found;
+use crate::topk::Candidate;
+
+/// Keeps the draws of a row apart from other uses of its seed.
+const DRAWING: u64 = 0x6472_6177;
+
+/// The judged candidates of one anchor.
+#[derive(Debug, Default)]
+pub struct Pool {
+    /// The anchor.
+    pub anchor: usize,
+    /// Allowed by identity and score rules; best first.
+    pub kept: Vec<Candidate>,
+    /// Rejected by them, with the first rule that did. Every rejected row that scores at least the last of `kept` is
+    /// here or in `over`.
+    pub refused: Vec<(f32, Rule)>,
+    /// Rows above the cap, by the first rule that rejected them.
+    pub over: Counts,
+    /// Whether `refused` could not hold them all.
+    pub overflowed: bool,
+    /// Whether `kept` holds every allowed row there is.
+    pub complete: bool,
+    /// Whether `refused` holds every rejected one: so among given candidates, but not after a search.
+    pub judged: bool,
+}
+
+impl Pool {
+    /// The pool of what a search to `depth` found.
+    pub fn from_search(found: Found<'_, Counts>, depth: usize, guard: &Guard<'_>) -> Self {
+        let anchor = found.anchor as usize;
+        let first_rule = |c: &Candidate| {
+            let rule = guard.identity(anchor, c.row).or_else(|| guard.score_rule(anchor, c.score));
+            (c.score, rule.unwrap_or(Rule::DuplicateOfPositive))
+        };
+        Self {
+            anchor,
+            complete: found.kept.len() < depth || depth >= guard.corpus_rows(),
+            refused: found.refused.iter().map(first_rule).collect(),
+            kept: found.kept,
+            over: *found.tally,
+            overflowed: found.overflowed,
+            judged: false,
+        }
+    }
+}
+
+/// A pool after the list rules: the anchor's wishes, in the order of the draw.
+#[derive(Debug, Default)]
+pub struct Wishes {
+    /// Rows the anchor may get, most wanted first.
+    pub rows: Vec<Candidate>,
+    /// Rows that list rules removed.
+    pub removed: Vec<(f32, Rule)>,
+    /// Whether a deeper search could add to `rows`.
+    pub open: bool,
+    /// Whether it could add to `removed`, because the last row taken ties with the last one looked at.
+    pub tied: bool,
+}
+
+/// Where negatives that keys or groups prove false were met, among rows at least as hard as the last returned.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct FalseNegatives {
+    /// Rows that are no positive and not the anchor itself.
+    pub rows: u64,
+    /// How many of them a key or a group rejected.
+    pub known: u64,
+    /// The same, of those that the score rules would let pass.
+    pub rows_within: u64,
+    /// How many of them a key or a group rejected.
+    pub known_within: u64,
+}
+
+/// The settings that turn a pool into negatives.
+#[derive(Debug, Clone, Copy)]
+pub struct Chooser<'a> {
+    /// Scores and cosines.
+    pub scorer: &'a Scorer<'a>,
+    /// Identity and score rules.
+    pub guard: &'a Guard<'a>,
+    /// The list rules.
+    pub rules: &'a Rules,
+    /// How to choose among what they leave.
+    pub draw: Draw,
+    /// How many to choose.
+    pub num_negatives: usize,
+    /// Names the draws.
+    pub seed: u64,
+    /// Names the draws.
+    pub epoch: u64,
+}
+
+impl Chooser<'_> {
+    /// How many allowed rows the first search has to keep.
+    pub fn depth(&self) -> usize {
+        let Rules { range_min, range_max, distinct, max_exposure, .. } = *self.rules;
+        if self.num_negatives == 0 {
+            return 0;
+        }
+        if let Some(range_max) = range_max {
+            return range_max;
+        }
+        let more = |spare: usize| self.num_negatives.saturating_mul(spare).saturating_add(16);
+        let spare = distinct.map_or(0, |_| more(1)).saturating_add(max_exposure.map_or(0, |_| more(3)));
+        range_min.saturating_add(self.num_negatives).saturating_add(spare)
+    }
+
+    /// How many wishes are worth working out after a search to `depth`.
+    ///
+    /// With a cap on exposure an anchor may be turned away many times, but few are; telling copies apart takes time
+    /// that grows with the square of the wishes, so a list is lengthened only for those who use it up.
+    pub fn enough(&self, depth: usize) -> usize {
+        let Rules { range_max, max_exposure, .. } = *self.rules;
+        if self.draw != Draw::Top
+            || max_exposure.is_some() && (range_max.is_some() || depth >= self.scorer.corpus.len())
+        {
+            usize::MAX
+        } else if max_exposure.is_some() {
+            self.num_negatives.max(depth / 2)
+        } else {
+            self.num_negatives
+        }
+    }
+
+    /// Applies the list rules and the draw; stops at `enough` wishes.
+    pub fn wishes(&self, pool: &Pool, enough: usize, scratch: &mut Scratch) -> Wishes {
+        let Rules { range_min, range_max, .. } = *self.rules;
+        let start = range_min.min(pool.kept.len());
+        let end = range_max.unwrap_or(usize::MAX).min(pool.kept.len());
+        let before = pool.kept[..start].iter().map(|c| (c.score, Rule::RangeMin));
+        let mut wishes =
+            Wishes { removed: before.collect(), open: range_max.is_none() && !pool.complete, ..Wishes::default() };
+        let window = pool.kept.get(start..end).unwrap_or_default();
+        let whole = self.spread_out(window, enough, &mut wishes, scratch);
+        wishes.open |= !whole;
+        let positive = self.guard.lowest_positive(pool.anchor);
+        self.draw.order(&mut wishes.rows, positive, &mut stream(self.seed, self.epoch, pool.anchor as u64, DRAWING));
+        wishes
+    }
+
+    /// Takes rows of `window` until there are `enough`, leaving out near-copies of those already taken; returns
+    /// whether it came to the end.
+    ///
+    /// Copies that tie with the last row taken are still counted.
+    fn spread_out(&self, window: &[Candidate], enough: usize, wishes: &mut Wishes, scratch: &mut Scratch) -> bool {
+        for &candidate in window {
+            let full = wishes.rows.len() >= enough;
+            let last = wishes.rows.last().map(|c| c.score);
+            if full && (self.rules.distinct.is_none() || last != Some(candidate.score)) {
+                return false;
+            }
+            let copies = self.rules.distinct.is_some_and(|bound| {
+                let mut taken = wishes.rows.iter();
+                taken.any(|other| self.scorer.nearer(candidate.row, other.row, bound, scratch))
+            });
+            if copies {
+                wishes.removed.push((candidate.score, Rule::Distinct));
+            } else if !full {
+                wishes.rows.push(candidate);
+            }
+        }
+        wishes.tied = self.rules.distinct.is_some()
+            && wishes.open
+            && wishes.rows.len() >= enough
+            && wishes.rows.last().map(|c| c.score) == window.last().map(|c| c.score);
+        wishes.rows.len() < enough
+    }
+
+    /// Counts the rows that rules removed and that score at least `bound`, the score of the last returned negative;
+    /// all of them if there is none.
+    pub fn count(
+        &self,
+        pool: &Pool,
+        listed: impl Iterator<Item = (f32, Rule)>,
+        bound: Option<f32>,
+        scratch: &mut Scratch,
+    ) -> (Counts, FalseNegatives) {
+        let reaches = |score: f32| bound.is_none_or(|bound| score >= bound);
+        let unseen = !pool.judged && bound.is_none();
+        let (within, over) = if pool.overflowed || (unseen && !pool.complete) {
+            self.recount(pool.anchor, bound, scratch)
+        } else {
+            let mut within = Counts::default();
+            for &(_, rule) in pool.refused.iter().filter(|(score, _)| reaches(*score)) {
+                within[rule as usize] += 1;
+            }
+            if unseen {
+                self.count_below_floor(pool, &mut within);
+            }
+            (within, pool.over)
+        };
+        let allowed = pool.kept.iter().filter(|c| reaches(c.score)).count() as u64;
+        let known = false_negatives(&within, &over, allowed);
+        let mut counts = within;
+        for (count, over) in counts.iter_mut().zip(over) {
+            *count += over;
+        }
+        for (_, rule) in listed.filter(|(score, _)| reaches(*score)) {
+            counts[rule as usize] += 1;
+        }
+        (counts, known)
+    }
+
+    /// Judges every row anew; for the rare anchor about which the search remembers too little.
+    #[cold]
+    fn recount(&self, anchor: usize, bound: Option<f32>, scratch: &mut Scratch) -> (Counts, Counts) {
+        let (mut within, mut over) = (Counts::default(), Counts::default());
+        let cap = self.guard.cap(anchor);
+        for row in 0..self.scorer.corpus.len() as u32 {
+            let score = self.scorer.score(anchor, row, scratch);
+            if bound.is_some_and(|bound| score < bound) {
+                continue;
+            }
+            if let Some(rule) = self.guard.judge(anchor, row, score, scratch) {
+                let counts = if f64::from(score) > cap { &mut over } else { &mut within };
+                counts[rule as usize] += 1;
+            }
+        }
+        (within, over)
+    }
+
+    /// An anchor without negatives counts every removed row, but a search never meets those below the floor.
+    fn count_below_floor(&self, pool: &Pool, within: &mut Counts) {
+        if self.rules.min_score.is_none() {
+            return;
+        }
+        let mut all = Counts::default();
+        for row in 0..self.scorer.corpus.len() as u32 {
+            if let Some(rule) = self.guard.identity(pool.anchor, row) {
+                all[rule as usize] += 1;
+            }
+        }
+        for rule in 0..Rule::RelativeMargin as usize {
+            within[rule] = all[rule] - pool.over[rule];
+        }
+        within[Rule::MinScore as usize] = 0;
+        let accounted = within.iter().sum::<u64>() + pool.over.iter().sum::<u64>() + pool.kept.len() as u64;
+        within[Rule::MinScore as usize] = self.scorer.corpus.len() as u64 - accounted;
+    }
+}
+
+fn false_negatives(within: &Counts, over: &Counts, allowed: u64) -> FalseNegatives {
+    let known = |counts: &Counts| counts[Rule::Key as usize] + counts[Rule::Group as usize];
+    let others = |counts: &Counts| {
+        let own = counts[Rule::Positive as usize] + counts[Rule::Itself as usize];
+        counts.iter().sum::<u64>() - own
+    };
+    FalseNegatives {
+        rows: allowed + others(within) + others(over),
+        known: known(within) + known(over),
+        rows_within: allowed + others(within),
+        known_within: known(within),
+    }
+}

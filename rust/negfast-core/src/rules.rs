@@ -1,0 +1,346 @@
+//! Guard rails: which corpus rows may be negatives of an anchor.
+//!
+//! Rules are settings ([`Rules`]) plus the ids they need ([`Known`]). A [`Guard`] binds the two to a pair of
+//! matrices and answers, for a row, the first rule that rejects it. Rules are asked in the order of [`Rule`].
+
+use crate::accept::Accept;
+use crate::error::{Error, Result};
+use crate::lists::Lists;
+use crate::score::{Scorer, Scratch};
+
+/// The rules, in the order in which they are asked; a row is attributed to the first that rejects it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(usize)]
+pub enum Rule {
+    /// The row is a positive of the anchor, or (if asked for) of an anchor that shares one with it.
+    Positive,
+    /// The row is the anchor itself.
+    Itself,
+    /// The row has a text key of the anchor or of one of its positives.
+    Key,
+    /// The row has a group of the anchor or of one of its positives.
+    Group,
+    /// The caller excluded the row for this anchor.
+    Exclude,
+    /// The caller forbade the row for all anchors.
+    Forbidden,
+    /// The row scores too close to the positive, relative to the positive's score.
+    RelativeMargin,
+    /// The row scores too close to the positive.
+    AbsoluteMargin,
+    /// The row scores too high.
+    MaxScore,
+    /// The row scores too low.
+    MinScore,
+    /// The row is a near-copy of a positive.
+    DuplicateOfPositive,
+    /// The row ranks before the window.
+    RangeMin,
+    /// The row is a near-copy of a better negative.
+    Distinct,
+    /// The row serves enough other anchors.
+    MaxExposure,
+}
+
+impl Rule {
+    /// How many rules there are.
+    pub const COUNT: usize = 14;
+
+    /// The names under which reports list the rules, in order.
+    pub const NAMES: [&'static str; Self::COUNT] = [
+        "positive",
+        "self",
+        "key",
+        "group",
+        "exclude",
+        "forbidden",
+        "relative_margin",
+        "absolute_margin",
+        "max_score",
+        "min_score",
+        "duplicate_of_positive",
+        "range_min",
+        "distinct",
+        "max_exposure",
+    ];
+}
+
+/// Rows counted by the rule that removed them.
+pub type Counts = [u64; Rule::COUNT];
+
+/// The settings of the guard rails. `None` turns a rule off.
+#[derive(Debug, Clone, Default)]
+pub struct Rules {
+    /// Drop a row that scores more than `p − |p|·m`, with `p` the anchor's lowest positive score.
+    ///
+    /// The positive-aware rule of G. Moreira et al., *NV-Retriever*, 2024, made safe for negative scores.
+    pub relative_margin: Option<f64>,
+    /// Drop a row that scores more than `p − m`.
+    pub absolute_margin: Option<f64>,
+    /// Drop a row that scores more.
+    pub max_score: Option<f64>,
+    /// Drop a row that scores less.
+    pub min_score: Option<f64>,
+    /// Skip this many of the best allowed rows.
+    pub range_min: usize,
+    /// Go no deeper than this rank among the allowed rows.
+    pub range_max: Option<usize>,
+    /// Drop a row whose cosine with a positive is above this.
+    pub duplicate_of_positive: Option<f64>,
+    /// Drop a row whose cosine with a better negative of the same anchor is above this.
+    pub distinct: Option<f64>,
+    /// Let no row serve more anchors than this.
+    pub max_exposure: Option<usize>,
+    /// Anchor i never gets row i.
+    pub exclude_self: bool,
+    /// Drop the positives of anchors that share a positive.
+    pub transitive: bool,
+}
+
+/// One or more labels per row; negative labels mean none.
+#[derive(Debug, Clone, Copy)]
+pub struct Labels<'a> {
+    values: &'a [i64],
+    columns: usize,
+}
+
+impl<'a> Labels<'a> {
+    /// Labels of `rows` rows, `columns` each.
+    ///
+    /// # Errors
+    /// If the number of values is another.
+    pub fn new(argument: &str, values: &'a [i64], columns: usize, rows: usize) -> Result<Self> {
+        if rows.checked_mul(columns) == Some(values.len()) {
+            return Ok(Self { values, columns });
+        }
+        let got = values.len() / columns.max(1);
+        let remedy = "pass one label per row, -1 where it has none";
+        Err(Error::invalid(argument, format!("one entry for each of the {rows} rows"), got.to_string(), remedy))
+    }
+
+    fn of(&self, row: usize) -> &'a [i64] {
+        &self.values[row * self.columns..(row + 1) * self.columns]
+    }
+}
+
+/// What is known about the rows, beside their vectors.
+#[derive(Debug, Default)]
+pub struct Known<'a> {
+    /// The positives of each anchor.
+    pub positives: Lists,
+    /// Text keys of queries and corpus.
+    pub keys: Option<(Labels<'a>, Labels<'a>)>,
+    /// Groups of queries and corpus.
+    pub groups: Option<(Labels<'a>, Labels<'a>)>,
+    /// Rows that an anchor must not get.
+    pub exclude: Option<Lists>,
+    /// Nonzero where a row must not serve at all.
+    pub forbidden: Option<&'a [u8]>,
+}
+
+/// For each anchor the labels that no negative of it may have.
+#[derive(Debug)]
+struct Banned<'a> {
+    corpus: Labels<'a>,
+    starts: Vec<usize>,
+    labels: Vec<i64>,
+}
+
+impl<'a> Banned<'a> {
+    fn new((queries, corpus): (Labels<'a>, Labels<'a>), positives: &Lists) -> Self {
+        let (mut starts, mut labels, mut own) = (vec![0], Vec::new(), Vec::new());
+        for anchor in 0..positives.len() {
+            own.clear();
+            own.extend(queries.of(anchor));
+            own.extend(positives.of(anchor).iter().flat_map(|&row| corpus.of(row as usize)));
+            own.retain(|&label| label >= 0);
+            own.sort_unstable();
+            own.dedup();
+            labels.extend(&own);
+            starts.push(labels.len());
+        }
+        Self { corpus, starts, labels }
+    }
+
+    fn bans(&self, anchor: usize, row: u32) -> bool {
+        let banned = &self.labels[self.starts[anchor]..self.starts[anchor + 1]];
+        self.corpus
+            .of(row as usize)
+            .iter()
+            .any(|label| if banned.len() <= 8 { banned.contains(label) } else { banned.binary_search(label).is_ok() })
+    }
+}
+
+/// Rules bound to what they judge.
+#[derive(Debug)]
+pub struct Guard<'a> {
+    scorer: &'a Scorer<'a>,
+    rules: &'a Rules,
+    known: &'a Known<'a>,
+    company: Option<Lists>,
+    keys: Option<Banned<'a>>,
+    groups: Option<Banned<'a>>,
+    lowest_positive: &'a [f32],
+}
+
+/// Upper bounds on the score of one anchor's negatives.
+#[derive(Debug, Clone, Copy)]
+struct Caps {
+    relative: f64,
+    absolute: f64,
+    highest: f64,
+}
+
+impl<'a> Guard<'a> {
+    /// Binds `rules`; `lowest_positive` is each anchor's lowest positive score, NaN where it has none.
+    pub fn new(scorer: &'a Scorer<'a>, rules: &'a Rules, known: &'a Known<'a>, lowest_positive: &'a [f32]) -> Self {
+        let banned = |labels: Option<_>| labels.map(|labels| Banned::new(labels, &known.positives));
+        Self {
+            scorer,
+            rules,
+            known,
+            company: rules.transitive.then(|| known.positives.company(scorer.corpus.len())),
+            keys: banned(known.keys),
+            groups: banned(known.groups),
+            lowest_positive,
+        }
+    }
+
+    /// Rows that may be negatives of some anchor or other.
+    pub fn corpus_rows(&self) -> usize {
+        self.scorer.corpus.len()
+    }
+
+    /// The anchor's lowest positive score, if it has a positive.
+    pub fn lowest_positive(&self, anchor: usize) -> Option<f64> {
+        Some(f64::from(self.lowest_positive[anchor])).filter(|p| !p.is_nan())
+    }
+
+    /// The first identity rule that rejects `row`: one that looks at ids, not at vectors.
+    pub fn identity(&self, anchor: usize, row: u32) -> Option<Rule> {
+        let Known { positives, exclude, forbidden, .. } = self.known;
+        let bans = |banned: &Option<Banned<'_>>| banned.as_ref().is_some_and(|b| b.bans(anchor, row));
+        let transitive = || {
+            let company = self.company.as_ref();
+            company.is_some_and(|company| positives.of(anchor).iter().any(|&p| company.holds(p as usize, row)))
+        };
+        if positives.holds(anchor, row) || transitive() {
+            Some(Rule::Positive)
+        } else if self.rules.exclude_self && anchor == row as usize {
+            Some(Rule::Itself)
+        } else if bans(&self.keys) {
+            Some(Rule::Key)
+        } else if bans(&self.groups) {
+            Some(Rule::Group)
+        } else if exclude.as_ref().is_some_and(|lists| lists.holds(anchor, row)) {
+            Some(Rule::Exclude)
+        } else if forbidden.is_some_and(|mask| mask[row as usize] != 0) {
+            Some(Rule::Forbidden)
+        } else {
+            None
+        }
+    }
+
+    /// The first rule that rejects a row of this score for its score alone.
+    pub fn score_rule(&self, anchor: usize, score: f32) -> Option<Rule> {
+        let score = f64::from(score);
+        if score > self.cap(anchor) {
+            return Some(self.first_exceeded(anchor, &mut |bound| score > bound));
+        }
+        (score < self.floor(anchor)).then_some(Rule::MinScore)
+    }
+
+    /// Whether `row` is a near-copy of one of the anchor's positives.
+    pub fn duplicates_positive(&self, anchor: usize, row: u32, scratch: &mut Scratch) -> bool {
+        let Some(bound) = self.rules.duplicate_of_positive else { return false };
+        self.known.positives.of(anchor).iter().any(|&p| self.scorer.nearer(p, row, bound, scratch))
+    }
+
+    /// The first rule that rejects a row whose score is known.
+    pub fn judge(&self, anchor: usize, row: u32, score: f32, scratch: &mut Scratch) -> Option<Rule> {
+        self.identity(anchor, row)
+            .or_else(|| self.score_rule(anchor, score))
+            .or_else(|| self.duplicates_positive(anchor, row, scratch).then_some(Rule::DuplicateOfPositive))
+    }
+
+    fn caps(&self, anchor: usize) -> Caps {
+        let p = self.lowest_positive(anchor);
+        let below = |margin: Option<f64>, scale: fn(f64) -> f64| match (p, margin) {
+            (Some(p), Some(m)) => p - scale(p) * m,
+            _ => f64::INFINITY,
+        };
+        Caps {
+            relative: below(self.rules.relative_margin, f64::abs),
+            absolute: below(self.rules.absolute_margin, |_| 1.0),
+            highest: self.rules.max_score.unwrap_or(f64::INFINITY),
+        }
+    }
+
+    /// The highest score that all score rules let pass.
+    pub fn cap(&self, anchor: usize) -> f64 {
+        let caps = self.caps(anchor);
+        caps.relative.min(caps.absolute).min(caps.highest)
+    }
+
+    /// The lowest.
+    pub fn floor(&self, _anchor: usize) -> f64 {
+        self.rules.min_score.unwrap_or(f64::NEG_INFINITY)
+    }
+
+    /// The first cap that a row exceeds, of a row that exceeds one of them.
+    fn first_exceeded(&self, anchor: usize, exceeds: &mut dyn FnMut(f64) -> bool) -> Rule {
+        let (caps, lowest) = (self.caps(anchor), self.cap(anchor));
+        if caps.relative <= lowest || exceeds(caps.relative) {
+            Rule::RelativeMargin
+        } else if caps.absolute <= lowest || exceeds(caps.absolute) {
+            Rule::AbsoluteMargin
+        } else {
+            Rule::MaxScore
+        }
+    }
+}
+
+/// A guard that answers for a selection of anchors.
+#[derive(Debug)]
+pub struct Guarded<'a> {
+    /// The guard.
+    pub guard: &'a Guard<'a>,
+    /// The anchor in each slot.
+    pub anchors: &'a [u32],
+    /// Whether rows above the lowest positive are counted.
+    pub ranks: bool,
+}
+
+impl Accept for Guarded<'_> {
+    type Tally = Counts;
+
+    fn cap(&self, slot: usize) -> f64 {
+        self.guard.cap(self.anchors[slot] as usize)
+    }
+
+    fn floor(&self, slot: usize) -> f64 {
+        self.guard.floor(self.anchors[slot] as usize)
+    }
+
+    fn watch(&self, slot: usize) -> f64 {
+        let watched = self.guard.lowest_positive(self.anchors[slot] as usize).filter(|_| self.ranks);
+        watched.unwrap_or(f64::INFINITY)
+    }
+
+    fn allow(&self, slot: usize, row: u32, scratch: &mut Scratch) -> bool {
+        let anchor = self.anchors[slot] as usize;
+        self.guard.identity(anchor, row).is_none() && !self.guard.duplicates_positive(anchor, row, scratch)
+    }
+
+    fn over_cap(&self, slot: usize, row: u32, exceeds: &mut dyn FnMut(f64) -> bool, tally: &mut Counts) {
+        let anchor = self.anchors[slot] as usize;
+        let rule = self.guard.identity(anchor, row).unwrap_or_else(|| self.guard.first_exceeded(anchor, exceeds));
+        tally[rule as usize] += 1;
+    }
+
+    fn merge(&self, tally: &mut Counts, other: Counts) {
+        for (sum, count) in tally.iter_mut().zip(other) {
+            *sum += count;
+        }
+    }
+}

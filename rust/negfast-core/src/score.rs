@@ -1,0 +1,274 @@
+//! The score: one function of two rows, the same bits everywhere.
+
+use crate::error::{Error, Result};
+use crate::kernel::{BATCH, Level, dot, dots, estimate};
+use crate::rows::Rows;
+use crate::threads::{Workers, split};
+
+/// Bytes of rows that a task reads at most before it looks whether to stop.
+const SPAN_BYTES: usize = 4 << 20;
+
+/// Cuts `n` lists of altogether `rows` rows into spans that keep every thread busy and end soon.
+pub(crate) fn spans(n: usize, rows: usize, dim: usize, threads: usize) -> Vec<std::ops::Range<usize>> {
+    split(n, (rows * dim * size_of::<f32>()).div_ceil(SPAN_BYTES).max(threads * 4))
+}
+
+/// What "close" means. Larger scores are closer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Metric {
+    /// Dot product over the product of the norms; a zero row scores 0 with everything.
+    Cosine,
+    /// Dot product.
+    Dot,
+}
+
+/// A matrix whose rows are known to be finite, with their Euclidean norms.
+#[derive(Debug)]
+pub struct Matrix<'a> {
+    rows: Rows<'a>,
+    norms: Vec<f64>,
+}
+
+impl<'a> Matrix<'a> {
+    /// Reads every row once, on all of `workers`' threads.
+    ///
+    /// # Errors
+    /// [`Error::NonFinite`] with the first row that holds a NaN or an infinity; `argument` names the matrix.
+    pub fn measure(argument: &str, rows: Rows<'a>, level: Level, workers: &mut Workers<'_>) -> Result<Self> {
+        let mut norms = vec![0.0; rows.rows()];
+        let spans = spans(rows.rows(), rows.rows(), rows.dim(), workers.threads());
+        let mut rest = norms.as_mut_slice();
+        let mut tasks = Vec::with_capacity(spans.len());
+        for span in spans {
+            let (now, later) = rest.split_at_mut(span.len());
+            rest = later;
+            tasks.push((span, now));
+        }
+        let work = (rows.rows() * rows.dim()) as u64;
+        workers.run(
+            work,
+            tasks,
+            || vec![0.0; rows.dim()],
+            |scratch, (span, norms), progress| {
+                for (i, norm) in span.zip(norms) {
+                    let row = rows.row(i, scratch);
+                    // The square of an f32 is far inside of f64, so only a NaN or an infinity makes the sum one.
+                    let squares = dot(level, row, row);
+                    if !squares.is_finite() {
+                        return Err(Error::NonFinite { argument: argument.into(), row: i });
+                    }
+                    *norm = squares.sqrt();
+                }
+                progress.advance(0)
+            },
+        )?;
+        Ok(Self { rows, norms })
+    }
+
+    /// The rows.
+    pub fn rows(&self) -> &Rows<'a> {
+        &self.rows
+    }
+
+    /// Number of rows.
+    pub fn len(&self) -> usize {
+        self.norms.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.norms.is_empty()
+    }
+
+    /// The norm of row `i`.
+    pub fn norm(&self, i: usize) -> f64 {
+        self.norms[i]
+    }
+
+    /// The largest norm, 0 without rows.
+    pub fn largest_norm(&self) -> f64 {
+        self.norms.iter().copied().fold(0.0, f64::max)
+    }
+}
+
+/// Scores rows of two matrices.
+#[derive(Debug)]
+pub struct Scorer<'a> {
+    /// The anchors.
+    pub queries: &'a Matrix<'a>,
+    /// Where negatives come from.
+    pub corpus: &'a Matrix<'a>,
+    /// What "close" means.
+    pub metric: Metric,
+    /// The level that dot products run at; it does not change their bits.
+    pub level: Level,
+}
+
+/// Room for rows that have to be widened. One per thread.
+#[derive(Debug, Default)]
+pub struct Scratch {
+    anchor: Vec<f32>,
+    rows: Vec<f32>,
+}
+
+impl Scratch {
+    /// Room for rows of `dim` elements.
+    pub fn new(dim: usize) -> Self {
+        Self { anchor: vec![0.0; dim], rows: vec![0.0; dim * BATCH] }
+    }
+}
+
+impl<'a> Scorer<'a> {
+    /// A scorer of `queries` against `corpus`.
+    ///
+    /// # Errors
+    /// If their dims differ, or dot products could leave the range of `f32`.
+    pub fn new(queries: &'a Matrix<'a>, corpus: &'a Matrix<'a>, metric: Metric, level: Level) -> Result<Self> {
+        let (dim, other) = (corpus.rows().dim(), queries.rows().dim());
+        if dim != other {
+            return Err(Error::invalid(
+                "queries",
+                format!("of dim {dim}, as the corpus is"),
+                format!("dim {other}"),
+                "encode both with one model",
+            ));
+        }
+        if metric == Metric::Dot && queries.largest_norm() * corpus.largest_norm() > f64::from(f32::MAX) {
+            return Err(Error::invalid(
+                "corpus",
+                "small enough for dot products in float32",
+                format!(
+                    "rows of norm {:.3e} against queries of norm {:.3e}",
+                    corpus.largest_norm(),
+                    queries.largest_norm()
+                ),
+                "scale the rows down or use metric=\"cosine\"",
+            ));
+        }
+        Ok(Self { queries, corpus, metric, level })
+    }
+
+    /// The score of corpus row `row` for `anchor`.
+    pub fn score(&self, anchor: usize, row: u32, scratch: &mut Scratch) -> f32 {
+        let mut out = [0.0];
+        self.score_all(anchor, &[row], &mut out, scratch);
+        out[0]
+    }
+
+    /// The scores of several corpus rows for `anchor`, into `out`.
+    ///
+    /// # Panics
+    /// If `out` is shorter than `rows`.
+    pub fn score_all(&self, anchor: usize, rows: &[u32], out: &mut [f32], scratch: &mut Scratch) {
+        let norm = self.queries.norm(anchor);
+        let a = self.queries.rows().row(anchor, &mut scratch.anchor);
+        self.products(a, rows, &mut scratch.rows, |position, row, product| {
+            out[position] = match self.metric {
+                // Adding 0 turns -0 into 0, so that equal scores are equal bits.
+                Metric::Dot => product as f32 + 0.0,
+                Metric::Cosine => over_norms(product, norm, self.corpus.norm(row)),
+            };
+        });
+    }
+
+    /// Whether the cosine of two corpus rows is above `bound`, whatever the metric.
+    ///
+    /// Nearly always an estimate in `f32` can tell.
+    pub fn nearer(&self, row: u32, other: u32, bound: f64, scratch: &mut Scratch) -> bool {
+        let (a, b) = (row as usize, other as usize);
+        if let (Some(x), Some(y)) = (self.corpus.rows().plain_row(a), self.corpus.rows().plain_row(b)) {
+            // Norms for which no product overflows, and none that matters underflows.
+            let usual = 1e-10..1e10;
+            let (na, nb) = (self.corpus.norm(a), self.corpus.norm(b));
+            if usual.contains(&na) && usual.contains(&nb) {
+                let cosine = f64::from(estimate(self.level, x, y)) / (na * nb);
+                let slack = slack(x.len());
+                if (cosine - bound).abs() > slack {
+                    return cosine > bound;
+                }
+            }
+        }
+        f64::from(self.cosine(row, other, scratch)) > bound
+    }
+
+    /// The cosine of two corpus rows, whatever the metric.
+    pub fn cosine(&self, row: u32, other: u32, scratch: &mut Scratch) -> f32 {
+        let a = self.corpus.rows().row(row as usize, &mut scratch.anchor);
+        let mut cosine = 0.0;
+        self.products(a, &[other], &mut scratch.rows, |_, other, product| {
+            cosine = over_norms(product, self.corpus.norm(row as usize), self.corpus.norm(other));
+        });
+        cosine
+    }
+
+    fn products(&self, a: &[f32], rows: &[u32], widened: &mut [f32], mut take: impl FnMut(usize, usize, f64)) {
+        let corpus = self.corpus.rows();
+        let mut batches = rows.chunks_exact(BATCH);
+        let mut position = 0;
+        for batch in &mut batches {
+            let mut room = widened.chunks_exact_mut(corpus.dim());
+            let four = [0, 1, 2, 3].map(|i| corpus.row(batch[i] as usize, room.next().unwrap_or_default()));
+            for (i, product) in dots(self.level, a, four).into_iter().enumerate() {
+                take(position + i, batch[i] as usize, product);
+            }
+            position += BATCH;
+        }
+        for &row in batches.remainder() {
+            let product = dot(self.level, a, corpus.row(row as usize, widened));
+            take(position, row as usize, product);
+            position += 1;
+        }
+    }
+}
+
+/// How far a sum of products in `f32` may lie from the score, for rows of norm 1 or less.
+///
+/// The sum of n products in any order, each operand rounded once, errs by at most (n + 3)u / (1 − (n + 3)u) times
+/// the sum of the products' magnitudes, which is at most 1 (N. Higham, *Accuracy and Stability of Numerical
+/// Algorithms*, 2002, section 3.1), with u = 2⁻²⁴. The rest covers the rounding of thresholds and of the score
+/// itself, and elements that packing flushed to zero.
+pub fn slack(dim: usize) -> f64 {
+    let relative = (dim as f64 + 16.0) / f64::from(1u32 << 24);
+    relative / (1.0 - relative.min(0.5)) * 1.01 + f64::from(f32::EPSILON) / 65_536.0
+}
+
+fn over_norms(product: f64, a: f64, b: f64) -> f32 {
+    let norms = a * b;
+    if norms == 0.0 { 0.0 } else { (product / norms) as f32 + 0.0 }
+}
+
+/// The score of every pair that `pairs` names, in order: `(anchor, row)` pairs grouped by anchor in CSR form.
+///
+/// # Errors
+/// [`Error::Cancelled`].
+pub fn score_lists(scorer: &Scorer<'_>, starts: &[usize], rows: &[u32], workers: &mut Workers<'_>) -> Result<Vec<f32>> {
+    let mut scores = vec![0.0f32; rows.len()];
+    let anchors = starts.len().saturating_sub(1);
+    let dim = scorer.corpus.rows().dim();
+    let spans = spans(anchors, rows.len(), dim, workers.threads());
+    {
+        let mut rest = scores.as_mut_slice();
+        let mut tasks = Vec::with_capacity(spans.len());
+        for span in spans {
+            let (now, later) = rest.split_at_mut(starts[span.end] - starts[span.start]);
+            rest = later;
+            tasks.push((span, now));
+        }
+        let work = (rows.len() * dim) as u64;
+        workers.run(
+            work,
+            tasks,
+            || Scratch::new(dim),
+            |scratch, (span, out), progress| {
+                let first = starts[span.start];
+                for anchor in span {
+                    let list = starts[anchor]..starts[anchor + 1];
+                    let part = &mut out[list.start - first..list.end - first];
+                    scorer.score_all(anchor, &rows[list], part, scratch);
+                }
+                progress.advance(0)
+            },
+        )?;
+    }
+    Ok(scores)
+}

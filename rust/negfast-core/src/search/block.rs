@@ -1,0 +1,355 @@
+//! A block of anchors while it is searched: thresholds, candidates, and what is to be told about the rest.
+//!
+//! # Why the result is exact
+//!
+//! The tile works on packed rows: anchors of norm 1 and corpus rows of norm at most 1. For such rows a sum of `dim`
+//! products in `f32`, with rounded operands, is within [`slack`](crate::score::slack) ε of the score that the one scoring function would
+//! give, in the same units. Let e be the `depth`-th best estimate so far. At least `depth` rows then have a score of
+//! e − ε or more, so a row whose estimate is below e − 2ε has a score strictly below theirs and cannot be among the
+//! best `depth`. Everything at or above e − 2ε is kept, scored once at the end, and ordered by that score. Caps and
+//! floors are tested with the same ε; within ε of one, the score itself decides.
+//!
+//! Rows that tie in great numbers (copies) can all lie inside the 2ε; then the buffer is scored early, and the exact
+//! `depth` best of it stay.
+
+use super::Work;
+use crate::accept::Accept;
+use crate::kernel::{MAX_ROWS, Tile, TileOutput};
+use crate::score::{Metric, Scorer, Scratch, slack};
+use crate::topk::{Buffers, Candidate, select_best, sort_best_first};
+
+/// Rejected rows that are remembered per anchor before the search gives up on naming them.
+const MOST_REFUSED: usize = 4096;
+
+/// Thresholds of one anchor that do not change, in the units of the tile.
+#[derive(Debug, Clone, Copy)]
+struct Marks {
+    /// Multiplies an estimate into a score.
+    unit: f64,
+    /// Error of an estimate.
+    slack: f64,
+    /// Estimates above `high` are above the mark, below `low` below it.
+    cap: Mark,
+    watch: Mark,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Mark {
+    low: f32,
+    high: f32,
+}
+
+impl Mark {
+    fn new(score: f64, unit: f64, slack: f64) -> Self {
+        Self { low: (score / unit - slack) as f32, high: (score / unit + slack) as f32 }
+    }
+}
+
+/// The anchors of `slots`, searched over some part of the corpus.
+pub(super) struct Block<'a, A: Accept> {
+    scorer: &'a Scorer<'a>,
+    accept: &'a A,
+    anchors: &'a [u32],
+    first_slot: usize,
+    depth: usize,
+    marks: Vec<Marks>,
+    /// Lowest estimate that is kept.
+    keep: Vec<f32>,
+    /// Lowest estimate that is looked at: the lower of `keep` and the watch mark. Padded to whole panels.
+    look: Vec<f32>,
+    kept: Buffers,
+    refused: Vec<Vec<Candidate>>,
+    overflowed: Vec<bool>,
+    tallies: Vec<A::Tally>,
+    above: Vec<u64>,
+    rescored: u64,
+}
+
+impl<'a, A: Accept> Block<'a, A> {
+    /// A block of the anchors in `slots`; packed corpus rows are stored divided by `corpus_scale`.
+    pub(super) fn new(
+        scorer: &'a Scorer<'a>,
+        accept: &'a A,
+        all: &'a [u32],
+        slots: std::ops::Range<usize>,
+        depth: usize,
+        corpus_scale: f64,
+    ) -> Self {
+        let anchors = &all[slots.clone()];
+        let dim = scorer.corpus.rows().dim();
+        let marks: Vec<_> = slots
+            .clone()
+            .map(|slot| {
+                let unit = unit(scorer, all[slot] as usize, corpus_scale);
+                // Scores are rounded to f32; next to zero that error is absolute.
+                let slack = slack(dim) + f64::from(f32::from_bits(1)) / unit;
+                Marks {
+                    unit,
+                    slack,
+                    cap: Mark::new(accept.cap(slot), unit, slack),
+                    watch: Mark::new(accept.watch(slot), unit, slack),
+                }
+            })
+            .collect();
+        let keep: Vec<_> = slots
+            .clone()
+            .zip(&marks)
+            .map(|(slot, m)| {
+                // Rows between a cap and a floor above it are counted over the cap, so they have to be seen.
+                let lowest = accept.floor(slot).min(accept.cap(slot));
+                if depth == 0 { f32::INFINITY } else { Mark::new(lowest, m.unit, m.slack).low }
+            })
+            .collect();
+        let mut look: Vec<_> = keep.iter().zip(&marks).map(|(keep, m)| keep.min(m.watch.low)).collect();
+        look.resize(anchors.len() + MAX_ROWS, f32::INFINITY);
+        let n = anchors.len();
+        Self {
+            scorer,
+            accept,
+            anchors,
+            first_slot: slots.start,
+            depth,
+            marks,
+            keep,
+            look,
+            kept: Buffers::new(n, depth),
+            refused: (0..n).map(|_| Vec::new()).collect(),
+            overflowed: vec![false; n],
+            tallies: std::iter::repeat_with(A::Tally::default).take(n).collect(),
+            above: vec![0; n],
+            rescored: 0,
+        }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.anchors.len()
+    }
+
+    /// The thresholds of the anchors from `start` on, with room for a whole panel.
+    pub(super) fn thresholds(&self, start: usize) -> &[f32] {
+        &self.look[start..]
+    }
+
+    /// Takes what a tile of anchors from `start` on and corpus rows from `first_row` on has found.
+    #[cold]
+    pub(super) fn absorb(
+        &mut self,
+        tile: &Tile,
+        out: &TileOutput,
+        start: usize,
+        first_row: usize,
+        rows: usize,
+        scratch: &mut Scratch,
+    ) {
+        // Padding columns of the last panel hold zeros, which may reach a threshold.
+        let real = if rows >= 32 { u32::MAX } else { (1 << rows) - 1 };
+        for r in 0..tile.rows.min(self.len() - start) {
+            let mask = out.masks[r] & real;
+            if mask != 0 {
+                let products = &out.products[r * tile.columns..(r + 1) * tile.columns];
+                self.absorb_row(start + r, mask, products, first_row, scratch);
+            }
+        }
+    }
+
+    fn absorb_row(&mut self, i: usize, mut mask: u32, products: &[f32], first_row: usize, scratch: &mut Scratch) {
+        let (accept, slot, marks) = (self.accept, self.first_slot + i, self.marks[i]);
+        while mask != 0 {
+            let c = mask.trailing_zeros() as usize;
+            mask &= mask - 1;
+            let row = (first_row + c) as u32;
+            // Adding 0 turns −0, which buffers cannot hold, into 0.
+            let estimate = products[c] + 0.0;
+            if estimate > marks.watch.high
+                || estimate >= marks.watch.low && self.exactly(i, row, scratch) > accept.watch(slot)
+            {
+                self.above[i] += 1;
+            }
+            if estimate < self.keep[i] {
+                continue;
+            }
+            let found = Candidate { score: estimate, row };
+            if estimate > marks.cap.high
+                || estimate >= marks.cap.low && self.exactly(i, row, scratch) > accept.cap(slot)
+            {
+                self.over_cap(i, found, scratch);
+            } else if accept.allow(slot, row, scratch) {
+                if self.kept.push(i, found) {
+                    self.compact(i, scratch);
+                }
+            } else {
+                self.refuse(i, found);
+            }
+        }
+    }
+
+    /// The score of a row, where an estimate is too close to a mark.
+    #[cold]
+    fn exactly(&mut self, i: usize, row: u32, scratch: &mut Scratch) -> f64 {
+        self.rescored += 1;
+        f64::from(self.scorer.score(self.anchors[i] as usize, row, scratch))
+    }
+
+    fn over_cap(&mut self, i: usize, found: Candidate, scratch: &mut Scratch) {
+        let (scorer, anchor, marks) = (self.scorer, self.anchors[i] as usize, self.marks[i]);
+        let mut score = None;
+        let mut exceeds = |bound: f64| {
+            let mark = Mark::new(bound, marks.unit, marks.slack);
+            if found.score > mark.high || found.score < mark.low {
+                return found.score > mark.high;
+            }
+            f64::from(*score.get_or_insert_with(|| scorer.score(anchor, found.row, scratch))) > bound
+        };
+        self.accept.over_cap(self.first_slot + i, found.row, &mut exceeds, &mut self.tallies[i]);
+    }
+
+    fn refuse(&mut self, i: usize, found: Candidate) {
+        let list = &mut self.refused[i];
+        list.push(found);
+        if list.len() >= MOST_REFUSED {
+            let lowest = self.keep[i];
+            list.retain(|c| c.score >= lowest);
+            if list.len() >= MOST_REFUSED / 2 {
+                list.clear();
+                list.shrink_to_fit();
+                self.overflowed[i] = true;
+            }
+        }
+    }
+
+    /// Raises the threshold of anchor `i` to what its `depth` best allow.
+    fn compact(&mut self, i: usize, scratch: &mut Scratch) {
+        let Some(kth) = self.kept.kth(i, self.depth) else { return };
+        self.raise(i, f64::from(kth) - 2.0 * self.marks[i].slack);
+        self.kept.retain_from(i, self.keep[i]);
+        let capacity = Buffers::capacity_for(self.depth);
+        if self.kept.len(i) > self.depth + (capacity - self.depth) / 2 {
+            self.settle(i, scratch);
+        }
+    }
+
+    /// Scores a buffer that estimates cannot tell apart, and keeps its exact `depth` best.
+    #[cold]
+    fn settle(&mut self, i: usize, scratch: &mut Scratch) {
+        let estimates: Vec<_> = self.kept.list(i).collect();
+        let mut scored = self.score(i, &estimates, scratch);
+        let Some(kth) = select_best(&mut scored, self.depth) else { return };
+        scored.truncate(self.depth);
+        let rows: std::collections::HashSet<u32> = scored.iter().map(|c| c.row).collect();
+        self.kept.replace(i, estimates.into_iter().filter(|c| rows.contains(&c.row)));
+        let marks = self.marks[i];
+        self.raise(i, f64::from(kth.score) / marks.unit - marks.slack);
+    }
+
+    fn raise(&mut self, i: usize, threshold: f64) {
+        self.keep[i] = self.keep[i].max(threshold as f32);
+        self.look[i] = self.keep[i].min(self.marks[i].watch.low);
+    }
+
+    fn score(&mut self, i: usize, candidates: &[Candidate], scratch: &mut Scratch) -> Vec<Candidate> {
+        let rows: Vec<u32> = candidates.iter().map(|c| c.row).collect();
+        let mut scores = vec![0.0; rows.len()];
+        self.scorer.score_all(self.anchors[i] as usize, &rows, &mut scores, scratch);
+        self.rescored += rows.len() as u64;
+        rows.into_iter().zip(scores).map(|(row, score)| Candidate { score, row }).collect()
+    }
+
+    /// Takes in what the same anchors found in another part of the corpus.
+    pub(super) fn merge(&mut self, other: Self, scratch: &mut Scratch) {
+        self.rescored += other.rescored;
+        for (i, tally) in other.tallies.into_iter().enumerate() {
+            self.accept.merge(&mut self.tallies[i], tally);
+            self.above[i] += other.above[i];
+            self.overflowed[i] |= other.overflowed[i];
+            self.raise(i, f64::from(other.keep[i]));
+            for &found in &other.refused[i] {
+                self.refuse(i, found);
+            }
+            for found in other.kept.list(i) {
+                if found.score >= self.keep[i] && self.kept.push(i, found) {
+                    self.compact(i, scratch);
+                }
+            }
+        }
+    }
+
+    /// The finished lists.
+    pub(super) fn finish(mut self, work: &Work, scratch: &mut Scratch, take: impl FnOnce(&mut Finished<'_, 'a, A>)) {
+        take(&mut Finished { block: &mut self, scratch });
+        work.rows_rescored.fetch_add(self.rescored, std::sync::atomic::Ordering::Relaxed);
+    }
+
+    fn finish_one(&mut self, i: usize, scratch: &mut Scratch) -> (Vec<Candidate>, Vec<Candidate>) {
+        if let Some(kth) = self.kept.kth(i, self.depth) {
+            self.raise(i, f64::from(kth) - 2.0 * self.marks[i].slack);
+            self.kept.retain_from(i, self.keep[i]);
+        }
+        let estimates: Vec<_> = self.kept.list(i).collect();
+        let mut kept = self.score(i, &estimates, scratch);
+        let floor = self.accept.floor(self.first_slot + i);
+        kept.retain(|c| f64::from(c.score) >= floor);
+        sort_best_first(&mut kept);
+        kept.truncate(self.depth);
+        let lowest = self.keep[i];
+        let mut refused = std::mem::take(&mut self.refused[i]);
+        refused.retain(|c| c.score >= lowest);
+        let refused = if refused.is_empty() { refused } else { self.score(i, &refused, scratch) };
+        (kept, refused)
+    }
+}
+
+/// The tile's unit: an estimate times this is a score.
+fn unit(scorer: &Scorer<'_>, anchor: usize, corpus_scale: f64) -> f64 {
+    match scorer.metric {
+        Metric::Cosine => 1.0,
+        Metric::Dot => {
+            let unit = scorer.queries.norm(anchor) * corpus_scale;
+            // A zero anchor scores 0 with everything, in any unit.
+            if unit == 0.0 { 1.0 } else { unit }
+        }
+    }
+}
+
+/// What a search found for one anchor.
+#[derive(Debug)]
+pub struct Found<'f, T> {
+    /// Place of the anchor among those searched.
+    pub slot: usize,
+    /// The anchor.
+    pub anchor: u32,
+    /// Allowed rows with their scores, best first; at most as many as asked for.
+    pub kept: Vec<Candidate>,
+    /// Rows that were not allowed although no worse than the last kept (and some that are), in no order.
+    pub refused: Vec<Candidate>,
+    /// Whether there were so many refused rows that they were dropped.
+    pub overflowed: bool,
+    /// What was counted above the cap.
+    pub tally: &'f T,
+    /// Rows that score more than the watched score.
+    pub above: u64,
+}
+
+/// A finished block, to be read anchor by anchor.
+pub struct Finished<'f, 'a, A: Accept> {
+    block: &'f mut Block<'a, A>,
+    scratch: &'f mut Scratch,
+}
+
+impl<A: Accept> Finished<'_, '_, A> {
+    /// Hands over each anchor's lists, in the order of slots.
+    pub fn each(&mut self, mut take: impl FnMut(Found<'_, A::Tally>, &mut Scratch)) {
+        for i in 0..self.block.len() {
+            let (kept, refused) = self.block.finish_one(i, self.scratch);
+            let found = Found {
+                slot: self.block.first_slot + i,
+                anchor: self.block.anchors[i],
+                kept,
+                refused,
+                overflowed: self.block.overflowed[i],
+                tally: &self.block.tallies[i],
+                above: self.block.above[i],
+            };
+            take(found, self.scratch);
+        }
+    }
+}

@@ -1,0 +1,354 @@
+//! The searches, as Python calls them.
+
+use std::time::{Duration, Instant};
+
+use negfast_core::error::{Error, Result};
+use negfast_core::kernel::Level;
+use negfast_core::lists::Lists;
+use negfast_core::mine::{Candidates, Mined, PositiveScores};
+use negfast_core::nearest::nearest;
+use negfast_core::rules::{Known, Labels};
+use negfast_core::score::{Matrix as Measured, Metric, Scorer};
+use negfast_core::search::Work;
+use negfast_core::threads::Workers;
+use numpy::{Element, PyArray1, PyArrayMethods};
+use pyo3::prelude::*;
+use pyo3::types::PyDict;
+
+use crate::arrays::{Borrowed, Matrix};
+use crate::errors::from_core;
+use crate::monitor::Watch;
+use crate::settings::{SettingsIn, metric};
+
+/// Per-anchor lists: `(indptr, indices)`.
+type ListsIn<'py> = (Bound<'py, PyAny>, Bound<'py, PyAny>);
+/// Labels of queries and corpus.
+type PairIn<'py> = (Bound<'py, PyAny>, Bound<'py, PyAny>);
+
+/// What is known about the rows, as it crosses.
+#[derive(FromPyObject)]
+#[pyo3(from_item_all)]
+pub(crate) struct KnownIn<'py> {
+    positives: ListsIn<'py>,
+    keys: Option<PairIn<'py>>,
+    groups: Option<PairIn<'py>>,
+    exclude: Option<ListsIn<'py>>,
+    forbidden: Option<Bound<'py, PyAny>>,
+}
+
+struct ListArrays<'py> {
+    argument: &'static str,
+    indptr: Borrowed<'py, i64>,
+    indices: Borrowed<'py, i64>,
+}
+
+impl<'py> ListArrays<'py> {
+    fn new(argument: &'static str, (indptr, indices): &ListsIn<'py>) -> PyResult<Self> {
+        Ok(Self {
+            argument,
+            indptr: Borrowed::new(argument, indptr, "int64", 1..=1)?,
+            indices: Borrowed::new(argument, indices, "int64", 1..=1)?,
+        })
+    }
+
+    fn lists(&self, anchors: usize, corpus: usize) -> Result<Lists> {
+        Lists::new(self.argument, self.indptr.slice(), self.indices.slice(), anchors, corpus)
+    }
+}
+
+struct LabelArrays<'py> {
+    argument: &'static str,
+    queries: Borrowed<'py, i64>,
+    corpus: Borrowed<'py, i64>,
+}
+
+impl<'py> LabelArrays<'py> {
+    fn new(argument: &'static str, (queries, corpus): &PairIn<'py>) -> PyResult<Self> {
+        Ok(Self {
+            argument,
+            queries: Borrowed::new(argument, queries, "int64", 1..=2)?,
+            corpus: Borrowed::new(argument, corpus, "int64", 1..=2)?,
+        })
+    }
+
+    fn labels(&self, anchors: usize, rows: usize) -> Result<(Labels<'_>, Labels<'_>)> {
+        let read = |side: &str, array: &'_ Borrowed<'py, i64>, rows| -> Result<(usize, String)> {
+            let argument = format!("{} of the {side}", self.argument);
+            let shape = array.shape();
+            if shape[0] != rows {
+                let expected = format!("one entry for each of the {rows} rows");
+                return Err(Error::invalid(argument, expected, shape[0].to_string(), "use -1 where a row has none"));
+            }
+            Ok((shape.get(1).copied().unwrap_or(1), argument))
+        };
+        let (columns, name) = read("queries", &self.queries, anchors)?;
+        let queries = Labels::new(&name, self.queries.slice(), columns, anchors)?;
+        let (columns, name) = read("corpus", &self.corpus, rows)?;
+        let corpus = Labels::new(&name, self.corpus.slice(), columns, rows)?;
+        Ok((queries, corpus))
+    }
+}
+
+/// Borrowed arrays behind a [`Known`].
+struct KnownArrays<'py> {
+    positives: ListArrays<'py>,
+    keys: Option<LabelArrays<'py>>,
+    groups: Option<LabelArrays<'py>>,
+    exclude: Option<ListArrays<'py>>,
+    forbidden: Option<Borrowed<'py, u8>>,
+}
+
+impl<'py> KnownArrays<'py> {
+    fn new(known: &KnownIn<'py>) -> PyResult<Self> {
+        let forbidden = known.forbidden.as_ref();
+        Ok(Self {
+            positives: ListArrays::new("positives", &known.positives)?,
+            keys: known.keys.as_ref().map(|pair| LabelArrays::new("keys", pair)).transpose()?,
+            groups: known.groups.as_ref().map(|pair| LabelArrays::new("groups", pair)).transpose()?,
+            exclude: known.exclude.as_ref().map(|lists| ListArrays::new("exclude", lists)).transpose()?,
+            forbidden: forbidden.map(|mask| Borrowed::new("forbidden", mask, "uint8", 1..=1)).transpose()?,
+        })
+    }
+
+    fn known(&self, anchors: usize, corpus: usize) -> Result<Known<'_>> {
+        let forbidden = self.forbidden.as_ref().map(Borrowed::slice);
+        if let Some(mask) = forbidden.filter(|mask| mask.len() != corpus) {
+            let expected = format!("a mask of the {corpus} corpus rows, or their indices");
+            return Err(Error::invalid("forbidden", expected, mask.len().to_string(), "pass one entry per corpus row"));
+        }
+        Ok(Known {
+            positives: self.positives.lists(anchors, corpus)?,
+            keys: self.keys.as_ref().map(|labels| labels.labels(anchors, corpus)).transpose()?,
+            groups: self.groups.as_ref().map(|labels| labels.labels(anchors, corpus)).transpose()?,
+            exclude: self.exclude.as_ref().map(|lists| lists.lists(anchors, corpus)).transpose()?,
+            forbidden,
+        })
+    }
+}
+
+/// What every call measures.
+struct Ran {
+    level: Level,
+    threads: usize,
+    measuring: Duration,
+    total: Duration,
+    work: Work,
+}
+
+/// Measures the matrices, makes a scorer, and hands it to `call`.
+fn with_scorer<T>(
+    queries: &Matrix<'_>,
+    corpus: &Matrix<'_>,
+    metric: Metric,
+    threads: usize,
+    watch: &mut Watch,
+    call: impl FnOnce(&Scorer<'_>, &mut Workers<'_>, &Work) -> Result<T>,
+) -> Result<(T, Ran)> {
+    let clock = Instant::now();
+    let level = Level::chosen()?;
+    let mut workers = Workers::new(threads, watch);
+    let queries = Measured::measure("queries", queries.rows("queries")?, level, &mut workers)?;
+    let corpus = Measured::measure("corpus", corpus.rows("corpus")?, level, &mut workers)?;
+    let measuring = clock.elapsed();
+    let scorer = Scorer::new(&queries, &corpus, metric, level)?;
+    let work = Work::default();
+    let result = call(&scorer, &mut workers, &work)?;
+    Ok((result, Ran { level, threads, measuring, total: clock.elapsed(), work }))
+}
+
+/// Runs a call detached from the interpreter.
+fn detached<T: Send>(
+    py: Python<'_>,
+    progress: Option<Py<PyAny>>,
+    call: impl FnOnce(&mut Watch) -> Result<T> + Send,
+) -> PyResult<T> {
+    let mut watch = Watch::new(progress);
+    match py.detach(|| call(&mut watch)) {
+        Ok(result) => Ok(result),
+        Err(error @ Error::Cancelled) => Err(watch.exception(&error)),
+        Err(error) => Err(from_core(&error)),
+    }
+}
+
+#[pyfunction]
+#[pyo3(signature = (queries, corpus, known, settings, n_threads, progress))]
+pub(crate) fn mine<'py>(
+    py: Python<'py>,
+    queries: &Bound<'py, PyAny>,
+    corpus: &Bound<'py, PyAny>,
+    known: KnownIn<'py>,
+    settings: SettingsIn,
+    n_threads: usize,
+    progress: Option<Py<PyAny>>,
+) -> PyResult<Bound<'py, PyDict>> {
+    let (queries, corpus) = (Matrix::new("queries", queries)?, Matrix::new("corpus", corpus)?);
+    let arrays = KnownArrays::new(&known)?;
+    let (metric, settings) = (settings.metric()?, settings.into_core()?);
+    let inputs = Detached((queries, corpus, arrays));
+    let (mined, ran) = detached(py, progress, |watch| {
+        let (queries, corpus, arrays) = inputs.get();
+        with_scorer(queries, corpus, metric, n_threads, watch, |scorer, workers, work| {
+            let known = arrays.known(scorer.queries.len(), scorer.corpus.len())?;
+            negfast_core::mine::mine(scorer, &known, &settings, workers, work)
+        })
+    })?;
+    wrap_mined(py, mined, settings.num_negatives, &ran)
+}
+
+#[pyfunction]
+#[pyo3(signature = (queries, corpus, known, candidates, scores, positive_scores, lowest, settings, n_threads, progress))]
+#[expect(clippy::too_many_arguments, reason = "one per argument of the public function")]
+pub(crate) fn select<'py>(
+    py: Python<'py>,
+    queries: &Bound<'py, PyAny>,
+    corpus: &Bound<'py, PyAny>,
+    known: KnownIn<'py>,
+    candidates: ListsIn<'py>,
+    scores: Option<Bound<'py, PyAny>>,
+    positive_scores: Option<Bound<'py, PyAny>>,
+    lowest: bool,
+    settings: SettingsIn,
+    n_threads: usize,
+    progress: Option<Py<PyAny>>,
+) -> PyResult<Bound<'py, PyDict>> {
+    let (queries, corpus) = (Matrix::new("queries", queries)?, Matrix::new("corpus", corpus)?);
+    let arrays = KnownArrays::new(&known)?;
+    let candidates = ListArrays::new("candidates", &candidates)?;
+    let float =
+        |name, array: Option<Bound<'py, PyAny>>| array.map(|a| Borrowed::<f32>::new(name, &a, "float32", 1..=1));
+    let scores = float("scores", scores).transpose()?;
+    let positive_scores = float("positive_scores", positive_scores).transpose()?;
+    let (metric, settings) = (settings.metric()?, settings.into_core()?);
+    let inputs = Detached((queries, corpus, arrays, candidates, scores, positive_scores));
+    let (mined, ran) = detached(py, progress, |watch| {
+        let (queries, corpus, arrays, candidates, scores, positive_scores) = inputs.get();
+        with_scorer(queries, corpus, metric, n_threads, watch, |scorer, workers, work| {
+            let (anchors, rows) = (scorer.queries.len(), scorer.corpus.len());
+            let known = arrays.known(anchors, rows)?;
+            let lists = candidates.lists(anchors, rows)?;
+            let positive_scores = match positive_scores {
+                None => PositiveScores::Computed,
+                Some(given) if lowest => PositiveScores::Lowest(given.slice()),
+                Some(given) => PositiveScores::Each(given.slice()),
+            };
+            let scores = scores.as_ref().map(Borrowed::slice);
+            let candidates = Candidates { lists: &lists, scores, positive_scores };
+            negfast_core::mine::select(scorer, &known, &candidates, &settings, workers, work)
+        })
+    })?;
+    wrap_mined(py, mined, settings.num_negatives, &ran)
+}
+
+#[pyfunction]
+#[pyo3(signature = (queries, corpus, k, metric, max_memory, n_threads, progress))]
+#[expect(clippy::too_many_arguments, reason = "one per argument of the public function")]
+pub(crate) fn topk<'py>(
+    py: Python<'py>,
+    queries: &Bound<'py, PyAny>,
+    corpus: &Bound<'py, PyAny>,
+    k: usize,
+    metric: &str,
+    max_memory: Option<usize>,
+    n_threads: usize,
+    progress: Option<Py<PyAny>>,
+) -> PyResult<Bound<'py, PyDict>> {
+    let (queries, corpus) = (Matrix::new("queries", queries)?, Matrix::new("corpus", corpus)?);
+    let metric = self::metric(metric)?;
+    let inputs = Detached((queries, corpus));
+    let ((indices, scores, n_queries), ran) = detached(py, progress, |watch| {
+        let (queries, corpus) = inputs.get();
+        with_scorer(queries, corpus, metric, n_threads, watch, |scorer, workers, work| {
+            let slots = scorer.queries.len() * k;
+            let (mut indices, mut scores) = (vec![0i64; slots], vec![0.0f32; slots]);
+            nearest(scorer, k, max_memory, workers, work, &mut indices, &mut scores)?;
+            Ok((indices, scores, scorer.queries.len()))
+        })
+    })?;
+    let out = PyDict::new(py);
+    out.set_item("indices", table(py, indices, n_queries, k)?)?;
+    out.set_item("scores", table(py, scores, n_queries, k)?)?;
+    out.set_item("search", wrap_search(py, &ran)?)?;
+    Ok(out)
+}
+
+/// The SIMD level that kernels run at: "scalar", "avx2" or "avx512".
+#[pyfunction]
+pub(crate) fn simd_level() -> PyResult<&'static str> {
+    Level::chosen().map(Level::name).map_err(|error| from_core(&error))
+}
+
+/// The CPUs that this process may use.
+#[pyfunction]
+pub(crate) fn available_threads() -> usize {
+    std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
+}
+
+/// Borrowed arrays on their way through a detached call.
+///
+/// The guards of numpy's borrows hold references into the interpreter, which a detached thread must neither clone
+/// nor drop; reading the numbers behind them needs no interpreter. `get` only lends.
+struct Detached<T>(T);
+
+// SAFETY: the value is moved into no other thread and dropped by the thread that made it, attached; a detached
+// closure sees it by reference, and every reference gives access to plain numbers only (`Borrowed::slice`, `shape`).
+unsafe impl<T> Sync for Detached<T> {}
+
+impl<T> Detached<T> {
+    fn get(&self) -> &T {
+        &self.0
+    }
+}
+
+fn table<T: Element>(py: Python<'_>, values: Vec<T>, rows: usize, columns: usize) -> PyResult<Bound<'_, PyAny>> {
+    Ok(PyArray1::from_vec(py, values).reshape([rows, columns])?.into_any())
+}
+
+fn wrap_mined<'py>(py: Python<'py>, mined: Mined, columns: usize, ran: &Ran) -> PyResult<Bound<'py, PyDict>> {
+    let out = PyDict::new(py);
+    let rows = mined.positive_scores.len();
+    out.set_item("indices", table(py, mined.indices, rows, columns)?)?;
+    out.set_item("scores", table(py, mined.scores, rows, columns)?)?;
+    out.set_item("tiers", table(py, mined.tiers, rows, columns)?)?;
+    out.set_item("positive_scores", PyArray1::from_vec(py, mined.positive_scores))?;
+    let ranks = mined.positive_ranks.into_iter().map(|rank| rank as i64).collect();
+    out.set_item("positive_ranks", PyArray1::from_vec(py, ranks))?;
+    let names = negfast_core::rules::Rule::NAMES;
+    let removed = PyDict::new(py);
+    for (name, count) in names.into_iter().zip(mined.removed) {
+        removed.set_item(name, count)?;
+    }
+    out.set_item("removed", removed)?;
+    let suspects = mined.suspects;
+    out.set_item("suspect_anchors", column(py, suspects.iter().map(|s| i64::from(s.anchor))))?;
+    out.set_item("suspect_positives", column(py, suspects.iter().map(|s| i64::from(s.row))))?;
+    out.set_item("suspect_scores", column(py, suspects.iter().map(|s| s.score)))?;
+    out.set_item("suspect_ranks", column(py, suspects.iter().map(|s| s.rank as i64)))?;
+    let known = mined.false_negatives;
+    out.set_item("false_negatives", (known.rows, known.known, known.rows_within, known.known_within))?;
+    out.set_item("deepened", mined.deepened)?;
+    out.set_item("search", wrap_search(py, ran)?)?;
+    Ok(out)
+}
+
+fn column<T: Element>(py: Python<'_>, values: impl Iterator<Item = T>) -> Bound<'_, PyArray1<T>> {
+    PyArray1::from_vec(py, values.collect())
+}
+
+fn wrap_search<'py>(py: Python<'py>, ran: &Ran) -> PyResult<Bound<'py, PyDict>> {
+    let out = PyDict::new(py);
+    out.set_item("level", ran.level.name())?;
+    out.set_item("n_threads", ran.threads)?;
+    out.set_item("rows_scanned", ran.work.rows_scanned())?;
+    out.set_item("rows_rescored", ran.work.rows_rescored())?;
+    out.set_item("working_bytes", ran.work.bytes())?;
+    // Stages are thread-time; divided by the threads they add up to about the wall-clock time.
+    let share = |time: Duration| time.as_secs_f64() / ran.threads as f64;
+    let seconds = PyDict::new(py);
+    seconds.set_item("measure", ran.measuring.as_secs_f64())?;
+    seconds.set_item("pack", share(ran.work.packing()))?;
+    seconds.set_item("scan", share(ran.work.scanning()))?;
+    seconds.set_item("finish", share(ran.work.finishing()))?;
+    seconds.set_item("total", ran.total.as_secs_f64())?;
+    out.set_item("seconds", seconds)?;
+    Ok(out)
+}

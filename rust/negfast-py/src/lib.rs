@@ -1,0 +1,31 @@
+//! The compiled module of negfast.
+//!
+//! Every function extracts its arguments, detaches from the interpreter, calls the core and wraps what it returns.
+//! Arrays are checked and borrowed in [`arrays`], errors become exceptions in [`errors`], and [`monitor`] is what
+//! lets a long call show progress and answer Ctrl-C.
+
+#![expect(clippy::needless_pass_by_value, reason = "arguments that Python passes are extracted as owned values")]
+
+mod arrays;
+mod calls;
+mod errors;
+mod monitor;
+mod settings;
+mod state;
+
+use pyo3::prelude::*;
+
+#[pymodule(gil_used = false)]
+fn _negfast(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add("__version__", env!("CARGO_PKG_VERSION"))?;
+    errors::add_classes(module)?;
+    module.add_function(wrap_pyfunction!(calls::mine, module)?)?;
+    module.add_function(wrap_pyfunction!(calls::select, module)?)?;
+    module.add_function(wrap_pyfunction!(calls::topk, module)?)?;
+    module.add_function(wrap_pyfunction!(calls::simd_level, module)?)?;
+    module.add_function(wrap_pyfunction!(calls::available_threads, module)?)?;
+    module.add_function(wrap_pyfunction!(state::fingerprint, module)?)?;
+    module.add_function(wrap_pyfunction!(state::write_tensors, module)?)?;
+    module.add_function(wrap_pyfunction!(state::read_tensors, module)?)?;
+    Ok(())
+}

@@ -1,0 +1,268 @@
+"""`mine`, `select` and `topk` equal the oracle: the same indices, the same bits, the same counts."""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+from hypothesis import given, note
+from hypothesis import strategies as st
+
+import negfast
+import oracle
+
+try:
+    import torch
+except ImportError:
+    torch = None  # type: ignore[assignment]
+
+DTYPES = ["float32", "float16"] + (["bfloat16"] if torch is not None else [])
+
+
+class Case(NamedTuple):
+    """Arguments for both sides; `plain` are the rows in float32, `given` what the package gets."""
+
+    given: tuple[Any, Any]
+    plain: tuple[Any, Any]
+    positives: list[list[int]]
+    rng: np.random.Generator
+
+
+def as_dtype(plain: Any, dtype: str) -> Any:
+    if dtype == "bfloat16":
+        return torch.from_numpy(plain).to(torch.bfloat16)
+    return plain.astype(dtype)
+
+
+def some_rows(rng: np.random.Generator, n: int, dim: int, style: str) -> Any:
+    """Make rows in which ties, copies and zeros are common; exact in every dtype when they are integers."""
+    if style == "integers":
+        rows = rng.integers(-2, 3, (n, dim)).astype(np.float32)
+    elif style == "sparse":
+        rows = (rng.integers(-3, 4, (n, dim)) * (rng.random((n, dim)) < 0.3)).astype(np.float32)
+    else:
+        rows = rng.standard_normal((n, dim)).astype(np.float16).astype(np.float32)
+    if n > 1 and style != "normal":
+        copies = rng.random(n) < 0.3
+        rows[copies] = rows[rng.integers(0, n, copies.sum())]
+    return rows
+
+
+@st.composite
+def cases(draw: st.DrawFn, *, same: bool = False) -> Case:
+    """Draw the sizes and styles by hypothesis, so that they shrink, and the values by a seed."""
+    n = draw(st.integers(0, 14))
+    size = n if same else draw(st.one_of(st.integers(0, 40), st.sampled_from([0, 1, 2, 63, 64, 65, 120])))
+    dim = draw(st.one_of(st.integers(1, 20), st.sampled_from([1, 15, 16, 17, 31, 32, 33, 63, 64, 65, 70])))
+    style = draw(st.sampled_from(["integers", "sparse", "normal"]))
+    rng = np.random.default_rng(draw(st.integers(0, 2**32)))
+    dtype = draw(st.sampled_from(DTYPES))
+    corpus = some_rows(rng, size, dim, style)
+    queries = corpus if same else some_rows(rng, n, dim, style)
+    if dtype == "bfloat16":
+        corpus = torch.from_numpy(corpus).to(torch.bfloat16).float().numpy()
+        queries = corpus if same else torch.from_numpy(queries).to(torch.bfloat16).float().numpy()
+    given_corpus = as_dtype(corpus, dtype)
+    given_queries = given_corpus if same else as_dtype(queries, dtype)
+    most = draw(st.sampled_from([0, 1, 1, 3]))
+    positives = [rng.integers(0, size, rng.integers(0, most + 1)).tolist() if size else [] for _ in range(n)]
+    return Case((given_queries, given_corpus), (queries, corpus), positives, rng)
+
+
+def contain(lists: list[list[int]], how: str) -> Any:
+    """Put lists into one of the legal containers."""
+    if how == "padded":
+        return oracle.padded(lists)
+    if how == "csr":
+        return oracle.csr(lists)
+    if how == "flat" and all(len(rows) <= 1 for rows in lists):
+        return oracle.padded(lists, 1)[:, 0].copy()
+    return lists
+
+
+containers = st.sampled_from(["padded", "csr", "lists", "flat"])
+bounds = st.one_of(st.none(), st.sampled_from([-0.5, 0.0, 0.3, 0.5, 0.6, 0.9, 1.0]))
+
+
+@st.composite
+def rule_options(draw: st.DrawFn, *, lists: bool = True) -> dict[str, Any]:
+    options: dict[str, Any] = {
+        "relative_margin": draw(st.sampled_from([None, 0.0, 0.05, 0.5])),
+        "absolute_margin": draw(st.sampled_from([None, None, 0.0, 0.1, 1.0])),
+        "max_score": draw(st.one_of(st.none(), bounds, st.just(3.0))),
+        "min_score": draw(st.sampled_from([None, None, -1.0, 0.0, 0.1, 0.25])),
+        "duplicate_of_positive": draw(bounds),
+        "transitive": draw(st.booleans()),
+    }
+    if options["max_score"] is not None and options["min_score"] is not None:
+        options["max_score"] = max(options["max_score"], options["min_score"])
+    if lists:
+        options["range_min"] = draw(st.sampled_from([0, 0, 1, 3]))
+        options["distinct"] = draw(bounds)
+        options["max_exposure"] = draw(st.sampled_from([None, None, 1, 2, 4]))
+    return options
+
+
+def labels(rng: np.random.Generator, n: int, size: int, columns: int) -> tuple[Any, Any]:
+    """Make group or key labels, few enough to collide; columns 0 means one flat label each."""
+    shape = (columns,) if columns else ()
+    return rng.integers(-1, 9, (n, *shape)), rng.integers(-1, 9, (size, *shape))
+
+
+@st.composite
+def identity(draw: st.DrawFn, n: int, size: int, rng: np.random.Generator) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Draw keyword arguments for the package and for the oracle."""
+    ours: dict[str, Any] = {}
+    theirs: dict[str, Any] = {}
+    for name in ("groups", "keys"):
+        if draw(st.booleans()):
+            ours[name] = theirs[name] = labels(rng, n, size, draw(st.integers(0, 2)))
+    if draw(st.booleans()) and size:
+        lists = [rng.integers(0, size, rng.integers(0, 5)).tolist() for _ in range(n)]
+        ours["exclude"], theirs["exclude"] = contain(lists, draw(containers)), lists
+    if draw(st.booleans()):
+        mask = rng.random(size) < 0.2
+        theirs["forbidden"] = np.flatnonzero(mask).tolist()
+        ours["forbidden"] = mask if draw(st.booleans()) else np.flatnonzero(mask)
+    return ours, theirs
+
+
+@given(st.data())
+def test_mine(data: st.DataObject) -> None:
+    same = data.draw(st.booleans())
+    case = data.draw(cases(same=same))
+    n, size = len(case.plain[0]), len(case.plain[1])
+    ours, theirs = data.draw(identity(n, size, case.rng))
+    options = data.draw(rule_options())
+    num_negatives = data.draw(st.integers(1, 6))
+    if data.draw(st.booleans()):
+        options["range_max"] = options["range_min"] + num_negatives + data.draw(st.integers(0, 8))
+    common: dict[str, Any] = {
+        "num_negatives": num_negatives,
+        "metric": data.draw(st.sampled_from(["cosine", "dot"])),
+        "suspect_rank": data.draw(st.sampled_from([1, 5, 1000])),
+    }
+    positives = contain(case.positives, data.draw(containers))
+    note(f"{case}\n{options}\n{common}\n{ours}")
+    mined = negfast.mine(
+        *case.given,
+        positives,
+        rules=negfast.Rules(**options),
+        n_threads=data.draw(st.sampled_from([1, 2, 3])),
+        **common,
+        **ours,
+    )
+    want = oracle.mine(
+        *case.plain, case.positives, rules=oracle.Rules(**options, exclude_self=same), **common, **theirs
+    )
+    oracle.assert_same(mined, want)
+
+
+@given(st.data())
+def test_select(data: st.DataObject) -> None:
+    case = data.draw(cases())
+    n, size = len(case.plain[0]), len(case.plain[1])
+    rng = case.rng
+    ours, theirs = data.draw(identity(n, size, rng))
+    options = data.draw(rule_options())
+    longest = data.draw(st.sampled_from([0, 3, 30])) if size else 0
+    candidates = [rng.integers(0, size or 1, rng.integers(0, longest + 1)).tolist() for _ in range(n)]
+    common: dict[str, Any] = {
+        "num_negatives": data.draw(st.integers(1, 6)),
+        "metric": data.draw(st.sampled_from(["cosine", "dot"])),
+        "suspect_rank": data.draw(st.sampled_from([1, 5, 1000])),
+    }
+    how = data.draw(st.sampled_from(["padded", "csr", "lists"]))
+    if data.draw(st.booleans()):
+        lists = [[float(s) / 4 for s in rng.integers(-8, 9, len(rows))] for rows in candidates]
+        graded = rng.integers(-8, 9, (n, size)) / 4  # a repeated positive has one score
+        own = [[float(graded[anchor, row]) for row in rows] for anchor, rows in enumerate(case.positives)]
+        theirs |= {"scores": lists, "positive_scores": own}
+        ours |= {"scores": like(lists, how), "positive_scores": like(own, how)}
+    note(f"{case}\n{candidates}\n{options}\n{common}\n{ours}")
+    mined = negfast.select(
+        *case.given,
+        contain(candidates, how),
+        contain(case.positives, how),
+        rules=negfast.Rules(**options),
+        **common,
+        **ours,
+    )
+    want = oracle.select(*case.plain, candidates, case.positives, rules=oracle.Rules(**options), **common, **theirs)
+    oracle.assert_same(mined, want)
+
+
+def like(lists: list[list[float]], how: str) -> Any:
+    """Put scores into the container that their rows are in."""
+    if how == "lists":
+        return lists
+    if how == "csr":
+        return np.array([score for scores in lists for score in scores], dtype=np.float32)
+    width = max((len(scores) for scores in lists), default=0)
+    array = np.zeros((len(lists), width), dtype=np.float32)
+    for position, scores in enumerate(lists):
+        array[position, : len(scores)] = scores
+    return array
+
+
+@given(cases(), st.integers(0, 50), st.sampled_from(["cosine", "dot"]), st.sampled_from([1, 2, 3]))
+def test_topk(case: Case, k: int, metric: Any, n_threads: int) -> None:
+    found = negfast.topk(*case.given, k, metric=metric, n_threads=n_threads)
+    indices, scores = oracle.topk(*case.plain, k, metric)
+    np.testing.assert_array_equal(found.indices, indices)
+    oracle.assert_same_bits(found.scores, scores)
+
+
+@given(st.data())
+def test_draws_stay_in_the_pool(data: st.DataObject) -> None:
+    """Whatever is drawn lies in the window that the oracle allows, as much as there is, sorted by score."""
+    case = data.draw(cases())
+    n, size = len(case.plain[0]), len(case.plain[1])
+    ours, theirs = data.draw(identity(n, size, case.rng))
+    options = data.draw(rule_options())
+    options["max_exposure"] = None
+    num_negatives = data.draw(st.integers(1, 4))
+    mined = negfast.mine(
+        *case.given,
+        case.positives,
+        num_negatives=num_negatives,
+        rules=negfast.Rules(**options),
+        draw=data.draw(st.sampled_from(["random", negfast.Softmax(0.2), negfast.SimANS(3.0)])),
+        seed=data.draw(st.integers(0, 2**31)),
+        **ours,
+    )
+    window = options["range_min"] + 10 * num_negatives
+    want = oracle.mine(
+        *case.plain,
+        case.positives,
+        num_negatives=num_negatives,
+        rules=oracle.Rules(**options),
+        window=window,
+        **theirs,
+    )
+    scores = oracle.score_matrix(*case.plain)
+    for anchor, pool in enumerate(want.pools):
+        got = [int(row) for row in mined.indices[anchor] if row >= 0]
+        assert len(got) == min(num_negatives, len(pool))
+        assert set(got) <= set(pool)
+        assert got == oracle.by_rank(got, scores[anchor])
+        oracle.assert_same_bits(mined.scores[anchor, : len(got)], scores[anchor][got])
+        assert (mined.indices[anchor, len(got) :] == -1).all()
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_larger_shapes(seed: int) -> None:
+    """Past every block and buffer size, with the rules that need deep lists."""
+    rng = np.random.default_rng(seed)
+    corpus = some_rows(rng, 700, 24, "sparse" if seed % 2 else "normal")
+    queries = some_rows(rng, 90, 24, "normal")
+    positives = [rng.integers(0, 700, 2).tolist() for _ in range(90)]
+    groups = (rng.integers(-1, 40, 90), rng.integers(-1, 40, 700))
+    options: dict[str, Any] = {
+        "relative_margin": 0.05,
+        "distinct": (0.5, 0.8, None)[seed % 3],
+        "max_exposure": (1, None, 2)[seed % 3],
+        "duplicate_of_positive": 0.7,
+    }
+    mined = negfast.mine(queries, corpus, positives, num_negatives=7, groups=groups, rules=negfast.Rules(**options))
+    want = oracle.mine(queries, corpus, positives, num_negatives=7, groups=groups, rules=oracle.Rules(**options))
+    oracle.assert_same(mined, want)

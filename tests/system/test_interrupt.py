@@ -1,0 +1,22 @@
+"""Ctrl-C during a long call."""
+
+import os
+import signal
+
+import pytest
+
+from children import run_child
+
+LONGEST_ANSWER = 0.2  # seconds
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no signal that a process can send to itself as Ctrl-C")
+@pytest.mark.parametrize("n_threads", [1, 2])
+@pytest.mark.parametrize("job", ["topk", "mine"])
+# Early, while rows are read and packed, and in the middle of the scan.
+@pytest.mark.parametrize("after", [0.02, 0.7])
+def test_an_interrupt_ends_a_search_at_once(job: str, n_threads: int, after: float) -> None:
+    child = run_child("interrupt.py", job, n_threads, after, deadline=60)
+    assert "KeyboardInterrupt" in child.stderr, child.stderr
+    assert child.returncode == -signal.SIGINT
+    assert float(child.stdout) <= LONGEST_ANSWER
