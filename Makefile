@@ -13,7 +13,7 @@ export VIRTUAL_ENV := $(CURDIR)/.venv
 export PYO3_PYTHON := $(CURDIR)/$(BIN)/python
 unexport CONDA_PREFIX PYTHONHOME
 
-.PHONY: setup demo test test-torch test-heavy test-rust lint deny bench clean
+.PHONY: setup demo test test-peers test-heavy test-rust lint deny bench clean
 .DEFAULT_GOAL := test
 
 setup: .venv/.installed-lint,progress,test
@@ -24,8 +24,8 @@ demo: .venv/.installed-progress
 test: .venv/.installed-$(NEGFAST_TEST_EXTRAS) test-rust
 	$(BIN)/python -m pytest $(PYTEST_ARGUMENTS)
 
-test-torch:
-	$(MAKE) test NEGFAST_TEST_EXTRAS=test,torch
+test-peers:
+	$(MAKE) test NEGFAST_TEST_EXTRAS=test,bench
 
 test-heavy: .venv/.installed-test
 	$(BIN)/python -m pytest -m heavy $(PYTEST_ARGUMENTS)

@@ -344,6 +344,8 @@ def _parallel(argument: str, value: object, lists: object, indptr: Ints) -> NDAr
 
 def _is_list(value: object) -> bool:
     """Tell whether `value` is a container of row numbers or scores."""
+    if isinstance(value, list | tuple):
+        return True
     return hasattr(value, "__len__") and not isinstance(value, str | bytes | dict) and np.ndim(value) > 0  # type: ignore[arg-type]
 
 

@@ -28,6 +28,7 @@ LAYERS = [
     {"score"},
     {"topk", "accept"},
     {"search", "rules", "draw", "exposure"},
+    {"copies"},
     {"pool"},
     {"mine", "nearest"},
 ]

@@ -321,6 +321,20 @@ def test_distinct_searches_on_past_copies() -> None:
 # --------------------------------------------------------------------------------------- tiers and draws
 
 
+@pytest.mark.parametrize("max_exposure", [None, 3])
+def test_distinct_among_crowds_of_copies(max_exposure: int | None) -> None:
+    # More copies of one row than a list of its copies holds, and enough long lists that such lists are made.
+    rng = np.random.default_rng(5)
+    centres = rng.standard_normal((6, 16)).astype(np.float32)
+    corpus = np.concatenate([np.repeat(centres, 90, axis=0), rng.standard_normal((60, 16)).astype(np.float32)])
+    corpus[::7] += np.float32(0.1) * rng.standard_normal((len(corpus[::7]), 16)).astype(np.float32)
+    queries = rng.standard_normal((40, 16)).astype(np.float32)
+    positives = rng.integers(0, len(corpus), 40)
+    rules = negfast.Rules(relative_margin=None, distinct=0.98, max_exposure=max_exposure)
+    mined = negfast.mine(queries, corpus, positives, num_negatives=5, rules=rules)
+    oracle.assert_same(mined, oracle.mine(queries, corpus, [[p] for p in positives], num_negatives=5, rules=rules))
+
+
 def test_tiers_keep_their_edges(ladder: Ladder) -> None:
     mined = mine_ladder(ladder, [[1]], num_negatives=5, tiers=negfast.Tiers(hard=-0.25, semi_hard=-0.75))
     # hardness .25, -.25, -.5, -.75, -1

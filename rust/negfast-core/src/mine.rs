@@ -1,8 +1,9 @@
 //! The pipeline: search under rules, list rules, draw, report.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use crate::accept::Accept;
+use crate::copies::Copies;
 use crate::draw::Draw;
 use crate::error::Result;
 use crate::exposure::assign;
@@ -126,11 +127,16 @@ pub fn mine(
     let positive_scores = score_lists(scorer, known.positives.starts(), known.positives.rows(), workers)?;
     let lowest = lowest_scores(&known.positives, &positive_scores);
     let guard = Guard::new(scorer, &settings.rules, known, &lowest);
-    let miner = Miner { chooser: chooser(scorer, &guard, settings), settings, work };
+    let copies = OnceLock::new();
+    let miner = Miner { chooser: chooser(scorer, &guard, settings, &copies), settings, work };
     let mut anchors: Vec<u32> = (0..scorer.queries.len() as u32).collect();
     let mut depth = miner.chooser.depth().min(scorer.corpus.len());
     let books = Mutex::new(Books::new(anchors.len(), settings));
     while !anchors.is_empty() {
+        if let Some(bound) = settings.rules.distinct.filter(|_| miner.chooser.wants_copies(anchors.len(), depth)) {
+            let found = Copies::find(scorer, bound, settings.max_memory, workers, work)?;
+            copies.get_or_init(|| found);
+        }
         miner.search(&anchors, depth, &books, workers)?;
         anchors = miner.unserved(&mut open(&books));
         depth = depth.saturating_mul(4).min(scorer.corpus.len());
@@ -164,7 +170,8 @@ pub fn select(
         _ => lowest_scores(positives, &positive_scores),
     };
     let guard = Guard::new(scorer, &settings.rules, known, &lowest);
-    let miner = Miner { chooser: chooser(scorer, &guard, settings), settings, work };
+    let copies = OnceLock::new();
+    let miner = Miner { chooser: chooser(scorer, &guard, settings, &copies), settings, work };
     let books = Mutex::new(Books::new(scorer.queries.len(), settings));
     miner.judge(candidates, &positive_scores, known, &books, workers)?;
     let mut mined = miner.close(books, workers)?;
@@ -173,9 +180,14 @@ pub fn select(
     Ok(mined)
 }
 
-fn chooser<'a>(scorer: &'a Scorer<'a>, guard: &'a Guard<'a>, settings: &'a Settings) -> Chooser<'a> {
+fn chooser<'a>(
+    scorer: &'a Scorer<'a>,
+    guard: &'a Guard<'a>,
+    settings: &'a Settings,
+    copies: &'a OnceLock<Copies>,
+) -> Chooser<'a> {
     let Settings { rules, draw, num_negatives, seed, epoch, .. } = settings;
-    Chooser { scorer, guard, rules, draw: *draw, num_negatives: *num_negatives, seed: *seed, epoch: *epoch }
+    Chooser { scorer, guard, rules, draw: *draw, num_negatives: *num_negatives, seed: *seed, epoch: *epoch, copies }
 }
 
 fn lowest_scores(lists: &Lists, scores: &[f32]) -> Vec<f32> {
@@ -339,8 +351,7 @@ impl Miner<'_> {
         scratch: &mut Scratch,
     ) -> Entry {
         sort_best_first(&mut chosen);
-        let bound = chosen.last().map(|c| c.score);
-        let (counts, known) = self.chooser.count(pool, listed, bound, scratch);
+        let (counts, known) = self.chooser.count(pool, listed, chosen.last().copied(), scratch);
         Entry { anchor: pool.anchor, chosen, counts, known }
     }
 

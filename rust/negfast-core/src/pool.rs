@@ -1,5 +1,9 @@
 //! What is known about one anchor once its candidates are judged, and what becomes of them.
 
+use std::collections::HashSet;
+use std::sync::OnceLock;
+
+use crate::copies::Copies;
 use crate::draw::Draw;
 use crate::rng::stream;
 use crate::rules::{Counts, Guard, Rule, Rules};
@@ -93,6 +97,8 @@ pub struct Chooser<'a> {
     pub seed: u64,
     /// Names the draws.
     pub epoch: u64,
+    /// Near-copies among the rows of the corpus, once it is worth knowing them all.
+    pub copies: &'a OnceLock<Copies>,
 }
 
 impl Chooser<'_> {
@@ -148,38 +154,59 @@ impl Chooser<'_> {
     ///
     /// Copies that tie with the last row taken are still counted.
     fn spread_out(&self, window: &[Candidate], enough: usize, wishes: &mut Wishes, scratch: &mut Scratch) -> bool {
+        let mut members = HashSet::new();
         for &candidate in window {
             let full = wishes.rows.len() >= enough;
             let last = wishes.rows.last().map(|c| c.score);
             if full && (self.rules.distinct.is_none() || last != Some(candidate.score)) {
                 return false;
             }
-            let copies = self.rules.distinct.is_some_and(|bound| {
-                let mut taken = wishes.rows.iter();
-                taken.any(|other| self.scorer.nearer(candidate.row, other.row, bound, scratch))
-            });
-            if copies {
+            if self.is_copy(candidate.row, &wishes.rows, &members, scratch) {
                 wishes.removed.push((candidate.score, Rule::Distinct));
             } else if !full {
                 wishes.rows.push(candidate);
+                if self.copies.get().is_some() {
+                    members.insert(candidate.row);
+                }
             }
         }
         wishes.tied = self.rules.distinct.is_some()
             && wishes.open
             && wishes.rows.len() >= enough
-            && wishes.rows.last().map(|c| c.score) == window.last().map(|c| c.score);
+            && wishes.rows.last().is_some_and(|taken| window.last().map(|end| end.score) == Some(taken.score));
         wishes.rows.len() < enough
     }
 
-    /// Counts the rows that rules removed and that score at least `bound`, the score of the last returned negative;
-    /// all of them if there is none.
+    /// Whether `row` is a near-copy of one of the rows `taken`.
+    fn is_copy(&self, row: u32, taken: &[Candidate], members: &HashSet<u32>, scratch: &mut Scratch) -> bool {
+        let Some(bound) = self.rules.distinct else { return false };
+        let mut compare = |other| self.scorer.nearer(row, other, bound, scratch);
+        match self.copies.get() {
+            Some(copies) => copies.any(row, taken, members, compare),
+            None => taken.iter().any(|other| compare(other.row)),
+        }
+    }
+
+    /// Whether lists of this depth for so many anchors make it cheaper to find all copies in the corpus once.
+    pub fn wants_copies(&self, anchors: usize, depth: usize) -> bool {
+        // Comparing two rows takes as long as about this many pairs in a tile.
+        const COMPARISON: usize = 4;
+        let length = self.enough(depth).min(depth) as u128;
+        let corpus = self.scorer.corpus.len() as u128;
+        let comparisons = anchors as u128 * length * length / 2 * COMPARISON as u128;
+        self.rules.distinct.is_some() && self.copies.get().is_none() && comparisons > corpus * corpus
+    }
+
+    /// Counts the rows that rules removed and that score at least as much as `last`, the last returned negative; all
+    /// of them if there is none.
     pub fn count(
         &self,
         pool: &Pool,
         listed: impl Iterator<Item = (f32, Rule)>,
-        bound: Option<f32>,
+        last: Option<Candidate>,
         scratch: &mut Scratch,
     ) -> (Counts, FalseNegatives) {
+        let bound = last.map(|c| c.score);
         let reaches = |score: f32| bound.is_none_or(|bound| score >= bound);
         let unseen = !pool.judged && bound.is_none();
         let (within, over) = if pool.overflowed || (unseen && !pool.complete) {
@@ -194,7 +221,12 @@ impl Chooser<'_> {
             }
             (within, pool.over)
         };
-        let allowed = pool.kept.iter().filter(|c| reaches(c.score)).count() as u64;
+        // Allowed rows count up to the last returned one: how many more tie with it, a search need not know.
+        let allowed = match last {
+            Some(last) => pool.kept.iter().position(|c| c.row == last.row).map_or(0, |place| place as u64 + 1),
+            None if pool.judged => pool.kept.len() as u64,
+            None => self.scorer.corpus.len() as u64 - within.iter().sum::<u64>() - over.iter().sum::<u64>(),
+        };
         let known = false_negatives(&within, &over, allowed);
         let mut counts = within;
         for (count, over) in counts.iter_mut().zip(over) {

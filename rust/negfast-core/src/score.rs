@@ -206,6 +206,9 @@ impl<'a> Scorer<'a> {
         let mut batches = rows.chunks_exact(BATCH);
         let mut position = 0;
         for batch in &mut batches {
+            for &row in rows[position + BATCH..].iter().take(BATCH) {
+                corpus.fetch(row as usize);
+            }
             let mut room = widened.chunks_exact_mut(corpus.dim());
             let four = [0, 1, 2, 3].map(|i| corpus.row(batch[i] as usize, room.next().unwrap_or_default()));
             for (i, product) in dots(self.level, a, four).into_iter().enumerate() {

@@ -92,15 +92,15 @@ fn portable(a: &[f32], b: &[f32], dim: usize, thresholds: &[f32], out: &mut Tile
             }
         }
     }
-    let mut any = 0;
-    for r in 0..ROWS {
-        let reached = products[r].iter().enumerate().map(|(c, &product)| u32::from(product >= thresholds[r]) << c);
-        let mask = reached.fold(0, |mask, bit| mask | bit);
-        out.masks[r] = mask;
-        any |= mask;
+    let mut masks = [0u32; ROWS];
+    for (mask, (row, &threshold)) in masks.iter_mut().zip(products.iter().zip(thresholds)) {
+        let reached = row.iter().enumerate().map(|(c, &product)| u32::from(product >= threshold) << c);
+        *mask = reached.fold(0, |mask, bit| mask | bit);
     }
-    if any != 0 {
-        out.products[..ROWS * COLUMNS].copy_from_slice(products.as_flattened());
+    if masks == [0; ROWS] {
+        return false;
     }
-    any != 0
+    out.masks[..ROWS].copy_from_slice(&masks);
+    out.products[..ROWS * COLUMNS].copy_from_slice(products.as_flattened());
+    true
 }

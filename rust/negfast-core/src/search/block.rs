@@ -142,7 +142,7 @@ impl<'a, A: Accept> Block<'a, A> {
         scratch: &mut Scratch,
     ) {
         // Padding columns of the last panel hold zeros, which may reach a threshold.
-        let real = if rows >= 32 { u32::MAX } else { (1 << rows) - 1 };
+        let real = u32::MAX >> (u32::BITS - rows as u32);
         for r in 0..tile.rows.min(self.len() - start) {
             let mask = out.masks[r] & real;
             if mask != 0 {

@@ -1,7 +1,7 @@
 //! The exact search: every row against every anchor, in fused tiles.
 //!
 //! Each task packs its block of anchors once and then passes over its part of the corpus, slab by slab: a slab is
-//! packed, and every group of anchor panels is multiplied with every panel of it. Nothing is shared between tasks,
+//! packed, and each of its panels is multiplied with every panel of anchors. Nothing is shared between tasks,
 //! so there is nothing to wait for, and memory does not grow with the corpus.
 
 use std::ops::Range;
@@ -143,19 +143,16 @@ impl<'a, A: Accept> Pass<'a, A> {
         let clock = Instant::now();
         let dim = self.job.scorer.corpus.rows().dim();
         let (tile, Room { anchors, slab, out, scratch }) = (&self.tile, room);
-        for group in (0..anchors.count()).step_by(self.plan.group) {
-            let panels = group..(group + self.plan.group).min(anchors.count());
-            for b in 0..slab.count() {
-                let first_row = rows.start + b * tile.columns;
-                for a in panels.clone() {
-                    let start = a * tile.rows;
-                    if tile.run(anchors.panel(a), slab.panel(b), dim, block.thresholds(start), out) {
-                        block.absorb(tile, out, start, first_row, rows.end - first_row, scratch);
-                    }
+        for b in 0..slab.count() {
+            let first_row = rows.start + b * tile.columns;
+            let real = tile.columns.min(rows.end - first_row);
+            for a in 0..anchors.count() {
+                let start = a * tile.rows;
+                if tile.run(anchors.panel(a), slab.panel(b), dim, block.thresholds(start), out) {
+                    block.absorb(tile, out, start, first_row, real, scratch);
                 }
             }
-            let done = (panels.end * tile.rows).min(block.len()) - panels.start * tile.rows;
-            progress.advance((done * rows.len()) as u64)?;
+            progress.advance((block.len() * real) as u64)?;
         }
         Work::add(&self.work.scanning, clock);
         Ok(())

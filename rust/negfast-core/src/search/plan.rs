@@ -8,11 +8,10 @@ use crate::kernel::Tile;
 use crate::threads::split;
 use crate::topk::Buffers;
 
-/// A packed stretch of the corpus: large enough to amortise a sweep over the anchors, small enough for the
-/// second-level cache or a slice of the third.
+/// A packed stretch of the corpus. Its panels pass over all anchors of a block one by one, each staying in the nearest
+/// caches meanwhile, while the packed anchors stream from the third level: a tile computes so long that a few bytes a
+/// cycle suffice.
 const SLAB_BYTES: usize = 1 << 20;
-/// A group of packed anchors that stays in the second-level cache while a slab's panels pass.
-const GROUP_BYTES: usize = 1 << 18;
 /// All working buffers together, if the caller sets no bound. Packing the corpus anew for each block of anchors
 /// costs about one part in a thousand anchors, so larger blocks gain little.
 const DEFAULT_BYTES: usize = 40 << 20;
@@ -32,8 +31,6 @@ pub struct Plan {
     pub ranges: Vec<Range<usize>>,
     /// Corpus rows packed at a time.
     pub slab: usize,
-    /// Panels of anchors that pass over a slab together.
-    pub group: usize,
     /// Bytes of working buffers when all threads are busy.
     pub bytes: usize,
 }
@@ -48,7 +45,6 @@ impl Plan {
         let (anchors, rows) = (job.anchors.len(), job.scorer.corpus.len());
         let panel = dim * tile.columns * size_of::<f32>();
         let slab = (SLAB_BYTES / panel).max(1) * tile.columns;
-        let group = (GROUP_BYTES / (dim * tile.rows * size_of::<f32>())).max(1);
         // The packed slab and the row-major panel it is made from; the packed anchors; candidates and thresholds.
         let fixed = slab * dim * size_of::<f32>() + panel;
         let each = Buffers::capacity_for(job.depth.min(rows)) * size_of::<u64>() + dim * size_of::<f32>() + 128;
@@ -62,7 +58,7 @@ impl Plan {
         let blocks = split(anchors, blocks);
         let largest = blocks.iter().map(Range::len).max().unwrap_or(0);
         let busy = threads.min(blocks.len() * parts.max(1));
-        Ok(Self { blocks, ranges: split(rows, parts), slab, group, bytes: busy * (fixed + largest * each) })
+        Ok(Self { blocks, ranges: split(rows, parts), slab, bytes: busy * (fixed + largest * each) })
     }
 }
 

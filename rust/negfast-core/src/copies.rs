@@ -1,0 +1,103 @@
+//! Which corpus rows are near-copies of each other.
+//!
+//! Telling copies apart pair by pair costs the square of a list's length for every anchor. Near-copies are few and
+//! belong to the corpus alone, so where lists are long it is cheaper to find all pairs once, with one search of the
+//! corpus in itself, and then to look them up.
+
+use std::collections::HashSet;
+use std::sync::{Mutex, PoisonError};
+
+use crate::accept::Accept;
+use crate::error::Result;
+use crate::kernel::Tile;
+use crate::score::{Metric, Scorer, Scratch};
+use crate::search::{Job, Plan, Work, search};
+use crate::threads::Workers;
+use crate::topk::Candidate;
+
+/// Copies that are listed per row, itself among them. Rows that have more are compared directly.
+const MOST: usize = 64;
+
+/// For each corpus row the rows whose cosine with it is above a bound.
+#[derive(Debug)]
+pub struct Copies {
+    lists: Vec<Vec<u32>>,
+}
+
+/// Keeps what scores at least a bound.
+struct AtLeast(f64);
+
+impl Accept for AtLeast {
+    type Tally = ();
+
+    fn cap(&self, _: usize) -> f64 {
+        f64::INFINITY
+    }
+
+    fn floor(&self, _: usize) -> f64 {
+        self.0
+    }
+
+    fn watch(&self, _: usize) -> f64 {
+        f64::INFINITY
+    }
+
+    fn allow(&self, _: usize, _: u32, _: &mut Scratch) -> bool {
+        true
+    }
+
+    fn over_cap(&self, _: usize, _: u32, _: &mut dyn FnMut(f64) -> bool, (): &mut ()) {}
+
+    fn merge(&self, (): &mut (), (): ()) {}
+}
+
+impl Copies {
+    /// Finds the pairs of rows of the scorer's corpus whose cosine is above `bound`.
+    ///
+    /// # Errors
+    /// If `max_memory` is too small, or the call is cancelled.
+    pub fn find(
+        scorer: &Scorer<'_>,
+        bound: f64,
+        max_memory: Option<usize>,
+        workers: &mut Workers<'_>,
+        work: &Work,
+    ) -> Result<Self> {
+        let scorer = Scorer::new(scorer.corpus, scorer.corpus, Metric::Cosine, scorer.level)?;
+        let rows: Vec<u32> = (0..scorer.corpus.len() as u32).collect();
+        let job = Job { scorer: &scorer, anchors: &rows, depth: MOST.min(rows.len()), max_memory };
+        let plan = Plan::new(&job, &Tile::new(scorer.level), workers.threads())?;
+        let lists = Mutex::new(vec![Vec::new(); rows.len()]);
+        let outputs = vec![(); plan.blocks.len()];
+        search(&job, &plan, &AtLeast(bound), workers, work, outputs, |(), finished| {
+            let mut found = Vec::new();
+            finished.each(|f, _| {
+                let above = f.kept.iter().filter(|c| f64::from(c.score) > bound);
+                found.push((f.slot, above.map(|c| c.row).collect()));
+            });
+            let mut lists = lists.lock().unwrap_or_else(PoisonError::into_inner);
+            for (slot, list) in found {
+                lists[slot] = list;
+            }
+        })?;
+        Ok(Self { lists: lists.into_inner().unwrap_or_else(PoisonError::into_inner) })
+    }
+
+    /// Whether `row` is a copy of one of the rows `taken`, which `members` holds too.
+    pub fn any(
+        &self,
+        row: u32,
+        taken: &[Candidate],
+        members: &HashSet<u32>,
+        mut compare: impl FnMut(u32) -> bool,
+    ) -> bool {
+        let list = &self.lists[row as usize];
+        if list.iter().any(|other| members.contains(other)) {
+            return true;
+        }
+        // A list that is full may lack some; then the other row's list tells, or the rows themselves.
+        let full = |row: u32| self.lists[row as usize].len() >= MOST;
+        let lists = |other: u32| self.lists[other as usize].contains(&row);
+        full(row) && taken.iter().any(|c| if full(c.row) { compare(c.row) } else { lists(c.row) })
+    }
+}

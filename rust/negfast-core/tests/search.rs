@@ -1,0 +1,238 @@
+//! Searches and mining runs against the naive oracle, for problems of every shape.
+
+mod making;
+mod naive;
+
+use making::{Dice, Kind, Posed, Way, problem, settings, ways};
+use naive::{Problem, Sides};
+use negfast_core::draw::Draw;
+use negfast_core::kernel::Level;
+use negfast_core::mine::Settings;
+use negfast_core::rules::Rules;
+use negfast_core::score::Metric;
+use proptest::prelude::*;
+
+/// What the rows look like.
+#[derive(Debug, Clone, Copy)]
+enum Look {
+    Plain,
+    /// Few values, so many scores tie exactly.
+    Quantised,
+    /// Few distinct rows.
+    Copies,
+    /// Rows that differ in the last bits.
+    NearCopies,
+    /// Zero rows and negative zeros.
+    Zeros,
+    /// Norms far apart.
+    Scales,
+    Constant,
+}
+
+const LOOKS: [Look; 7] =
+    [Look::Plain, Look::Quantised, Look::Copies, Look::NearCopies, Look::Zeros, Look::Scales, Look::Constant];
+
+fn rows(dice: &mut Dice, n: usize, dim: usize, look: Look, kind: Kind) -> Vec<Vec<f32>> {
+    let pool = dice.rows(4, dim);
+    let scales = if kind == Kind::F16 { [1e-4, 1.0, 1e3] } else { [1e-30, 1.0, 1e15] };
+    let mut row = || match look {
+        Look::Plain => dice.row(dim),
+        Look::Quantised => (0..dim).map(|_| dice.one_of(&[-1.0, -0.5, 0.0, 0.5, 1.0])).collect(),
+        Look::Copies => pool[dice.below(4)].clone(),
+        Look::NearCopies => pool[dice.below(4)].iter().map(|x| x * (1.0 + dice.number() * 2e-7)).collect(),
+        Look::Zeros if dice.below(3) == 0 => vec![dice.one_of(&[0.0, -0.0]); dim],
+        Look::Zeros => (0..dim).map(|_| dice.one_of(&[0.0, -0.0, 1.0, -0.25])).collect(),
+        Look::Scales => {
+            let scale = dice.one_of(&scales);
+            dice.row(dim).iter().map(|x| x * scale).collect()
+        }
+        Look::Constant => vec![0.7; dim],
+    };
+    (0..n).map(|_| row()).collect()
+}
+
+#[derive(Debug, Clone)]
+struct Shape {
+    anchors: usize,
+    rows: usize,
+    dim: usize,
+    look: Look,
+    kind: Kind,
+    metric: Metric,
+    seed: u64,
+}
+
+fn shapes() -> impl Strategy<Value = Shape> {
+    let dims = prop_oneof![1usize..10, 10usize..71];
+    let counts = (0usize..30, prop_oneof![0usize..40, 40usize..300]);
+    let kinds = prop_oneof![3 => Just(Kind::F32), 1 => Just(Kind::F16), 1 => Just(Kind::Bf16)];
+    let metrics = prop_oneof![Just(Metric::Cosine), Just(Metric::Dot)];
+    (counts, dims, prop::sample::select(&LOOKS[..]), kinds, metrics, any::<u64>()).prop_map(
+        |((anchors, rows), dim, look, kind, metric, seed)| Shape { anchors, rows, dim, look, kind, metric, seed },
+    )
+}
+
+impl Shape {
+    fn bare(&self, dice: &mut Dice) -> Problem {
+        let corpus = rows(dice, self.rows, self.dim, self.look, self.kind);
+        let queries = if dice.below(3) == 0 && self.anchors <= self.rows {
+            corpus[..self.anchors].to_vec()
+        } else {
+            rows(dice, self.anchors, self.dim, self.look, self.kind)
+        };
+        problem(queries, corpus, self.metric, settings(1 + dice.below(6)))
+    }
+
+    /// A problem with rules drawn at random, their bounds often equal to a score that occurs.
+    fn with_rules(&self) -> Posed {
+        let mut dice = Dice(self.seed);
+        let bare = Posed::new(self.bare(&mut dice), self.dim, self.kind).problem;
+        let dice = &mut dice;
+        let settings = Settings {
+            rules: self.rules(&bare, dice),
+            suspect_rank: dice.one_of(&[0, 1, 5, 1000]),
+            seed: dice.roll(),
+            ..bare.settings.clone()
+        };
+        let settings = Settings { draw: draw(&settings.rules, dice), ..settings };
+        let lists = |dice: &mut Dice, most: usize| -> Vec<Vec<u32>> {
+            let list = |dice: &mut Dice| -> Vec<u32> {
+                (0..dice.below(most + 1)).map(|_| dice.below(self.rows) as u32).collect()
+            };
+            (0..self.anchors).map(|_| if self.rows == 0 { Vec::new() } else { list(dice) }).collect()
+        };
+        let problem = Problem {
+            positives: lists(dice, 3),
+            keys: self.labels(dice, 40),
+            groups: self.labels(dice, 8),
+            exclude: (dice.below(2) == 0).then(|| lists(dice, 12)),
+            forbidden: (dice.below(3) == 0).then(|| (0..self.rows).map(|_| dice.below(5) == 0).collect()),
+            settings,
+            ..bare
+        };
+        Posed::new(problem, self.dim, self.kind)
+    }
+
+    fn labels(&self, dice: &mut Dice, most: usize) -> Option<Sides> {
+        let columns = 1 + dice.below(2);
+        let side = |dice: &mut Dice, n: usize| -> Vec<Vec<i64>> {
+            (0..n).map(|_| (0..columns).map(|_| dice.below(most) as i64 - 1).collect()).collect()
+        };
+        (dice.below(2) == 0).then(|| (side(dice, self.anchors), side(dice, self.rows)))
+    }
+
+    fn rules(&self, bare: &Problem, dice: &mut Dice) -> Rules {
+        let occurring = |dice: &mut Dice| -> f64 {
+            if self.anchors == 0 || self.rows == 0 || dice.below(4) == 0 {
+                return f64::from(dice.number());
+            }
+            let (a, b) = (&bare.queries[dice.below(self.anchors)], &bare.corpus[dice.below(self.rows)]);
+            f64::from(naive::score(self.metric, a, b))
+        };
+        let cosine = |dice: &mut Dice| -> f64 {
+            if self.rows == 0 || dice.below(2) == 0 {
+                return dice.one_of(&[0.3, 0.95, 0.999_999]);
+            }
+            let (a, b) = (&bare.corpus[dice.below(self.rows)], &bare.corpus[dice.below(self.rows)]);
+            f64::from(naive::cosine(a, b))
+        };
+        let range_min = dice.one_of(&[0, 0, 0, 1, 4, 50]);
+        Rules {
+            relative_margin: dice.one_of(&[None, Some(0.0), Some(0.05), Some(0.5)]),
+            absolute_margin: dice.one_of(&[None, None, Some(0.0), Some(0.1)]),
+            max_score: (dice.below(4) == 0).then(|| occurring(dice)),
+            min_score: (dice.below(4) == 0).then(|| occurring(dice)),
+            range_min,
+            range_max: (dice.below(3) == 0)
+                .then(|| range_min + dice.below(20))
+                .map(|end| end + dice.one_of(&[0, 0, 150])),
+            duplicate_of_positive: (dice.below(3) == 0).then(|| cosine(dice)),
+            distinct: (dice.below(3) == 0).then(|| cosine(dice)),
+            max_exposure: (dice.below(3) == 0).then(|| 1 + dice.below(3)),
+            exclude_self: dice.below(2) == 0,
+            transitive: dice.below(3) == 0,
+        }
+    }
+}
+
+/// Draws other than the top need a window that has an end.
+fn draw(rules: &Rules, dice: &mut Dice) -> Draw {
+    let all = [Draw::Top, Draw::Random, Draw::Softmax { temperature: 0.1 }, Draw::SimAns { a: 5.0, b: -0.1 }];
+    if rules.range_max.is_some() { dice.one_of(&all) } else { Draw::Top }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn nearest_equals_brute_force(shape in shapes(), k in prop_oneof![0usize..4, 4usize..400]) {
+        let posed = Posed::new(shape.bare(&mut Dice(shape.seed)), shape.dim, shape.kind);
+        posed.check_nearest(k, &ways());
+    }
+
+    #[test]
+    fn mining_equals_brute_force(shape in shapes()) {
+        shape.with_rules().check_mine(&ways());
+    }
+}
+
+/// Rules of every kind at once, for fixed shapes too large for the property tests.
+fn everything(anchors: usize, rows: usize, dim: usize, look: Look) -> Posed {
+    let shape = Shape { anchors, rows, dim, look, kind: Kind::F32, metric: Metric::Cosine, seed: 11 };
+    let mut posed = shape.with_rules();
+    posed.problem.positives = (0..anchors).map(|i| vec![(i * 7 % rows) as u32, (i * 5 % rows) as u32]).collect();
+    posed.problem.settings.rules = Rules {
+        relative_margin: Some(0.05),
+        range_min: 2,
+        duplicate_of_positive: Some(0.95),
+        distinct: Some(0.9),
+        exclude_self: true,
+        ..Rules::default()
+    };
+    posed.problem.settings.draw = Draw::Top;
+    posed
+}
+
+/// Large enough that threads are really started, and several blocks of anchors exist.
+#[test]
+fn threads_share_blocks() {
+    for look in [Look::Plain, Look::Quantised] {
+        let posed = everything(2100, 700, 21, look);
+        let level = Level::detect();
+        let ways = making::THREADS.map(|threads| Way { level, threads, max_memory: None });
+        posed.check_mine(&ways);
+        posed.check_nearest(9, &ways);
+    }
+}
+
+/// Few anchors and many rows: the corpus is cut into ranges and the parts are merged.
+#[test]
+fn threads_share_the_corpus() {
+    for (look, anchors) in [(Look::Plain, 3), (Look::Quantised, 3), (Look::NearCopies, 40), (Look::Plain, 130)] {
+        let posed = everything(anchors, 30_011, 7, look);
+        posed.check_mine(&ways());
+        posed.check_nearest(100, &ways());
+    }
+}
+
+/// The smallest legal bound on memory leaves one panel of anchors in a block.
+#[test]
+fn a_bound_on_memory_changes_nothing() {
+    let posed = everything(150, 2500, 64, Look::Plain);
+    let bounded: Vec<Way> = ways()
+        .into_iter()
+        .map(|way| Way { max_memory: Some(posed.least_memory(way).expect("a bound in the message")), ..way })
+        .collect();
+    posed.check_mine(&bounded);
+    assert!(posed.mine(Way { max_memory: bounded[0].max_memory.map(|m| m - 1), ..bounded[0] }).is_err());
+}
+
+/// A cap on exposure that makes many anchors search deeper.
+#[test]
+fn exposure_searches_deeper() {
+    for look in [Look::Plain, Look::Quantised, Look::NearCopies] {
+        let mut posed = everything(120, 400, 12, look);
+        posed.problem.settings.rules.max_exposure = Some(2);
+        posed.check_mine(&ways());
+    }
+}
