@@ -309,11 +309,15 @@ def _run(job: _Job, num_negatives: int, tiers: tuple[float, float], suspect_rank
             expected.tiers[anchor, slot] = _tier(float(score), positive, tiers)
         expected.missing_negatives += num_negatives - len(chosen)
         expected.anchors_underfilled += len(chosen) < num_negatives
-        # a removed row counts when it is at least as high as the last negative that was returned
+        # a removed row counts when it is at least as high as the last negative that was returned;
+        # one that a list rule removed, when it ranks before that negative
         floor = float(job.scores[anchor, chosen[-1]]) if chosen else -np.inf
+        last = chosen[-1] if chosen else job.scores.shape[1]
         rejected = removed | {row: "max_exposure" for one, row in refused if one == anchor}
         for row, rule in rejected.items():
-            expected.removed[rule] += float(job.scores[anchor, row]) >= floor
+            score = float(job.scores[anchor, row])
+            listed = rule in ("range_min", "distinct", "max_exposure")
+            expected.removed[rule] += score > floor or (score == floor and not (listed and row > last))
     return expected
 
 

@@ -73,7 +73,7 @@ impl Contest<'_> {
             let job = Job { scorer: &self.scorer, anchors: &anchors, depth, max_memory: None };
             let plan = Plan::new(&job, &Tile::new(self.scorer.level), workers.threads())?;
             let outputs = vec![(); plan.blocks.len()];
-            search(&job, &plan, &Nothing, workers, &Work::default(), outputs, |(), _| {})
+            search(&job, &plan, &Nothing, workers, &Work::default(), outputs, |(), _| Ok(()))
         })
     }
 

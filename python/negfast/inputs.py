@@ -4,15 +4,14 @@ Only containers are looked at here. Dtypes and layouts of embeddings are checked
 and row numbers where they are used.
 """
 
-import sys
 from collections.abc import Sequence
-from itertools import chain
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from negfast._negfast import fingerprint
+from negfast.arrays import Ints, chained, embedding_array, floats, integers, is_flat, is_list, plain_array, shown
 from negfast.errors import InvalidTypeError, InvalidValueError, RowIndexError
 
 if TYPE_CHECKING:
@@ -22,28 +21,27 @@ if TYPE_CHECKING:
 else:
     Embeddings: TypeAlias = Any
 
-Ints = NDArray[np.int64]
 Lists = tuple[Ints, Ints]
 """Per-anchor lists in CSR form: ``indices[indptr[i]:indptr[i + 1]]`` is the list of anchor ``i``."""
 RowLists: TypeAlias = NDArray[np.integer[Any]] | Sequence[Any] | tuple[Any, Any]
 Labels: TypeAlias = NDArray[np.integer[Any]] | Sequence[Any]
+_PARALLEL = "give it one number per entry, nested in the same way"
 
 
 def embeddings(argument: str, value: object) -> NDArray[Any]:
     """Return the numbers of a numpy array or CPU tensor, not copied; bfloat16 as its bits in uint16."""
-    if _is_tensor(value):
-        return _from_tensor(argument, value)
-    if not isinstance(value, np.ndarray):
+    array = embedding_array(argument, value)
+    if array is None:
         raise InvalidTypeError(
             f"{argument} must be a numpy array or a CPU torch tensor of shape (n_rows, dim), got "
             f"{type(value).__name__}; use numpy.asarray({argument}, dtype='float32')"
         )
-    if value.dtype == np.uint16:
+    if array.dtype == np.uint16 and isinstance(value, np.ndarray):
         raise InvalidTypeError(
             f"{argument} must be float32 or float16 (bfloat16 as a torch tensor), got uint16; "
             f"use {argument}.astype('float32')"
         )
-    return value
+    return array
 
 
 def dtype_name(value: object) -> str:
@@ -63,7 +61,7 @@ def row_lists(argument: str, value: object, n_queries: int) -> Lists:
 def list_scores(argument: str, value: object, lists: object, n_queries: int) -> NDArray[np.float32]:
     """Return the scores that belong to the candidate `lists`, flattened as :func:`row_lists` flattens them."""
     indptr, _, real = _lists_with_padding("candidates", lists, n_queries)
-    scores = _parallel(argument, value, lists, indptr)
+    scores = _parallel(argument, _plain_scores(argument, value), lists, indptr)
     _refuse_unknown(argument, scores, indptr, real)
     return np.ascontiguousarray(scores[real])
 
@@ -75,16 +73,30 @@ def positive_scores(value: object, positives: object, n_queries: int) -> tuple[N
     """
     argument = "positive_scores"
     indptr, indices, real = _lists_with_padding("positives", positives, n_queries)
-    one_each = _is_flat(positives) or (isinstance(positives, tuple) and _size(value) == indices.size)
-    if _is_flat(value) and not one_each:
+    value = _plain_scores(argument, value)
+    if is_flat(value) and not is_flat(positives) and not _one_each(argument, value, positives, indptr):
         return _per_anchor(argument, value, indptr, real), True
     scores = _parallel(argument, value, positives, indptr)
     _refuse_unknown(argument, scores, indptr, real)
     return np.ascontiguousarray(scores[real]), False
 
 
+def _one_each(argument: str, scores: NDArray[Any] | list[Any], positives: object, indptr: Ints) -> bool:
+    """Tell whether flat scores belong to the positives of a CSR tuple and not to the anchors."""
+    total, n_queries = int(indptr[-1]), indptr.size - 1
+    if not isinstance(positives, tuple) or len(scores) != total:
+        return False
+    if total == n_queries and (np.diff(indptr) != 1).any():
+        raise InvalidValueError(
+            f"{argument} must say whether it is one number per positive or per anchor, got shape ({total},) for "
+            f"{n_queries} anchors with {total} positives in lists of several lengths; pass positives as a list of "
+            "lists, and the scores as a list of lists (per positive) or as they are (per anchor)"
+        )
+    return True
+
+
 def _per_anchor(argument: str, value: object, indptr: Ints, real: NDArray[np.bool_]) -> NDArray[np.float32]:
-    scores = _floats(argument, value)
+    scores = floats(argument, value)
     if scores.shape != (indptr.size - 1,):
         raise InvalidValueError(
             f"{argument} must be shaped as positives or of shape ({indptr.size - 1},), got {scores.shape}; "
@@ -123,7 +135,7 @@ def label_pair(argument: str, value: object) -> tuple[Ints, Ints]:
 
 def forbidden_mask(value: object, n_corpus: int) -> NDArray[np.uint8]:
     """Return a mask of the corpus rows from a mask or from row numbers."""
-    array = _as_array(value)
+    array = plain_array("forbidden", value)
     if array is None and isinstance(value, list | tuple):
         array = np.asarray(value) if all(isinstance(x, bool | np.bool_) for x in value) and value else None
     if array is not None and array.dtype == np.bool_:
@@ -133,7 +145,7 @@ def forbidden_mask(value: object, n_corpus: int) -> NDArray[np.uint8]:
                 "reshape it, or pass row numbers"
             )
         return np.ascontiguousarray(array).view(np.uint8)
-    rows = _integers("forbidden", value)
+    rows = integers("forbidden", value)
     if rows.ndim != 1:
         raise InvalidValueError(
             f"forbidden must be a mask or a list of row numbers, got an array of shape {rows.shape}; flatten it"
@@ -158,45 +170,9 @@ def fingerprints(**arrays: NDArray[Any] | None) -> dict[str, str]:
     }
 
 
-def _is_tensor(value: object) -> bool:
-    # A tensor exists only where torch is imported already, so nothing has to be imported to know one.
-    torch = sys.modules.get("torch")
-    return torch is not None and isinstance(value, torch.Tensor)
-
-
-def _from_tensor(argument: str, value: Any) -> NDArray[Any]:
-    torch = sys.modules["torch"]
-    if value.device.type != "cpu":
-        raise InvalidValueError(f"{argument} must be on the CPU, got a tensor on {value.device}; use {argument}.cpu()")
-    if value.dtype not in (torch.float32, torch.float16, torch.bfloat16):
-        raise InvalidTypeError(
-            f"{argument} must be float32, float16 or bfloat16, got {value.dtype}; use {argument}.float()"
-        )
-    if not value.is_contiguous():
-        raise InvalidValueError(
-            f"{argument} must be contiguous, got strides {value.stride()}; use {argument}.contiguous()"
-        )
-    value = value.detach()
-    if value.dtype == torch.bfloat16:
-        bits: NDArray[Any] = value.view(torch.int16).numpy().view(np.uint16)
-        return bits
-    array: NDArray[Any] = value.numpy()
-    return array
-
-
-def _as_array(value: object) -> NDArray[Any] | None:
-    """Return an array or tensor as an array, anything else as ``None``."""
-    if isinstance(value, np.ndarray):
-        return value
-    if _is_tensor(value):
-        array: NDArray[Any] = value.detach().cpu().numpy()  # type: ignore[attr-defined]
-        return array
-    return None
-
-
 def _lists_with_padding(argument: str, value: object, n_queries: int) -> tuple[Ints, Ints, NDArray[np.bool_]]:
     """Return lists in CSR form with their padding, and which entries are real."""
-    array = _as_array(value)
+    array = plain_array(argument, value)
     if isinstance(value, tuple):
         indptr, indices = _csr(argument, value)
     elif array is not None:
@@ -217,7 +193,7 @@ def _csr(argument: str, value: tuple[Any, ...]) -> Lists:
             f"{argument} must be a CSR tuple (indptr, indices), got a tuple of {len(value)}; "
             "use a list for one list per query"
         )
-    indptr, indices = (_integers(f"{argument}[{part}]", array) for part, array in enumerate(value))
+    indptr, indices = (integers(f"{argument}[{part}]", array) for part, array in enumerate(value))
     if indptr.ndim != 1 or indices.ndim != 1:
         raise InvalidValueError(
             f"{argument} must be two 1-dimensional arrays, got shapes {indptr.shape} and {indices.shape}; "
@@ -233,7 +209,7 @@ def _csr(argument: str, value: tuple[Any, ...]) -> Lists:
 
 
 def _padded(argument: str, array: NDArray[Any], n_queries: int) -> Lists:
-    array = _integers(argument, array)
+    array = integers(argument, array)
     if array.ndim not in (1, 2) or array.shape[0] != n_queries:
         raise InvalidValueError(
             f"{argument} must be of shape ({n_queries},) or ({n_queries}, p), one row per query, got "
@@ -249,43 +225,25 @@ def _nested(argument: str, value: list[Any], n_queries: int) -> Lists:
             f"{argument} must hold one list for each of the {n_queries} queries, got {len(value)}; "
             "use an empty list where a query has none"
         )
-    if value and _is_flat(value):
-        return _padded(argument, _integers(argument, value), n_queries)
+    if value and is_flat(value):
+        return _padded(argument, integers(argument, value), n_queries)
     for i, entry in enumerate(value):
-        if not _is_list(entry):
+        if not is_list(entry):
             raise InvalidTypeError(
-                f"{argument} must hold lists of row numbers, got {type(entry).__name__} {entry!r} for query {i}; "
+                f"{argument} must hold lists of row numbers, got {type(entry).__name__} {shown(entry)} for query {i}; "
                 "wrap a single number in a list"
             )
     indptr = np.concatenate([[0], np.cumsum([len(entry) for entry in value], dtype=np.int64)])
-    return indptr.astype(np.int64), _integers(argument, list(chain.from_iterable(value)))
-
-
-def _integers(argument: str, value: object) -> Ints:
-    """Return `value` as a C-contiguous int64 array."""
-    array = _as_array(value)
-    if array is None:
-        if isinstance(value, str | bytes) or not hasattr(value, "__len__"):
-            raise InvalidTypeError(
-                f"{argument} must be integers, got {type(value).__name__} {value!r}; pass an integer array"
-            )
-        array = _from_sequence(argument, value)
-        if array.size == 0:
-            array = array.astype(np.int64)
-    if array.dtype.kind not in "iu":
-        raise InvalidTypeError(
-            f"{argument} must be integers, got dtype {array.dtype}; use {argument}.astype('int64') if it holds "
-            "whole numbers"
-        )
-    if array.dtype.kind == "u" and array.size and int(array.max()) > np.iinfo(np.int64).max:
+    indices = integers(argument, chained(argument, value))
+    if indices.ndim != 1:
         raise InvalidValueError(
-            f"{argument} must fit int64, got {array.max()}; drop the highest bit of hashes (x & 0x7fffffffffffffff)"
+            f"{argument} must hold lists of row numbers, got lists of lists in them; flatten each query's list"
         )
-    return np.ascontiguousarray(array, dtype=np.int64)
+    return indptr.astype(np.int64), indices
 
 
 def _labels(argument: str, value: object) -> Ints:
-    labels = _integers(argument, value)
+    labels = integers(argument, value)
     if labels.ndim not in (1, 2):
         raise InvalidValueError(
             f"{argument} must be of shape (n,) or (n, columns), got {labels.shape}; one label per row and column"
@@ -298,67 +256,45 @@ def _labels(argument: str, value: object) -> Ints:
     return labels
 
 
-def _from_sequence(argument: str, value: Any) -> NDArray[Any]:
-    try:
-        return np.asarray(value)
-    except (ValueError, TypeError, OverflowError):
-        raise InvalidValueError(
-            f"{argument} must be a rectangular list of numbers, got entries of different lengths or kinds; "
-            "pad lists with -1"
-        ) from None
+def _plain_scores(argument: str, value: object) -> NDArray[Any] | list[Any]:
+    """Return scores as an array or as a list of numbers or lists."""
+    array = plain_array(argument, value)
+    if array is not None:
+        return array
+    if isinstance(value, list | tuple):
+        return list(value)
+    return floats(argument, value)
 
 
-def _floats(argument: str, value: object) -> NDArray[np.float32]:
-    array = _as_array(value)
-    if array is None:
-        array = _from_sequence(argument, value)
-    if array.dtype.kind not in "fiu":
-        raise InvalidTypeError(f"{argument} must be numbers, got dtype {array.dtype}; pass a float32 array")
-    with np.errstate(over="ignore"):
-        # What float32 cannot hold becomes infinite, and is refused as such where it matters.
-        return np.ascontiguousarray(array, dtype=np.float32)
-
-
-def _parallel(argument: str, value: object, lists: object, indptr: Ints) -> NDArray[np.float32]:
+def _parallel(
+    argument: str, value: NDArray[Any] | list[Any], lists: object, indptr: Ints
+) -> NDArray[np.float32]:
     """Return scores that are nested as `lists` are, as one flat array with its padding."""
-    total = int(indptr[-1])
-    remedy = "give it one number per entry, nested in the same way"
-    if isinstance(value, list) and not _is_flat(value):
-        if not all(_is_list(entry) for entry in value):
-            raise InvalidTypeError(f"{argument} must hold lists of numbers, got a mixture; {remedy}")
-        lengths = np.array([len(entry) for entry in value], dtype=np.int64)
-        if not np.array_equal(lengths, np.diff(indptr)):
-            raise InvalidValueError(
-                f"{argument} must have the lengths of the lists it belongs to, got others; {remedy}"
-            )
-        return _floats(argument, list(chain.from_iterable(value)) or np.zeros(0, np.float32)).reshape(-1)
-    scores = _floats(argument, value if _size(value) else np.zeros(np.shape(value), np.float32))  # type: ignore[call-overload]
-    array = _as_array(lists)
-    expected = array.shape if array is not None else (total,)
+    if isinstance(value, list) and not is_flat(value):
+        return _nested_scores(argument, value, indptr)
+    scores = floats(argument, value)
+    array = plain_array("the lists", lists)
+    expected = array.shape if array is not None else (int(indptr[-1]),)
     if scores.shape != expected:
         raise InvalidValueError(
-            f"{argument} must be of shape {tuple(expected)}, as the lists it belongs to, got {scores.shape}; {remedy}"
+            f"{argument} must be of shape {tuple(expected)}, as the lists it belongs to, got {scores.shape}; "
+            f"{_PARALLEL}"
         )
     return scores.reshape(-1)
 
 
-def _is_list(value: object) -> bool:
-    """Tell whether `value` is a container of row numbers or scores."""
-    if isinstance(value, list | tuple):
-        return True
-    return hasattr(value, "__len__") and not isinstance(value, str | bytes | dict) and np.ndim(value) > 0  # type: ignore[arg-type]
-
-
-def _is_flat(value: object) -> bool:
-    """Tell whether `value` holds numbers and not lists."""
-    array = _as_array(value)
-    if array is not None:
-        return array.ndim == 1
-    return isinstance(value, list) and not any(isinstance(x, str | bytes) or np.ndim(x) > 0 for x in value)
-
-
-def _size(value: object) -> int:
-    return int(np.size(value)) if _as_array(value) is not None or _is_flat(value) else -1  # type: ignore[arg-type]
+def _nested_scores(argument: str, value: list[Any], indptr: Ints) -> NDArray[np.float32]:
+    if not all(is_list(entry) for entry in value):
+        raise InvalidTypeError(f"{argument} must hold lists of numbers, got a mixture; {_PARALLEL}")
+    lengths = np.array([len(entry) for entry in value], dtype=np.int64)
+    if not np.array_equal(lengths, np.diff(indptr)):
+        raise InvalidValueError(
+            f"{argument} must have the lengths of the lists it belongs to, got others; {_PARALLEL}"
+        )
+    scores = floats(argument, chained(argument, value))
+    if scores.ndim != 1:
+        raise InvalidValueError(f"{argument} must hold lists of numbers, got lists of lists in them; {_PARALLEL}")
+    return scores
 
 
 def _brief(array: Ints) -> str:

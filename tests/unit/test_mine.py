@@ -300,12 +300,12 @@ def test_distinct_is_greedy_in_rank_order(circle: Any) -> None:
     assert counts(mined) == {"distinct": 2}
 
 
-def test_copies_of_the_last_negative_tie_with_it_and_count(ladder: Ladder) -> None:
+def test_copies_after_the_last_negative_do_not_count(ladder: Ladder) -> None:
     corpus = np.array([[1.0], [-1.0], [-1.0], [-1.0]], dtype=np.float32)
     rules = negfast.Rules(relative_margin=None, distinct=0.9)
     mined = negfast.mine(ladder[0], corpus, [[]], num_negatives=2, rules=rules)
     assert mined.indices.tolist() == [[0, 1]]
-    assert counts(mined) == {"distinct": 2}  # both score as much as the last negative
+    assert counts(mined) == {}  # both score as much as the last negative, and rank after it
 
 
 def test_distinct_searches_on_past_copies() -> None:

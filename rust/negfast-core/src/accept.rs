@@ -12,22 +12,30 @@ pub trait Accept: Sync {
     type Tally: Default + Send;
 
     /// Only rows that score this or less are kept.
-    fn cap(&self, slot: usize) -> f64;
+    fn cap(&self, _slot: usize) -> f64 {
+        f64::INFINITY
+    }
 
     /// Only rows that score this or more are kept.
-    fn floor(&self, slot: usize) -> f64;
+    fn floor(&self, _slot: usize) -> f64 {
+        f64::NEG_INFINITY
+    }
 
     /// Rows that score more than this are counted, whatever becomes of them; infinity for none.
-    fn watch(&self, slot: usize) -> f64;
+    fn watch(&self, _slot: usize) -> f64 {
+        f64::INFINITY
+    }
 
     /// Whether a row between floor and cap is kept.
-    fn allow(&self, slot: usize, row: u32, scratch: &mut Scratch) -> bool;
+    fn allow(&self, _slot: usize, _row: u32, _scratch: &mut Scratch) -> bool {
+        true
+    }
 
     /// Hears of each row above the cap; `exceeds(x)` tells whether its score is above `x`.
-    fn over_cap(&self, slot: usize, row: u32, exceeds: &mut dyn FnMut(f64) -> bool, tally: &mut Self::Tally);
+    fn over_cap(&self, _slot: usize, _row: u32, _exceeds: &mut dyn FnMut(f64) -> bool, _tally: &mut Self::Tally) {}
 
     /// Adds `other`, counted over other rows, to `tally`.
-    fn merge(&self, tally: &mut Self::Tally, other: Self::Tally);
+    fn merge(&self, _tally: &mut Self::Tally, _other: Self::Tally) {}
 }
 
 /// Keeps everything: plain nearest rows.
@@ -36,24 +44,4 @@ pub struct Everything;
 
 impl Accept for Everything {
     type Tally = ();
-
-    fn cap(&self, _: usize) -> f64 {
-        f64::INFINITY
-    }
-
-    fn floor(&self, _: usize) -> f64 {
-        f64::NEG_INFINITY
-    }
-
-    fn watch(&self, _: usize) -> f64 {
-        f64::INFINITY
-    }
-
-    fn allow(&self, _: usize, _: u32, _: &mut Scratch) -> bool {
-        true
-    }
-
-    fn over_cap(&self, _: usize, _: u32, _: &mut dyn FnMut(f64) -> bool, (): &mut ()) {}
-
-    fn merge(&self, (): &mut (), (): ()) {}
 }

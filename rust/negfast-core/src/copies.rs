@@ -10,7 +10,7 @@ use std::sync::{Mutex, PoisonError};
 use crate::accept::Accept;
 use crate::error::Result;
 use crate::kernel::Tile;
-use crate::score::{Metric, Scorer, Scratch};
+use crate::score::{Metric, Scorer};
 use crate::search::{Job, Plan, Work, search};
 use crate::threads::Workers;
 use crate::topk::Candidate;
@@ -30,32 +30,16 @@ struct AtLeast(f64);
 impl Accept for AtLeast {
     type Tally = ();
 
-    fn cap(&self, _: usize) -> f64 {
-        f64::INFINITY
-    }
-
     fn floor(&self, _: usize) -> f64 {
         self.0
     }
-
-    fn watch(&self, _: usize) -> f64 {
-        f64::INFINITY
-    }
-
-    fn allow(&self, _: usize, _: u32, _: &mut Scratch) -> bool {
-        true
-    }
-
-    fn over_cap(&self, _: usize, _: u32, _: &mut dyn FnMut(f64) -> bool, (): &mut ()) {}
-
-    fn merge(&self, (): &mut (), (): ()) {}
 }
 
 impl Copies {
     /// Finds the pairs of rows of the scorer's corpus whose cosine is above `bound`.
     ///
     /// # Errors
-    /// If `max_memory` is too small, or the call is cancelled.
+    /// If the call is cancelled.
     pub fn find(
         scorer: &Scorer<'_>,
         bound: f64,
@@ -66,7 +50,7 @@ impl Copies {
         let scorer = Scorer::new(scorer.corpus, scorer.corpus, Metric::Cosine, scorer.level)?;
         let rows: Vec<u32> = (0..scorer.corpus.len() as u32).collect();
         let job = Job { scorer: &scorer, anchors: &rows, depth: MOST.min(rows.len()), max_memory };
-        let plan = Plan::new(&job, &Tile::new(scorer.level), workers.threads())?;
+        let plan = Plan::fitting(&job, &Tile::new(scorer.level), workers.threads());
         let lists = Mutex::new(vec![Vec::new(); rows.len()]);
         let outputs = vec![(); plan.blocks.len()];
         search(&job, &plan, &AtLeast(bound), workers, work, outputs, |(), finished| {
@@ -74,11 +58,12 @@ impl Copies {
             finished.each(|f, _| {
                 let above = f.kept.iter().filter(|c| f64::from(c.score) > bound);
                 found.push((f.slot, above.map(|c| c.row).collect()));
-            });
+            })?;
             let mut lists = lists.lock().unwrap_or_else(PoisonError::into_inner);
             for (slot, list) in found {
                 lists[slot] = list;
             }
+            Ok(())
         })?;
         Ok(Self { lists: lists.into_inner().unwrap_or_else(PoisonError::into_inner) })
     }

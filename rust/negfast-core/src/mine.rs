@@ -5,7 +5,7 @@ use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use crate::accept::Accept;
 use crate::copies::Copies;
 use crate::draw::Draw;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::exposure::assign;
 use crate::kernel::Tile;
 use crate::lists::Lists;
@@ -14,7 +14,7 @@ use crate::rules::{Counts, Guard, Guarded, Known, Rule, Rules};
 use crate::score::{Scorer, Scratch, score_lists, spans};
 use crate::search::{Job, Plan, Work, search};
 use crate::threads::Workers;
-use crate::topk::{Candidate, sort_best_first};
+use crate::topk::{Candidate, sort_best_first, table};
 
 /// Edges on hardness, the score of a negative minus the lowest positive score of its anchor.
 #[derive(Debug, Clone, Copy)]
@@ -82,6 +82,9 @@ pub struct Mined {
     pub deepened: u64,
 }
 
+/// Bytes of wishes that a cap on exposure may have in memory at least, whatever `max_memory` says.
+const MOST_WISHES: usize = 2 << 30;
+
 /// Where the candidates of [`select`] come from.
 #[derive(Debug)]
 pub struct Candidates<'a> {
@@ -130,19 +133,20 @@ pub fn mine(
     let copies = OnceLock::new();
     let miner = Miner { chooser: chooser(scorer, &guard, settings, &copies), settings, work };
     let mut anchors: Vec<u32> = (0..scorer.queries.len() as u32).collect();
-    let mut depth = miner.chooser.depth().min(scorer.corpus.len());
-    let books = Mutex::new(Books::new(anchors.len(), settings));
+    let mut depth = miner.chooser.depth();
+    let books = Mutex::new(Books::new(anchors.len(), settings)?);
     while !anchors.is_empty() {
         if let Some(bound) = settings.rules.distinct.filter(|_| miner.chooser.wants_copies(anchors.len(), depth)) {
             let found = Copies::find(scorer, bound, settings.max_memory, workers, work)?;
             copies.get_or_init(|| found);
         }
+        miner.afford(anchors.len(), depth, &open(&books))?;
         miner.search(&anchors, depth, &books, workers)?;
         anchors = miner.unserved(&mut open(&books));
-        depth = depth.saturating_mul(4).min(scorer.corpus.len());
+        depth = depth.saturating_mul(4).min(miner.chooser.deepest());
     }
     let mut mined = miner.close(books, workers)?;
-    mined.suspects = suspects(scorer, known, &positive_scores, &mined.positive_ranks, settings.suspect_rank, workers)?;
+    mined.suspects = suspects(scorer, known, &positive_scores, &mined.positive_ranks, settings, workers, work)?;
     mined.positive_scores = lowest;
     Ok(mined)
 }
@@ -172,8 +176,8 @@ pub fn select(
     let guard = Guard::new(scorer, &settings.rules, known, &lowest);
     let copies = OnceLock::new();
     let miner = Miner { chooser: chooser(scorer, &guard, settings, &copies), settings, work };
-    let books = Mutex::new(Books::new(scorer.queries.len(), settings));
-    miner.judge(candidates, &positive_scores, known, &books, workers)?;
+    let books = Mutex::new(Books::new(scorer.queries.len(), settings)?);
+    miner.judge(candidates, Scored { lists: positives, scores: &positive_scores }, &books, workers)?;
     let mut mined = miner.close(books, workers)?;
     mined.suspects.sort_unstable_by_key(|s| (s.anchor, s.row));
     mined.positive_scores = lowest;
@@ -194,6 +198,13 @@ fn lowest_scores(lists: &Lists, scores: &[f32]) -> Vec<f32> {
     lists.starts().windows(2).map(|span| scores[span[0]..span[1]].iter().copied().fold(f32::NAN, f32::min)).collect()
 }
 
+/// Positives with their scores; NaN where a score is not known.
+#[derive(Clone, Copy)]
+struct Scored<'a> {
+    lists: &'a Lists,
+    scores: &'a [f32],
+}
+
 /// The result while it is written, block by block.
 struct Books {
     mined: Mined,
@@ -205,17 +216,17 @@ struct Books {
 }
 
 impl Books {
-    fn new(anchors: usize, settings: &Settings) -> Self {
-        let slots = anchors * settings.num_negatives;
+    fn new(anchors: usize, settings: &Settings) -> Result<Self> {
+        let (argument, k) = ("num_negatives", settings.num_negatives);
         let mined = Mined {
-            indices: vec![-1; slots],
-            scores: vec![f32::NEG_INFINITY; slots],
-            tiers: vec![0; slots],
+            indices: table(argument, anchors, k, -1)?,
+            scores: table(argument, anchors, k, f32::NEG_INFINITY)?,
+            tiers: table(argument, anchors, k, 0)?,
             positive_ranks: vec![0; anchors],
             ..Mined::default()
         };
         let waiting = if settings.rules.max_exposure.is_some() { anchors } else { 0 };
-        Self { mined, waiting: (0..waiting).map(|_| None).collect(), short: Vec::new(), first_pass: true }
+        Ok(Self { mined, waiting: (0..waiting).map(|_| None).collect(), short: Vec::new(), first_pass: true })
     }
 }
 
@@ -239,11 +250,32 @@ struct Miner<'a> {
 }
 
 impl Miner<'_> {
+    /// Refuses a pass whose wishes, held until all anchors are served, could take more memory than they may.
+    fn afford(&self, anchors: usize, depth: usize, books: &Books) -> Result<()> {
+        let held = books.waiting.iter().flatten().map(|(pool, wishes)| pool.kept.len() + wishes.rows.len());
+        let coming = if books.waiting.is_empty() { 0 } else { anchors.saturating_mul(depth).saturating_mul(2) };
+        let bytes = held.sum::<usize>().saturating_add(coming).saturating_mul(size_of::<Candidate>());
+        let most = self.settings.max_memory.unwrap_or(0).max(MOST_WISHES);
+        if bytes <= most {
+            return Ok(());
+        }
+        let most_exposed = self.settings.rules.max_exposure.unwrap_or_default();
+        Err(Error::invalid(
+            "rules.max_exposure",
+            format!("large enough to serve all anchors from lists of {most} bytes"),
+            format!("{most_exposed}, with which {anchors} anchors need {depth} candidates each"),
+            "raise it, ask for fewer negatives, set range_max, or raise search.max_memory",
+        ))
+    }
+
     fn search(&self, anchors: &[u32], depth: usize, books: &Mutex<Books>, workers: &mut Workers<'_>) -> Result<()> {
         let scorer = self.chooser.scorer;
-        let job = Job { scorer, anchors, depth, max_memory: self.settings.max_memory };
-        let plan = Plan::new(&job, &Tile::new(scorer.level), workers.threads())?;
         let first_pass = open(books).first_pass;
+        let job = Job { scorer, anchors, depth, max_memory: self.settings.max_memory };
+        let tile = Tile::new(scorer.level);
+        // What fitted at first goes on with the smallest blocks if it has to.
+        let threads = workers.threads();
+        let plan = if first_pass { Plan::new(&job, &tile, threads)? } else { Plan::fitting(&job, &tile, threads) };
         let accept = Guarded { guard: self.chooser.guard, anchors, ranks: first_pass };
         let outputs = vec![(); plan.blocks.len()];
         search(&job, &plan, &accept, workers, self.work, outputs, |(), finished| {
@@ -252,8 +284,9 @@ impl Miner<'_> {
                 page.ranks.push((found.anchor, found.above + 1));
                 let pool = Pool::from_search(found, depth, self.chooser.guard);
                 self.file(pool, self.chooser.enough(depth), &mut page, scratch);
-            });
+            })?;
             self.enter(page, &mut open(books));
+            Ok(())
         })?;
         open(books).first_pass = false;
         Ok(())
@@ -262,15 +295,19 @@ impl Miner<'_> {
     fn judge(
         &self,
         candidates: &Candidates<'_>,
-        positive_scores: &[f32],
-        known: &Known<'_>,
+        positives: Scored<'_>,
         books: &Mutex<Books>,
         workers: &mut Workers<'_>,
     ) -> Result<()> {
         let Scorer { corpus, .. } = *self.chooser.scorer;
         let dim = corpus.rows().dim();
         let tasks = spans(candidates.lists.len(), candidates.lists.rows().len(), dim, workers.threads());
-        let operations = (candidates.lists.rows().len() * dim) as u64;
+        let rows = candidates.lists.rows().len();
+        workers.progress().expect(rows as u64);
+        // Telling copies apart can take longer than scoring.
+        let comparisons =
+            if self.settings.rules.distinct.is_some() { self.settings.num_negatives.min(rows) } else { 1 };
+        let operations = (rows * dim) as u64 * comparisons as u64;
         workers.run(
             operations,
             tasks,
@@ -278,18 +315,25 @@ impl Miner<'_> {
             |scratch, span, progress| {
                 let mut page = Page::default();
                 for anchor in span {
-                    let pool = self.judged(anchor, candidates, scratch);
-                    self.rank(&pool, positive_scores, known, &mut page);
+                    let pool = self.judged(anchor, candidates, positives, &mut page, scratch);
                     self.file(pool, self.chooser.enough(usize::MAX), &mut page, scratch);
+                    progress.advance(candidates.lists.of(anchor).len() as u64)?;
                 }
                 self.enter(page, &mut open(books));
-                progress.advance(0)
+                Ok(())
             },
         )
     }
 
-    /// Judges every candidate of one anchor.
-    fn judged(&self, anchor: usize, candidates: &Candidates<'_>, scratch: &mut Scratch) -> Pool {
+    /// Judges every candidate of one anchor, and ranks its positives among them.
+    fn judged(
+        &self,
+        anchor: usize,
+        candidates: &Candidates<'_>,
+        positives: Scored<'_>,
+        page: &mut Page,
+        scratch: &mut Scratch,
+    ) -> Pool {
         let rows = candidates.lists.of(anchor);
         let mut scores = vec![0.0; rows.len()];
         if let Some(given) = candidates.scores {
@@ -300,29 +344,28 @@ impl Miner<'_> {
             self.chooser.scorer.score_all(anchor, rows, &mut scores, scratch);
         }
         let mut pool = Pool { anchor, complete: true, judged: true, ..Pool::default() };
-        for (&row, score) in rows.iter().zip(scores) {
+        let cap = self.chooser.guard.cap(anchor);
+        for (&row, &score) in rows.iter().zip(&scores) {
             match self.chooser.guard.judge(anchor, row, score, scratch) {
+                Some(rule) if f64::from(score) > cap => pool.over[rule as usize] += 1,
                 Some(rule) => pool.refused.push((score, rule)),
                 None => pool.kept.push(Candidate { score, row }),
             }
         }
+        self.rank(anchor, &scores, positives, page);
         sort_best_first(&mut pool.kept);
         pool
     }
 
-    /// Ranks an anchor's positives among its candidates.
-    fn rank(&self, pool: &Pool, positive_scores: &[f32], known: &Known<'_>, page: &mut Page) {
-        let anchor = pool.anchor;
-        let rank = |p: f64| {
-            let all = pool.kept.iter().map(|c| c.score).chain(pool.refused.iter().map(|r| r.0));
-            all.filter(|&score| f64::from(score) > p).count() as u64 + 1
-        };
+    /// Ranks an anchor's positives among candidates of these scores.
+    fn rank(&self, anchor: usize, candidates: &[f32], positives: Scored<'_>, page: &mut Page) {
+        let rank = |p: f64| candidates.iter().filter(|&&score| f64::from(score) > p).count() as u64 + 1;
         if let Some(p) = self.chooser.guard.lowest_positive(anchor) {
             page.ranks.push((anchor as u32, rank(p)));
         }
-        let first = known.positives.starts()[anchor];
-        for (i, &row) in known.positives.of(anchor).iter().enumerate() {
-            let score = positive_scores[first + i];
+        let first = positives.lists.starts()[anchor];
+        for (i, &row) in positives.lists.of(anchor).iter().enumerate() {
+            let score = positives.scores[first + i];
             let rank = rank(f64::from(score));
             if rank > self.settings.suspect_rank && !score.is_nan() {
                 page.suspects.push(Suspect { anchor: anchor as u32, row, score, rank });
@@ -335,7 +378,7 @@ impl Miner<'_> {
         let mut wishes = self.chooser.wishes(&pool, enough, scratch);
         if self.settings.rules.max_exposure.is_some() {
             page.waiting.push((pool, wishes));
-        } else if wishes.open && (wishes.tied || wishes.rows.len() < self.settings.num_negatives) {
+        } else if wishes.open && wishes.rows.len() < self.settings.num_negatives {
             page.short.push(pool.anchor as u32);
         } else {
             wishes.rows.truncate(self.settings.num_negatives);
@@ -347,7 +390,7 @@ impl Miner<'_> {
         &self,
         pool: &Pool,
         mut chosen: Vec<Candidate>,
-        listed: impl Iterator<Item = (f32, Rule)>,
+        listed: impl Iterator<Item = (Candidate, Rule)>,
         scratch: &mut Scratch,
     ) -> Entry {
         sort_best_first(&mut chosen);
@@ -411,8 +454,7 @@ impl Miner<'_> {
             short.extend(waiting.filter_map(|(anchor, (entry, got))| {
                 let (_, wishes) = entry.as_ref()?;
                 let used_up = got.held.len() < self.settings.num_negatives && got.asked == wishes.rows.len();
-                let tied = wishes.tied && got.asked == wishes.rows.len();
-                (wishes.open && (used_up || tied)).then_some(anchor as u32)
+                (wishes.open && used_up).then_some(anchor as u32)
             }));
         }
         short.sort_unstable();
@@ -454,7 +496,7 @@ impl Miner<'_> {
                 let chosen = got.held.iter().map(|&position| wishes.rows[position]).collect();
                 let asked = wishes.rows[..got.asked].iter().enumerate();
                 let turned_away = asked.filter(|(position, _)| got.held.binary_search(position).is_err());
-                let listed = turned_away.map(|(_, c)| (c.score, Rule::MaxExposure)).chain(wishes.removed);
+                let listed = turned_away.map(|(_, &c)| (c, Rule::MaxExposure)).chain(wishes.removed);
                 let entry = self.entry(&pool, chosen, listed, scratch);
                 self.write(&entry, &mut open(&books).mined);
                 Ok(())
@@ -480,10 +522,6 @@ struct Ranks<'a>(&'a [f32]);
 impl Accept for Ranks<'_> {
     type Tally = ();
 
-    fn cap(&self, _: usize) -> f64 {
-        f64::INFINITY
-    }
-
     fn floor(&self, _: usize) -> f64 {
         f64::INFINITY
     }
@@ -491,26 +529,20 @@ impl Accept for Ranks<'_> {
     fn watch(&self, slot: usize) -> f64 {
         f64::from(self.0[slot])
     }
-
-    fn allow(&self, _: usize, _: u32, _: &mut Scratch) -> bool {
-        false
-    }
-
-    fn over_cap(&self, _: usize, _: u32, _: &mut dyn FnMut(f64) -> bool, (): &mut ()) {}
-
-    fn merge(&self, (): &mut (), (): ()) {}
 }
 
-/// All positives that rank below `bound`. The lowest positive of an anchor has the lowest rank, and is known; only
+/// All positives that rank below the bound. The lowest positive of an anchor has the lowest rank, and is known; only
 /// where it is suspect and not alone do the others have to be ranked.
 fn suspects(
     scorer: &Scorer<'_>,
     known: &Known<'_>,
     scores: &[f32],
     ranks: &[u64],
-    bound: u64,
+    settings: &Settings,
     workers: &mut Workers<'_>,
+    work: &Work,
 ) -> Result<Vec<Suspect>> {
+    let Settings { suspect_rank: bound, max_memory, .. } = *settings;
     let positives = &known.positives;
     let (mut suspects, mut unranked) = (Vec::new(), Vec::new());
     for anchor in (0..positives.len()).filter(|&anchor| ranks[anchor] > bound) {
@@ -521,23 +553,30 @@ fn suspects(
             if list.len() == 1 { suspects.push(suspect) } else { unranked.push(suspect) }
         }
     }
-    rank(scorer, &mut unranked, workers)?;
+    rank(scorer, &mut unranked, max_memory, workers, work)?;
     suspects.extend(unranked.into_iter().filter(|s| s.rank > bound));
     suspects.sort_unstable_by_key(|s| (s.anchor, s.row));
     Ok(suspects)
 }
 
-fn rank(scorer: &Scorer<'_>, suspects: &mut [Suspect], workers: &mut Workers<'_>) -> Result<()> {
+fn rank(
+    scorer: &Scorer<'_>,
+    suspects: &mut [Suspect],
+    max_memory: Option<usize>,
+    workers: &mut Workers<'_>,
+    work: &Work,
+) -> Result<()> {
     let anchors: Vec<u32> = suspects.iter().map(|s| s.anchor).collect();
     let watched: Vec<f32> = suspects.iter().map(|s| s.score).collect();
-    let job = Job { scorer, anchors: &anchors, depth: 0, max_memory: None };
-    let plan = Plan::new(&job, &Tile::new(scorer.level), workers.threads())?;
+    let job = Job { scorer, anchors: &anchors, depth: 0, max_memory };
+    let plan = Plan::fitting(&job, &Tile::new(scorer.level), workers.threads());
     let found = Mutex::new(Vec::with_capacity(anchors.len()));
     let outputs = vec![(); plan.blocks.len()];
-    search(&job, &plan, &Ranks(&watched), workers, &Work::default(), outputs, |(), finished| {
+    search(&job, &plan, &Ranks(&watched), workers, work, outputs, |(), finished| {
         let mut ranks = Vec::new();
-        finished.each(|f, _| ranks.push((f.slot, f.above + 1)));
+        finished.each(|f, _| ranks.push((f.slot, f.above + 1)))?;
         found.lock().unwrap_or_else(PoisonError::into_inner).extend(ranks);
+        Ok(())
     })?;
     for (slot, rank) in found.into_inner().unwrap_or_else(PoisonError::into_inner) {
         suspects[slot].rank = rank;

@@ -5,7 +5,7 @@ use crate::error::Result;
 use crate::kernel::Tile;
 use crate::score::Scorer;
 use crate::search::{Job, Plan, Work, search};
-use crate::threads::Workers;
+use crate::threads::{Workers, cut};
 
 /// Writes the `k` best corpus rows of each query into `indices` and `scores` (both `queries × k`, row-major), best
 /// first, padded with −1 and −∞.
@@ -44,20 +44,6 @@ pub fn nearest(
                 *index = i64::from(candidate.row);
                 *score = candidate.score;
             }
-        });
-    })
-}
-
-/// Cuts `whole` into consecutive pieces of the given lengths.
-///
-/// # Panics
-/// If they add up to more than there is.
-pub fn cut<T>(mut whole: &mut [T], lengths: impl Iterator<Item = usize>) -> Vec<&mut [T]> {
-    lengths
-        .map(|length| {
-            let (piece, rest) = std::mem::take(&mut whole).split_at_mut(length);
-            whole = rest;
-            piece
         })
-        .collect()
+    })
 }

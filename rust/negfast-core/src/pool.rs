@@ -60,11 +60,9 @@ pub struct Wishes {
     /// Rows the anchor may get, most wanted first.
     pub rows: Vec<Candidate>,
     /// Rows that list rules removed.
-    pub removed: Vec<(f32, Rule)>,
+    pub removed: Vec<(Candidate, Rule)>,
     /// Whether a deeper search could add to `rows`.
     pub open: bool,
-    /// Whether it could add to `removed`, because the last row taken ties with the last one looked at.
-    pub tied: bool,
 }
 
 /// Where negatives that keys or groups prove false were met, among rows at least as hard as the last returned.
@@ -108,12 +106,18 @@ impl Chooser<'_> {
         if self.num_negatives == 0 {
             return 0;
         }
-        if let Some(range_max) = range_max {
-            return range_max;
+        // Other draws choose from the whole window.
+        if let Some(range_max) = range_max.filter(|_| self.draw != Draw::Top) {
+            return range_max.min(self.deepest());
         }
         let more = |spare: usize| self.num_negatives.saturating_mul(spare).saturating_add(16);
         let spare = distinct.map_or(0, |_| more(1)).saturating_add(max_exposure.map_or(0, |_| more(3)));
-        range_min.saturating_add(self.num_negatives).saturating_add(spare)
+        range_min.saturating_add(self.num_negatives).saturating_add(spare).min(self.deepest())
+    }
+
+    /// The most allowed rows that can matter to an anchor.
+    pub fn deepest(&self) -> usize {
+        self.rules.range_max.unwrap_or(usize::MAX).min(self.scorer.corpus.len())
     }
 
     /// How many wishes are worth working out after a search to `depth`.
@@ -121,12 +125,10 @@ impl Chooser<'_> {
     /// With a cap on exposure an anchor may be turned away many times, but few are; telling copies apart takes time
     /// that grows with the square of the wishes, so a list is lengthened only for those who use it up.
     pub fn enough(&self, depth: usize) -> usize {
-        let Rules { range_max, max_exposure, .. } = *self.rules;
-        if self.draw != Draw::Top
-            || max_exposure.is_some() && (range_max.is_some() || depth >= self.scorer.corpus.len())
-        {
+        let capped = self.rules.max_exposure.is_some();
+        if self.draw != Draw::Top || capped && depth >= self.deepest() {
             usize::MAX
-        } else if max_exposure.is_some() {
+        } else if capped {
             self.num_negatives.max(depth / 2)
         } else {
             self.num_negatives
@@ -138,9 +140,9 @@ impl Chooser<'_> {
         let Rules { range_min, range_max, .. } = *self.rules;
         let start = range_min.min(pool.kept.len());
         let end = range_max.unwrap_or(usize::MAX).min(pool.kept.len());
-        let before = pool.kept[..start].iter().map(|c| (c.score, Rule::RangeMin));
-        let mut wishes =
-            Wishes { removed: before.collect(), open: range_max.is_none() && !pool.complete, ..Wishes::default() };
+        let before = pool.kept[..start].iter().map(|&c| (c, Rule::RangeMin));
+        let open = !pool.complete && pool.kept.len() < self.deepest();
+        let mut wishes = Wishes { removed: before.collect(), open, ..Wishes::default() };
         let window = pool.kept.get(start..end).unwrap_or_default();
         let whole = self.spread_out(window, enough, &mut wishes, scratch);
         wishes.open |= !whole;
@@ -151,30 +153,22 @@ impl Chooser<'_> {
 
     /// Takes rows of `window` until there are `enough`, leaving out near-copies of those already taken; returns
     /// whether it came to the end.
-    ///
-    /// Copies that tie with the last row taken are still counted.
     fn spread_out(&self, window: &[Candidate], enough: usize, wishes: &mut Wishes, scratch: &mut Scratch) -> bool {
         let mut members = HashSet::new();
         for &candidate in window {
-            let full = wishes.rows.len() >= enough;
-            let last = wishes.rows.last().map(|c| c.score);
-            if full && (self.rules.distinct.is_none() || last != Some(candidate.score)) {
+            if wishes.rows.len() >= enough {
                 return false;
             }
             if self.is_copy(candidate.row, &wishes.rows, &members, scratch) {
-                wishes.removed.push((candidate.score, Rule::Distinct));
-            } else if !full {
+                wishes.removed.push((candidate, Rule::Distinct));
+            } else {
                 wishes.rows.push(candidate);
                 if self.copies.get().is_some() {
                     members.insert(candidate.row);
                 }
             }
         }
-        wishes.tied = self.rules.distinct.is_some()
-            && wishes.open
-            && wishes.rows.len() >= enough
-            && wishes.rows.last().is_some_and(|taken| window.last().map(|end| end.score) == Some(taken.score));
-        wishes.rows.len() < enough
+        true
     }
 
     /// Whether `row` is a near-copy of one of the rows `taken`.
@@ -197,12 +191,13 @@ impl Chooser<'_> {
         self.rules.distinct.is_some() && self.copies.get().is_none() && comparisons > corpus * corpus
     }
 
-    /// Counts the rows that rules removed and that score at least as much as `last`, the last returned negative; all
-    /// of them if there is none.
+    /// Counts the rows that rules removed: those that identity and score rules removed and that score at least as much
+    /// as `last`, the last returned negative; those that list rules removed and that rank before it. All of them, if
+    /// there is no such negative.
     pub fn count(
         &self,
         pool: &Pool,
-        listed: impl Iterator<Item = (f32, Rule)>,
+        listed: impl Iterator<Item = (Candidate, Rule)>,
         last: Option<Candidate>,
         scratch: &mut Scratch,
     ) -> (Counts, FalseNegatives) {
@@ -232,7 +227,7 @@ impl Chooser<'_> {
         for (count, over) in counts.iter_mut().zip(over) {
             *count += over;
         }
-        for (_, rule) in listed.filter(|(score, _)| reaches(*score)) {
+        for (_, rule) in listed.filter(|(c, _)| last.is_none_or(|last| c.ranks_before(last))) {
             counts[rule as usize] += 1;
         }
         (counts, known)
@@ -241,16 +236,21 @@ impl Chooser<'_> {
     /// Judges every row anew; for the rare anchor about which the search remembers too little.
     #[cold]
     fn recount(&self, anchor: usize, bound: Option<f32>, scratch: &mut Scratch) -> (Counts, Counts) {
+        const AT_ONCE: usize = 1024;
         let (mut within, mut over) = (Counts::default(), Counts::default());
         let cap = self.guard.cap(anchor);
-        for row in 0..self.scorer.corpus.len() as u32 {
-            let score = self.scorer.score(anchor, row, scratch);
-            if bound.is_some_and(|bound| score < bound) {
-                continue;
-            }
-            if let Some(rule) = self.guard.judge(anchor, row, score, scratch) {
-                let counts = if f64::from(score) > cap { &mut over } else { &mut within };
-                counts[rule as usize] += 1;
+        let all: Vec<u32> = (0..self.scorer.corpus.len() as u32).collect();
+        let mut scores = [0.0; AT_ONCE];
+        for rows in all.chunks(AT_ONCE) {
+            self.scorer.score_all(anchor, rows, &mut scores, scratch);
+            for (&row, &score) in rows.iter().zip(&scores) {
+                if bound.is_some_and(|bound| score < bound) {
+                    continue;
+                }
+                if let Some(rule) = self.guard.judge(anchor, row, score, scratch) {
+                    let counts = if f64::from(score) > cap { &mut over } else { &mut within };
+                    counts[rule as usize] += 1;
+                }
             }
         }
         (within, over)

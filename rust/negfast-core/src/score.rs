@@ -3,7 +3,7 @@
 use crate::error::{Error, Result};
 use crate::kernel::{BATCH, Level, dot, dots, estimate};
 use crate::rows::Rows;
-use crate::threads::{Workers, split};
+use crate::threads::{Workers, cut, split};
 
 /// Bytes of rows that a task reads at most before it looks whether to stop.
 const SPAN_BYTES: usize = 4 << 20;
@@ -37,13 +37,8 @@ impl<'a> Matrix<'a> {
     pub fn measure(argument: &str, rows: Rows<'a>, level: Level, workers: &mut Workers<'_>) -> Result<Self> {
         let mut norms = vec![0.0; rows.rows()];
         let spans = spans(rows.rows(), rows.rows(), rows.dim(), workers.threads());
-        let mut rest = norms.as_mut_slice();
-        let mut tasks = Vec::with_capacity(spans.len());
-        for span in spans {
-            let (now, later) = rest.split_at_mut(span.len());
-            rest = later;
-            tasks.push((span, now));
-        }
+        let parts = cut(&mut norms, spans.iter().map(ExactSizeIterator::len));
+        let tasks: Vec<_> = spans.iter().cloned().zip(parts).collect();
         let work = (rows.rows() * rows.dim()) as u64;
         workers.run(
             work,
@@ -249,29 +244,17 @@ pub fn score_lists(scorer: &Scorer<'_>, starts: &[usize], rows: &[u32], workers:
     let anchors = starts.len().saturating_sub(1);
     let dim = scorer.corpus.rows().dim();
     let spans = spans(anchors, rows.len(), dim, workers.threads());
-    {
-        let mut rest = scores.as_mut_slice();
-        let mut tasks = Vec::with_capacity(spans.len());
-        for span in spans {
-            let (now, later) = rest.split_at_mut(starts[span.end] - starts[span.start]);
-            rest = later;
-            tasks.push((span, now));
+    let parts = cut(&mut scores, spans.iter().map(|span| starts[span.end] - starts[span.start]));
+    let tasks: Vec<_> = spans.iter().cloned().zip(parts).collect();
+    let start = || Scratch::new(dim);
+    workers.run((rows.len() * dim) as u64, tasks, start, |scratch, (span, out), progress| {
+        let first = starts[span.start];
+        for anchor in span {
+            let list = starts[anchor]..starts[anchor + 1];
+            let part = &mut out[list.start - first..list.end - first];
+            scorer.score_all(anchor, &rows[list], part, scratch);
         }
-        let work = (rows.len() * dim) as u64;
-        workers.run(
-            work,
-            tasks,
-            || Scratch::new(dim),
-            |scratch, (span, out), progress| {
-                let first = starts[span.start];
-                for anchor in span {
-                    let list = starts[anchor]..starts[anchor + 1];
-                    let part = &mut out[list.start - first..list.end - first];
-                    scorer.score_all(anchor, &rows[list], part, scratch);
-                }
-                progress.advance(0)
-            },
-        )?;
-    }
+        progress.advance(0)
+    })?;
     Ok(scores)
 }

@@ -193,6 +193,20 @@ pub fn split(n: usize, parts: usize) -> Vec<std::ops::Range<usize>> {
     (0..parts).map(|i| n * i / parts..n * (i + 1) / parts).filter(|span| !span.is_empty()).collect()
 }
 
+/// Cuts `whole` into consecutive pieces of the given lengths.
+///
+/// # Panics
+/// If they add up to more than there is.
+pub fn cut<T>(mut whole: &mut [T], lengths: impl Iterator<Item = usize>) -> Vec<&mut [T]> {
+    lengths
+        .map(|length| {
+            let (piece, rest) = std::mem::take(&mut whole).split_at_mut(length);
+            whole = rest;
+            piece
+        })
+        .collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

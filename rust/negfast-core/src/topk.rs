@@ -2,6 +2,8 @@
 
 use std::cmp::Reverse;
 
+use crate::error::{Error, Result};
+
 /// A corpus row and its score (or, while a search runs, an estimate of it).
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Candidate {
@@ -12,6 +14,11 @@ pub struct Candidate {
 }
 
 impl Candidate {
+    /// Whether this candidate comes before `other` in the one order of the crate.
+    pub fn ranks_before(self, other: Self) -> bool {
+        self.key() > other.key()
+    }
+
     /// An integer that sorts as candidates do: score, then the lower row as the larger.
     ///
     /// Scores are finite and never −0, so integer order is the order of the numbers.
@@ -40,6 +47,21 @@ pub fn select_best(candidates: &mut [Candidate], k: usize) -> Option<Candidate> 
     }
     let (_, kth, _) = candidates.select_nth_unstable_by_key(k - 1, |c| Reverse(c.key()));
     Some(*kth)
+}
+
+/// A table of results, `rows × columns`, filled with `value`; `argument` is what sets its width.
+///
+/// # Errors
+/// If there is no memory for it.
+pub fn table<T: Copy>(argument: &str, rows: usize, columns: usize, value: T) -> Result<Vec<T>> {
+    let mut table = Vec::new();
+    let size = rows.checked_mul(columns).filter(|&size| table.try_reserve_exact(size).is_ok());
+    let Some(size) = size else {
+        let expected = format!("small enough for {rows} rows of results in memory");
+        return Err(Error::invalid(argument, expected, columns.to_string(), "ask for fewer"));
+    };
+    table.resize(size, value);
+    Ok(table)
 }
 
 /// One bounded buffer per anchor, in one allocation.

@@ -258,10 +258,11 @@ pub(crate) fn topk<'py>(
     let ((indices, scores, n_queries), ran) = detached(py, progress, |watch| {
         let (queries, corpus) = inputs.get();
         with_scorer(queries, corpus, metric, n_threads, watch, |scorer, workers, work| {
-            let slots = scorer.queries.len() * k;
-            let (mut indices, mut scores) = (vec![0i64; slots], vec![0.0f32; slots]);
+            let n_queries = scorer.queries.len();
+            let mut indices = negfast_core::topk::table("k", n_queries, k, -1i64)?;
+            let mut scores = negfast_core::topk::table("k", n_queries, k, f32::NEG_INFINITY)?;
             nearest(scorer, k, max_memory, workers, work, &mut indices, &mut scores)?;
-            Ok((indices, scores, scorer.queries.len()))
+            Ok((indices, scores, n_queries))
         })
     })?;
     let out = PyDict::new(py);

@@ -3,8 +3,10 @@
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use numpy::PyArray1;
+use pyo3::exceptions::PyOSError;
 use pyo3::prelude::*;
 use safetensors::tensor::{Dtype, SafeTensors, View};
 use xxhash_rust::xxh3::xxh3_128;
@@ -52,6 +54,7 @@ impl View for &Tensor<'_> {
 /// in the same folder first, so that a file of this name is always whole.
 #[pyfunction]
 pub(crate) fn write_tensors(
+    py: Python<'_>,
     path: PathBuf,
     tensors: Vec<(String, String, Vec<usize>, Bound<'_, PyAny>)>,
     metadata: String,
@@ -69,18 +72,30 @@ pub(crate) fn write_tensors(
         .collect();
     // One entry, so that the order of a hash map cannot change the bytes of the file.
     let metadata = HashMap::from([("negfast".to_owned(), metadata)]);
-    let views = views.iter().map(|(name, tensor)| (name.as_str(), tensor));
-    let temporary = beside(&path);
-    let bytes = safetensors::serialize(views, Some(metadata)).map_err(|error| state_error(error.to_string()))?;
-    std::fs::write(&temporary, bytes)?;
-    std::fs::rename(&temporary, &path)?;
-    Ok(())
+    let views: Vec<_> = views.iter().map(|(name, tensor)| (name.as_str(), tensor)).collect();
+    py.detach(|| {
+        let bytes = safetensors::serialize(views, Some(metadata)).map_err(|error| state_error(error.to_string()))?;
+        replace(&path, &bytes).map_err(|error| os_error(&error, &path))
+    })
 }
 
-fn beside(path: &Path) -> PathBuf {
+/// Writes a file under another name, then gives it this one; a failure leaves nothing behind.
+fn replace(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    static WRITTEN: AtomicU64 = AtomicU64::new(0);
     let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(format!(".{}.part", std::process::id()));
-    path.with_file_name(name)
+    name.push(format!(".{}-{}.part", std::process::id(), WRITTEN.fetch_add(1, Ordering::Relaxed)));
+    let temporary = path.with_file_name(name);
+    let written = std::fs::write(&temporary, bytes).and_then(|()| std::fs::rename(&temporary, path));
+    if written.is_err() {
+        // Whatever stopped the writing is what the caller has to hear of.
+        let _ = std::fs::remove_file(&temporary);
+    }
+    written
+}
+
+/// The `OSError` of the error's kind, with the name of the file.
+fn os_error(error: &std::io::Error, path: &Path) -> PyErr {
+    PyOSError::new_err((error.raw_os_error(), error.to_string(), path.display().to_string()))
 }
 
 type TensorsOut<'py> = Vec<(String, &'static str, Vec<usize>, Bound<'py, PyArray1<u8>>)>;
@@ -88,7 +103,7 @@ type TensorsOut<'py> = Vec<(String, &'static str, Vec<usize>, Bound<'py, PyArray
 /// Reads what `write_tensors` wrote: the tensors as `(name, dtype, shape, bytes)`, and the string.
 #[pyfunction]
 pub(crate) fn read_tensors(py: Python<'_>, path: PathBuf) -> PyResult<(TensorsOut<'_>, String)> {
-    let bytes = std::fs::read(&path)?;
+    let bytes = py.detach(|| std::fs::read(&path)).map_err(|error| os_error(&error, &path))?;
     let corrupt = |why: String| state_error(format!("{} is no file that negfast saved: {why}", path.display()));
     let (_, header) = SafeTensors::read_metadata(&bytes).map_err(|error| corrupt(error.to_string()))?;
     let metadata = header.metadata().as_ref().and_then(|entries| entries.get("negfast")).cloned();

@@ -24,11 +24,6 @@ impl Panels {
     pub fn panel(&self, p: usize) -> &[f32] {
         &self.values[p * self.stride..(p + 1) * self.stride]
     }
-
-    /// Bytes held.
-    pub fn bytes(&self) -> usize {
-        self.values.capacity() * size_of::<f32>()
-    }
 }
 
 /// Packs the rows named by `ids`, each multiplied by its `scale`, into `panels` of `width` rows; missing rows of the
@@ -59,14 +54,19 @@ pub fn pack(
 
 /// The scale is applied in `f64`: that of a tiny row may lie outside of `f32`.
 fn scaled(out: &mut [f32], rows: &Rows<'_>, id: usize, scale: f64) {
+    let scaled = |x: f32| {
+        let y = (f64::from(x) * scale) as f32;
+        if y.abs() < NEGLIGIBLE { 0.0 } else { y }
+    };
     if let Some(row) = rows.plain_row(id) {
-        out.copy_from_slice(row);
+        for (y, &x) in out.iter_mut().zip(row) {
+            *y = scaled(x);
+        }
     } else {
         rows.row(id, out);
-    }
-    for x in out {
-        let y = (f64::from(*x) * scale) as f32;
-        *x = if y.abs() < NEGLIGIBLE { 0.0 } else { y };
+        for y in out {
+            *y = scaled(*y);
+        }
     }
 }
 

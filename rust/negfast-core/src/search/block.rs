@@ -14,11 +14,13 @@
 
 use super::Work;
 use crate::accept::Accept;
+use crate::error::Result;
 use crate::kernel::{MAX_ROWS, Tile, TileOutput};
 use crate::score::{Metric, Scorer, Scratch, slack};
+use crate::threads::Progress;
 use crate::topk::{Buffers, Candidate, select_best, sort_best_first};
 
-/// Rejected rows that are remembered per anchor before the search gives up on naming them.
+/// Rejected rows that are remembered per anchor: at least the better half of so many.
 const MOST_REFUSED: usize = 4096;
 
 /// Thresholds of one anchor that do not change, in the units of the tile.
@@ -59,7 +61,8 @@ pub(super) struct Block<'a, A: Accept> {
     look: Vec<f32>,
     kept: Buffers,
     refused: Vec<Vec<Candidate>>,
-    overflowed: Vec<bool>,
+    /// Highest estimate of a refused row that was forgotten.
+    forgotten: Vec<f32>,
     tallies: Vec<A::Tally>,
     above: Vec<u64>,
     rescored: u64,
@@ -114,7 +117,7 @@ impl<'a, A: Accept> Block<'a, A> {
             look,
             kept: Buffers::new(n, depth),
             refused: (0..n).map(|_| Vec::new()).collect(),
-            overflowed: vec![false; n],
+            forgotten: vec![f32::NEG_INFINITY; n],
             tallies: std::iter::repeat_with(A::Tally::default).take(n).collect(),
             above: vec![0; n],
             rescored: 0,
@@ -203,17 +206,19 @@ impl<'a, A: Accept> Block<'a, A> {
         self.accept.over_cap(self.first_slot + i, found.row, &mut exceeds, &mut self.tallies[i]);
     }
 
+    /// Remembers a refused row. Of too many the worse half is forgotten: in the end the threshold mostly turns out to
+    /// lie above them.
     fn refuse(&mut self, i: usize, found: Candidate) {
         let list = &mut self.refused[i];
         list.push(found);
-        if list.len() >= MOST_REFUSED {
-            let lowest = self.keep[i];
-            list.retain(|c| c.score >= lowest);
-            if list.len() >= MOST_REFUSED / 2 {
-                list.clear();
-                list.shrink_to_fit();
-                self.overflowed[i] = true;
-            }
+        if list.len() < MOST_REFUSED {
+            return;
+        }
+        let lowest = self.keep[i];
+        list.retain(|c| c.score >= lowest);
+        if let Some(worst) = select_best(list, MOST_REFUSED / 2) {
+            list.truncate(MOST_REFUSED / 2);
+            self.forgotten[i] = self.forgotten[i].max(worst.score);
         }
     }
 
@@ -260,7 +265,7 @@ impl<'a, A: Accept> Block<'a, A> {
         for (i, tally) in other.tallies.into_iter().enumerate() {
             self.accept.merge(&mut self.tallies[i], tally);
             self.above[i] += other.above[i];
-            self.overflowed[i] |= other.overflowed[i];
+            self.forgotten[i] = self.forgotten[i].max(other.forgotten[i]);
             self.raise(i, f64::from(other.keep[i]));
             for &found in &other.refused[i] {
                 self.refuse(i, found);
@@ -273,10 +278,17 @@ impl<'a, A: Accept> Block<'a, A> {
         }
     }
 
-    /// The finished lists.
-    pub(super) fn finish(mut self, work: &Work, scratch: &mut Scratch, take: impl FnOnce(&mut Finished<'_, 'a, A>)) {
-        take(&mut Finished { block: &mut self, scratch });
+    /// Hands the finished lists to `take`.
+    pub(super) fn finish(
+        mut self,
+        work: &Work,
+        progress: &Progress,
+        scratch: &mut Scratch,
+        take: impl FnOnce(&mut Finished<'_, 'a, A>) -> Result<()>,
+    ) -> Result<()> {
+        take(&mut Finished { block: &mut self, progress, scratch })?;
         work.rows_rescored.fetch_add(self.rescored, std::sync::atomic::Ordering::Relaxed);
+        Ok(())
     }
 
     fn finish_one(&mut self, i: usize, scratch: &mut Scratch) -> (Vec<Candidate>, Vec<Candidate>) {
@@ -321,7 +333,7 @@ pub struct Found<'f, T> {
     pub kept: Vec<Candidate>,
     /// Rows that were not allowed although no worse than the last kept (and some that are), in no order.
     pub refused: Vec<Candidate>,
-    /// Whether there were so many refused rows that they were dropped.
+    /// Whether `refused` lacks some that it should hold, because there were too many.
     pub overflowed: bool,
     /// What was counted above the cap.
     pub tally: &'f T,
@@ -332,24 +344,30 @@ pub struct Found<'f, T> {
 /// A finished block, to be read anchor by anchor.
 pub struct Finished<'f, 'a, A: Accept> {
     block: &'f mut Block<'a, A>,
+    progress: &'f Progress,
     scratch: &'f mut Scratch,
 }
 
 impl<A: Accept> Finished<'_, '_, A> {
     /// Hands over each anchor's lists, in the order of slots.
-    pub fn each(&mut self, mut take: impl FnMut(Found<'_, A::Tally>, &mut Scratch)) {
+    ///
+    /// # Errors
+    /// [`Error::Cancelled`](crate::error::Error::Cancelled): what `take` does with a list can take long.
+    pub fn each(&mut self, mut take: impl FnMut(Found<'_, A::Tally>, &mut Scratch)) -> Result<()> {
         for i in 0..self.block.len() {
+            self.progress.advance(0)?;
             let (kept, refused) = self.block.finish_one(i, self.scratch);
             let found = Found {
                 slot: self.block.first_slot + i,
                 anchor: self.block.anchors[i],
                 kept,
                 refused,
-                overflowed: self.block.overflowed[i],
+                overflowed: self.block.forgotten[i] >= self.block.keep[i],
                 tally: &self.block.tallies[i],
                 above: self.block.above[i],
             };
             take(found, self.scratch);
         }
+        Ok(())
     }
 }

@@ -39,7 +39,7 @@ pub fn search<A: Accept, O: Send>(
     workers: &mut Workers<'_>,
     work: &Work,
     outputs: Vec<O>,
-    take: impl Fn(O, &mut Finished<'_, '_, A>) + Sync,
+    take: impl Fn(O, &mut Finished<'_, '_, A>) -> Result<()> + Sync,
 ) -> Result<()> {
     assert_eq!(outputs.len(), plan.blocks.len(), "one output per block");
     let pass = Pass { job, plan, accept, work, tile: Tile::new(job.scorer.level), scale: corpus_scale(job.scorer) };
@@ -59,8 +59,7 @@ pub fn search<A: Accept, O: Send>(
         let tasks: Vec<_> = plan.blocks.iter().cloned().zip(outputs).collect();
         return workers.run(operations, tasks, start, |room, (slots, output), progress| {
             let block = pass.scan(slots, whole.clone(), room, progress)?;
-            pass.finish(block, output, &mut room.scratch, &take);
-            Ok(())
+            pass.finish(block, output, progress, &mut room.scratch, &take)
         });
     }
     let parts: Vec<_> = plan.blocks.iter().map(|_| Mutex::new(Vec::new())).collect();
@@ -74,14 +73,13 @@ pub fn search<A: Accept, O: Send>(
     let parts = parts.into_iter().map(|part| part.into_inner().unwrap_or_else(PoisonError::into_inner));
     let tasks: Vec<_> = parts.zip(outputs).collect();
     let merging = (anchors * job.depth * plan.ranges.len() * dim) as u64;
-    workers.run(merging, tasks, start, |room, (mut found, output), _| {
+    workers.run(merging, tasks, start, |room, (mut found, output), progress| {
         // In the order of the corpus, whichever part was done first.
         found.sort_unstable_by_key(|(from, _)| *from);
         let mut found = found.into_iter().map(|(_, block)| block);
         let Some(mut first) = found.next() else { return Ok(()) };
         found.for_each(|other| first.merge(other, &mut room.scratch));
-        pass.finish(first, output, &mut room.scratch, &take);
-        Ok(())
+        pass.finish(first, output, progress, &mut room.scratch, &take)
     })
 }
 
@@ -162,11 +160,13 @@ impl<'a, A: Accept> Pass<'a, A> {
         &self,
         block: Block<'_, A>,
         output: O,
+        progress: &Progress,
         scratch: &mut Scratch,
-        take: &(impl Fn(O, &mut Finished<'_, '_, A>) + Sync),
-    ) {
+        take: &(impl Fn(O, &mut Finished<'_, '_, A>) -> Result<()> + Sync),
+    ) -> Result<()> {
         let clock = Instant::now();
-        block.finish(self.work, scratch, |finished| take(output, finished));
+        block.finish(self.work, progress, scratch, |finished| take(output, finished))?;
         Work::add(&self.work.finishing, clock);
+        Ok(())
     }
 }

@@ -16,7 +16,7 @@ const SLAB_BYTES: usize = 1 << 20;
 /// costs about one part in a thousand anchors, so larger blocks gain little.
 const DEFAULT_BYTES: usize = 40 << 20;
 /// Bounds on the anchors of a block.
-const MOST_ANCHORS: usize = 4096;
+const MOST_ANCHORS: usize = 8192;
 const FEW_ANCHORS: usize = 256;
 /// Below this many anchors a thread, the corpus is cut too.
 const ENOUGH_ANCHORS: usize = 1024;
@@ -35,20 +35,57 @@ pub struct Plan {
     pub bytes: usize,
 }
 
+/// What a plan is made of, whatever the memory.
+struct Sizes {
+    slab: usize,
+    /// Bytes of a thread before any anchor: the packed slab and the row-major panel it is made from.
+    fixed: usize,
+    /// Bytes of an anchor: packed, its candidates, its thresholds.
+    each: usize,
+}
+
+impl Sizes {
+    fn of(job: &Job<'_>, tile: &Tile) -> Self {
+        let (dim, rows) = (job.scorer.corpus.rows().dim(), job.scorer.corpus.len());
+        let panel = dim * tile.columns * size_of::<f32>();
+        let slab = (SLAB_BYTES / panel).max(1) * tile.columns;
+        let fixed = slab * dim * size_of::<f32>() + panel;
+        let candidates = Buffers::capacity_for(job.depth.min(rows)) * size_of::<u64>();
+        Self { slab, fixed, each: candidates + dim * size_of::<f32>() + 128 }
+    }
+
+    /// The least that `threads` can work with: one panel of anchors each.
+    fn least(&self, tile: &Tile, threads: usize) -> usize {
+        threads * (self.fixed + tile.rows * self.each)
+    }
+}
+
 impl Plan {
     /// Plans `job` for `threads`.
     ///
     /// # Errors
     /// If `max_memory` is too small for the smallest block on every thread.
     pub fn new(job: &Job<'_>, tile: &Tile, threads: usize) -> Result<Self> {
-        let dim = job.scorer.corpus.rows().dim();
+        let least = Sizes::of(job, tile).least(tile, threads);
+        match job.max_memory {
+            Some(bound) if bound < least => Err(Error::invalid(
+                "search.max_memory",
+                format!("at least {least} bytes for {threads} threads"),
+                bound.to_string(),
+                "raise it, use fewer threads or mine fewer negatives",
+            )),
+            _ => Ok(Self::fitting(job, tile, threads)),
+        }
+    }
+
+    /// Plans `job` with the smallest blocks if not even they fit into `max_memory`: for passes that follow one that
+    /// did fit.
+    pub fn fitting(job: &Job<'_>, tile: &Tile, threads: usize) -> Self {
+        let Sizes { slab, fixed, each } = Sizes::of(job, tile);
         let (anchors, rows) = (job.anchors.len(), job.scorer.corpus.len());
-        let panel = dim * tile.columns * size_of::<f32>();
-        let slab = (SLAB_BYTES / panel).max(1) * tile.columns;
-        // The packed slab and the row-major panel it is made from; the packed anchors; candidates and thresholds.
-        let fixed = slab * dim * size_of::<f32>() + panel;
-        let each = Buffers::capacity_for(job.depth.min(rows)) * size_of::<u64>() + dim * size_of::<f32>() + 128;
-        let most = largest_block(job.max_memory, threads, fixed, each, tile)?;
+        let share = job.max_memory.unwrap_or(DEFAULT_BYTES) / threads;
+        let few = if job.max_memory.is_some() { tile.rows } else { FEW_ANCHORS };
+        let most = (share.saturating_sub(fixed) / each).clamp(few, MOST_ANCHORS);
         let (blocks, parts) = if anchors >= threads * ENOUGH_ANCHORS {
             (anchors.div_ceil(most).next_multiple_of(threads), 1)
         } else {
@@ -58,23 +95,6 @@ impl Plan {
         let blocks = split(anchors, blocks);
         let largest = blocks.iter().map(Range::len).max().unwrap_or(0);
         let busy = threads.min(blocks.len() * parts.max(1));
-        Ok(Self { blocks, ranges: split(rows, parts), slab, bytes: busy * (fixed + largest * each) })
+        Self { blocks, ranges: split(rows, parts), slab, bytes: busy * (fixed + largest * each) }
     }
-}
-
-fn largest_block(bound: Option<usize>, threads: usize, fixed: usize, each: usize, tile: &Tile) -> Result<usize> {
-    let Some(bound) = bound else {
-        let share = DEFAULT_BYTES / threads;
-        return Ok((share.saturating_sub(fixed) / each).clamp(FEW_ANCHORS, MOST_ANCHORS));
-    };
-    let most = (bound / threads).saturating_sub(fixed) / each;
-    if most < tile.rows {
-        return Err(Error::invalid(
-            "max_memory",
-            format!("at least {} bytes for {threads} threads", threads * (fixed + tile.rows * each)),
-            bound.to_string(),
-            "raise it, use fewer threads or mine fewer negatives",
-        ));
-    }
-    Ok(most.min(MOST_ANCHORS))
 }

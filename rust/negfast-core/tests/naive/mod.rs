@@ -45,8 +45,6 @@ pub(crate) struct Expected {
     pub(crate) positive_scores: Vec<f32>,
     pub(crate) positive_ranks: Vec<u64>,
     pub(crate) removed: Counts,
-    /// The copies removed that score more than the last returned negative.
-    pub(crate) copies_above: u64,
     pub(crate) suspects: Vec<Suspect>,
     pub(crate) false_negatives: FalseNegatives,
 }
@@ -100,7 +98,7 @@ struct Anchor {
     /// Rows that identity and score rules let pass, best first.
     allowed: Vec<(f32, u32)>,
     /// Rows that a rule removed, the list rules' among them.
-    removed: Vec<(f32, Rule)>,
+    removed: Vec<((f32, u32), Rule)>,
     /// What list rules and draw leave, most wanted first.
     wishes: Vec<(f32, u32)>,
     chosen: Vec<(f32, u32)>,
@@ -128,7 +126,7 @@ impl Problem {
         let mut anchor = Anchor { lowest, ..Anchor::default() };
         for (&score, row) in scores.iter().zip(0..) {
             match self.first_rule(i, row, f64::from(score), lowest) {
-                Some(rule) => anchor.removed.push((score, rule)),
+                Some(rule) => anchor.removed.push(((score, row), rule)),
                 None => anchor.allowed.push((score, row)),
             }
         }
@@ -176,26 +174,24 @@ impl Problem {
     /// Window, distinct and draw: what is left, in the order in which the anchor wants it.
     fn list_rules(&self, i: usize, anchor: &mut Anchor) {
         let Settings { rules, num_negatives, draw, .. } = &self.settings;
-        // Copies of what? Of the negatives, where the best rows become them; else of whatever is in the window.
-        let returned = *draw == Draw::Top && rules.max_exposure.is_none();
-        let compared = if returned { *num_negatives } else { usize::MAX };
+        // What ranks after the last negative does not count; where the best become negatives, nothing after them matters.
+        let best = *draw == Draw::Top && rules.max_exposure.is_none();
+        let enough = if best { *num_negatives } else { usize::MAX };
         let mut left: Vec<(f32, u32)> = Vec::new();
         for (rank, &(score, row)) in anchor.allowed.iter().enumerate() {
             if rank < rules.range_min {
-                anchor.removed.push((score, Rule::RangeMin));
+                anchor.removed.push(((score, row), Rule::RangeMin));
                 continue;
             }
-            if rules.range_max.is_some_and(|end| rank >= end) {
+            if rules.range_max.is_some_and(|end| rank >= end) || left.len() >= enough {
                 break;
             }
             let copies = |bound: f64| {
                 let row = &self.corpus[row as usize];
-                left.iter()
-                    .take(compared)
-                    .any(|&(_, other)| f64::from(cosine(row, &self.corpus[other as usize])) > bound)
+                left.iter().any(|&(_, other)| f64::from(cosine(row, &self.corpus[other as usize])) > bound)
             };
             if rules.distinct.is_some_and(copies) {
-                anchor.removed.push((score, Rule::Distinct));
+                anchor.removed.push(((score, row), Rule::Distinct));
             } else {
                 left.push((score, row));
             }
@@ -265,15 +261,19 @@ impl Problem {
         self.count(anchor, out);
     }
 
-    /// Removed rows that score at least the last returned negative; all of them where there is none.
+    /// Removed rows that score at least the last returned negative, or, removed by a list rule, rank before it; all of
+    /// them where there is none.
     fn count(&self, anchor: &Anchor, out: &mut Expected) {
-        let bound = anchor.chosen.last().map_or(f32::NEG_INFINITY, |c| c.0);
+        let last = anchor.chosen.last();
+        let bound = last.map_or(f32::NEG_INFINITY, |c| c.0);
         let cap = self.cap(anchor.lowest);
         let shares = &mut out.false_negatives;
-        for &(score, rule) in anchor.removed.iter().filter(|(score, _)| *score >= bound) {
-            out.removed[rule as usize] += 1;
-            out.copies_above += u64::from(rule == Rule::Distinct && score > bound);
+        for &((score, row), rule) in anchor.removed.iter().filter(|((score, _), _)| *score >= bound) {
             let listed = matches!(rule, Rule::RangeMin | Rule::Distinct | Rule::MaxExposure);
+            if listed && last.is_some_and(|last| best_first((score, row), *last) == Ordering::Greater) {
+                continue;
+            }
+            out.removed[rule as usize] += 1;
             if !listed && !matches!(rule, Rule::Positive | Rule::Itself) {
                 let (known, within) = (matches!(rule, Rule::Key | Rule::Group), f64::from(score) <= cap);
                 shares.rows += 1;
@@ -283,7 +283,6 @@ impl Problem {
             }
         }
         // Of the allowed rows that tie with the last returned one, those after it are left out.
-        let last = anchor.chosen.last();
         let up_to_last = |c: &&(f32, u32)| last.is_none_or(|last| best_first(**c, *last) != Ordering::Greater);
         let allowed = anchor.allowed.iter().filter(up_to_last).count() as u64;
         shares.rows += allowed;
@@ -315,7 +314,7 @@ fn propose(anchors: &mut [Anchor], wanted: usize, most: usize) -> Vec<Vec<(f32, 
             rivals.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
             let (score, refused) = rivals[most];
             held[refused].retain(|c| c.1 != wish.1);
-            anchors[refused].removed.push((score, Rule::MaxExposure));
+            anchors[refused].removed.push(((score, wish.1), Rule::MaxExposure));
         }
     }
     held
