@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeGuard
 import numpy as np
 from numpy.typing import NDArray
 
-from negfast.errors import InvalidTypeError, InvalidValueError
+from negfast.errors import InvalidTypeError, InvalidValueError, shown
 
 if TYPE_CHECKING:
     import torch
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 Ints = NDArray[np.int64]
 
 # What the ways of looking at an odd tensor or container raise.
-_FAILURES = (ValueError, TypeError, OverflowError, RuntimeError, NotImplementedError)
+_FAILURES = (ValueError, TypeError, OverflowError, RuntimeError)
 
 
 def is_tensor(value: object) -> "TypeGuard[torch.Tensor]":
@@ -46,7 +46,7 @@ def plain_array(argument: str, value: object) -> NDArray[Any] | None:
     if isinstance(value, np.ma.MaskedArray):
         raise InvalidTypeError(
             f"{argument} must be an array without a mask, got a MaskedArray, whose mask would be lost; "
-            f"use .filled(...) with a value for what is masked"
+            "use .filled(...) with a value for what is masked"
         )
     return np.asarray(value) if isinstance(value, np.ndarray) else None
 
@@ -65,7 +65,8 @@ def integers(argument: str, value: object) -> Ints:
     if array.dtype.kind not in "iu":
         remedy = "if it holds whole numbers, convert it with .astype('int64')"
         if array.dtype.kind == "O":
-            remedy = "make it a list of lists with .tolist() if its lists differ in length"
+            lists = isinstance(value, np.ndarray)
+            remedy = "use .tolist() if its lists differ in length" if lists else "pass whole numbers below 2**63"
         raise InvalidTypeError(f"{argument} must be integers, got dtype {_dtype_of(value, array)}; {remedy}")
     if array.dtype.kind == "u" and array.size and int(array.max()) > np.iinfo(np.int64).max:
         raise InvalidValueError(
@@ -95,7 +96,7 @@ def is_list(value: object) -> bool:
     """Tell whether `value` is a container of numbers, and not a number or a text."""
     if isinstance(value, Sequence):
         return not isinstance(value, str | bytes)
-    return hasattr(value, "__array__") and np.ndim(value) > 0  # type: ignore[arg-type]
+    return hasattr(value, "__array__") and np.ndim(value) > 0
 
 
 def is_flat(value: object) -> bool:
@@ -105,24 +106,11 @@ def is_flat(value: object) -> bool:
     return isinstance(value, list) and not any(isinstance(x, str | bytes) or is_list(x) for x in value)
 
 
-def shown(value: object) -> str:
-    """Return `value` as it is shown in an error: on one line, and short."""
-    if isinstance(value, int) and value.bit_length() > 128:
-        return f"an integer of {value.bit_length()} bits"
-    try:
-        text = " ".join(repr(value).split())
-    except ValueError:
-        # Python refuses to print very long integers, in lists too.
-        text = f"<{type(value).__name__}>"
-    return text if len(text) <= 80 else f"{text[:77]}..."
-
-
 def _from_sequence(argument: str, value: Any) -> NDArray[Any]:
+    entries = _unwrapped(argument, value) if isinstance(value, list | tuple) else value
     try:
-        return np.asarray(_unwrapped(argument, value) if isinstance(value, list | tuple) else value)
-    except _FAILURES as error:
-        if isinstance(error, InvalidTypeError | InvalidValueError):
-            raise
+        return np.asarray(entries)
+    except _FAILURES:
         raise InvalidValueError(
             f"{argument} must be a rectangular list of numbers, got entries of different lengths or kinds; "
             "pad lists with -1"
@@ -155,7 +143,7 @@ def _refuse_odd_tensor(argument: str, value: "torch.Tensor") -> None:
     oddities = (
         (value.is_nested, "nested", "torch.nested.to_padded_tensor(...)"),
         (value.is_quantized, "quantised", ".dequantize()"),
-        (value.layout != torch.strided, "sparse", ".to_dense()"),
+        (value.layout != torch.strided, f"sparse ({value.layout})", ".to_dense()"),
         (value.device.type == "meta", "meta (it holds no numbers)", "a tensor on the CPU"),
         (value.is_conj(), "lazily conjugated", ".resolve_conj()"),
         (value.is_neg(), "lazily negated", ".resolve_neg()"),

@@ -21,3 +21,15 @@ __all__ = [
     "RowIndexError",
     "StateError",
 ]
+
+
+def shown(value: object) -> str:
+    """Return `value` as it is shown in an error: on one line, and short."""
+    if isinstance(value, int) and value.bit_length() > 128:
+        return f"an integer of {value.bit_length()} bits"
+    try:
+        text = " ".join(repr(value).split())
+    except ValueError:
+        # Python refuses to print very long integers, in lists too.
+        text = f"<{type(value).__name__}>"
+    return text if len(text) <= 80 else f"{text[:77]}..."

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from negfast._negfast import fingerprint
-from negfast.arrays import Ints, chained, embedding_array, floats, integers, is_flat, is_list, plain_array, shown
-from negfast.errors import InvalidTypeError, InvalidValueError, RowIndexError
+from negfast.arrays import Ints, chained, embedding_array, floats, integers, is_flat, is_list, plain_array
+from negfast.errors import InvalidTypeError, InvalidValueError, RowIndexError, shown
 
 if TYPE_CHECKING:
     import torch
@@ -72,7 +72,7 @@ def positive_scores(value: object, positives: object, n_queries: int) -> tuple[N
     A flat array is read as one score per anchor, but where the positives are flat too.
     """
     argument = "positive_scores"
-    indptr, indices, real = _lists_with_padding("positives", positives, n_queries)
+    indptr, _, real = _lists_with_padding("positives", positives, n_queries)
     value = _plain_scores(argument, value)
     if is_flat(value) and not is_flat(positives) and not _one_each(argument, value, positives, indptr):
         return _per_anchor(argument, value, indptr, real), True
@@ -176,7 +176,7 @@ def _lists_with_padding(argument: str, value: object, n_queries: int) -> tuple[I
     if isinstance(value, tuple):
         indptr, indices = _csr(argument, value)
     elif array is not None:
-        indptr, indices = _padded(argument, array, n_queries)
+        indptr, indices = _padded(argument, value, n_queries)
     elif isinstance(value, list):
         indptr, indices = _nested(argument, value, n_queries)
     else:
@@ -208,8 +208,8 @@ def _csr(argument: str, value: tuple[Any, ...]) -> Lists:
     return indptr, indices
 
 
-def _padded(argument: str, array: NDArray[Any], n_queries: int) -> Lists:
-    array = integers(argument, array)
+def _padded(argument: str, value: object, n_queries: int) -> Lists:
+    array = integers(argument, value)
     if array.ndim not in (1, 2) or array.shape[0] != n_queries:
         raise InvalidValueError(
             f"{argument} must be of shape ({n_queries},) or ({n_queries}, p), one row per query, got "
@@ -226,7 +226,7 @@ def _nested(argument: str, value: list[Any], n_queries: int) -> Lists:
             "use an empty list where a query has none"
         )
     if value and is_flat(value):
-        return _padded(argument, integers(argument, value), n_queries)
+        return _padded(argument, value, n_queries)
     for i, entry in enumerate(value):
         if not is_list(entry):
             raise InvalidTypeError(
@@ -266,9 +266,7 @@ def _plain_scores(argument: str, value: object) -> NDArray[Any] | list[Any]:
     return floats(argument, value)
 
 
-def _parallel(
-    argument: str, value: NDArray[Any] | list[Any], lists: object, indptr: Ints
-) -> NDArray[np.float32]:
+def _parallel(argument: str, value: NDArray[Any] | list[Any], lists: object, indptr: Ints) -> NDArray[np.float32]:
     """Return scores that are nested as `lists` are, as one flat array with its padding."""
     if isinstance(value, list) and not is_flat(value):
         return _nested_scores(argument, value, indptr)
@@ -288,9 +286,7 @@ def _nested_scores(argument: str, value: list[Any], indptr: Ints) -> NDArray[np.
         raise InvalidTypeError(f"{argument} must hold lists of numbers, got a mixture; {_PARALLEL}")
     lengths = np.array([len(entry) for entry in value], dtype=np.int64)
     if not np.array_equal(lengths, np.diff(indptr)):
-        raise InvalidValueError(
-            f"{argument} must have the lengths of the lists it belongs to, got others; {_PARALLEL}"
-        )
+        raise InvalidValueError(f"{argument} must have the lengths of the lists it belongs to, got others; {_PARALLEL}")
     scores = floats(argument, chained(argument, value))
     if scores.ndim != 1:
         raise InvalidValueError(f"{argument} must hold lists of numbers, got lists of lists in them; {_PARALLEL}")

@@ -2,7 +2,7 @@
 
 import time
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +28,8 @@ from negfast.settings import (
 )
 
 TIER_NAMES = ("none", "easy", "semi_hard", "hard")
+MOST_PER_ROW = 2**31 - 1
+"""Most rows that may be asked for per query."""
 
 
 def mine(
@@ -76,7 +78,8 @@ def mine(
     forbidden : int array of row numbers, or bool array of shape (n_corpus,)
         Corpus rows that never appear, such as held-out data.
     rules : Rules
-        The guard rails.
+        The guard rails. Their `exclude_self` is inferred only if `queries` *is* `corpus`, the very same object: set
+        it for copies and views.
     tiers : Tiers
         Edges between easy, semi-hard and hard negatives.
     draw : {"top", "random"}, Softmax or SimANS, default "top"
@@ -135,9 +138,26 @@ def mine(
     'exact'
     """
     call = _Call(
-        queries, corpus, positives, num_negatives, metric, groups, keys, exclude, forbidden, rules, tiers, draw,
-        search, suspect_rank, seed, epoch, n_threads, progress,
-    )  # fmt: skip
+        name="mine",
+        queries=queries,
+        corpus=corpus,
+        positives=positives,
+        num_negatives=num_negatives,
+        metric=metric,
+        groups=groups,
+        keys=keys,
+        exclude=exclude,
+        forbidden=forbidden,
+        rules=rules,
+        tiers=tiers,
+        draw=draw,
+        search=search,
+        suspect_rank=suspect_rank,
+        seed=seed,
+        epoch=epoch,
+        n_threads=n_threads,
+        progress=progress,
+    )
     with progress_bar.bar("mine", wanted=call.progress) as shown:
         core = _negfast.mine(call.queries, call.corpus, call.known, call.settings, call.n_threads, shown)
     return call.result(core, SearchReport.from_core(core["search"]))
@@ -179,7 +199,8 @@ def select(
         candidate the first counts.
     positive_scores : float array or lists, optional; required with `scores`
         Scores of the positives in the same terms: shaped as `positives`, or of shape (n_queries,) with each
-        anchor's lowest, NaN without a positive. With the lowest alone, anchors with several positives are not
+        anchor's lowest, NaN without a positive. Where flat scores fit the positives of a CSR tuple as well as the
+        anchors, they are refused: use lists of lists. With the lowest alone, anchors with several positives are not
         looked at for suspect pairs.
     num_negatives, metric, groups, keys, exclude, forbidden, rules, tiers, draw : as in :func:`mine`
     suspect_rank, seed, epoch, n_threads, progress : as in :func:`mine`
@@ -208,9 +229,26 @@ def select(
     [[1, 2], [0, 4]]
     """
     call = _Call(
-        queries, corpus, positives, num_negatives, metric, groups, keys, exclude, forbidden, rules, tiers, draw,
-        Search(), suspect_rank, seed, epoch, n_threads, progress,
-    )  # fmt: skip
+        name="select",
+        queries=queries,
+        corpus=corpus,
+        positives=positives,
+        num_negatives=num_negatives,
+        metric=metric,
+        groups=groups,
+        keys=keys,
+        exclude=exclude,
+        forbidden=forbidden,
+        rules=rules,
+        tiers=tiers,
+        draw=draw,
+        search=Search(),
+        suspect_rank=suspect_rank,
+        seed=seed,
+        epoch=epoch,
+        n_threads=n_threads,
+        progress=progress,
+    )
     n_queries = len(call.queries)
     lists = inputs.row_lists("candidates", candidates, n_queries)
     given = of_positives = None
@@ -232,8 +270,15 @@ def select(
             call.queries, call.corpus, call.known, lists, given, of_positives, lowest, call.settings,
             call.n_threads, shown,
         )  # fmt: skip
-    scanned = int(lists[1].size)
-    return call.result(core, SearchReport.from_core({**core["search"], "rows_scanned": scanned}, "given"))
+    indptr, indices = lists
+    return call.result(
+        core,
+        SearchReport.from_core({**core["search"], "rows_scanned": int(indices.size)}, "given"),
+        candidates_indptr=indptr,
+        candidates_indices=indices,
+        scores=given,
+        positive_scores=of_positives,
+    )
 
 
 def topk(
@@ -273,19 +318,19 @@ def topk(
     >>> found.indices.tolist()
     [[0, 1], [1, 0], [2, 0]]
     """
-    k = whole("k", k, low=0)
-    one_of("metric", metric, ("cosine", "dot"))
+    k = whole("k", k, low=0, high=MOST_PER_ROW)
+    name = one_of("metric", metric, ("cosine", "dot"))
     instance("search", search, Search)
-    truth("progress", progress)
+    shows = truth("progress", progress)
     rows, others = inputs.embeddings("queries", queries), inputs.embeddings("corpus", corpus)
-    with progress_bar.bar("topk", wanted=progress) as shown:
-        core = _negfast.topk(rows, others, k, metric, search.max_memory, threads.resolve(n_threads), shown)
+    with progress_bar.bar("topk", wanted=shows) as shown:
+        core = _negfast.topk(rows, others, k, name, search.max_memory, threads.resolve(n_threads), shown)
     report = TopKReport(
         search=SearchReport.from_core(core["search"]),
         n_queries=len(rows),
         n_corpus=len(others),
         dim=rows.shape[1],
-        metric=metric,
+        metric=name,
     )
     return TopK(core["indices"], core["scores"], report)
 
@@ -295,6 +340,8 @@ class _Call:
 
     def __init__(
         self,
+        *,
+        name: Literal["mine", "select"],
         queries: Embeddings,
         corpus: Embeddings,
         positives: RowLists,
@@ -321,38 +368,38 @@ class _Call:
             ("search", search, Search),
         ):
             instance(argument, value, kind)
-        truth("progress", progress)
-        one_of("metric", metric, ("cosine", "dot"))
-        self.progress = progress
-        self.num_negatives = whole("num_negatives", num_negatives, low=1)
+        self.progress = truth("progress", progress)
+        self.metric = one_of("metric", metric, ("cosine", "dot"))
+        self.num_negatives = whole("num_negatives", num_negatives, low=1, high=MOST_PER_ROW)
         self.suspect_rank = whole("suspect_rank", suspect_rank, low=1)
         self.queries = inputs.embeddings("queries", queries)
         self.corpus = inputs.embeddings("corpus", corpus)
         self.dtype = inputs.dtype_name(corpus)
-        self.metric = metric
-        self.rules = self._complete(rules, draw, same=queries is corpus)
+        drawn = draw_to_core(draw)
+        self.rules = self._complete(rules, drawn[0], same=queries is corpus)
         self.n_threads = threads.resolve(n_threads)
         self.known = self._known(positives, groups, keys, exclude, forbidden)
         self.settings = {
-            "metric": metric,
+            "metric": self.metric,
             "num_negatives": self.num_negatives,
             "rules": self.rules.to_dict(),
-            "tiers": (float(tiers.hard), float(tiers.semi_hard)),
-            "draw": draw_to_core(draw),
+            "tiers": (tiers.hard, tiers.semi_hard),
+            "draw": drawn,
             "suspect_rank": self.suspect_rank,
             "seed": whole("seed", seed, low=0, high=2**64 - 1),
             "epoch": whole("epoch", epoch, low=0, high=2**64 - 1),
-            "max_memory": search.max_memory,
         }
         self.record = {
+            "call": name,
             **self.settings,
             "tiers": tiers.to_dict(),
             "draw": draw_to_dict(draw),
             "search": search.to_dict(),
         }
+        self.settings["max_memory"] = search.max_memory
         self.prepared = time.perf_counter()
 
-    def _complete(self, rules: Rules, draw: Draw, *, same: bool) -> Rules:
+    def _complete(self, rules: Rules, draw: str, *, same: bool) -> Rules:
         """Fill in the rules whose default depends on other arguments."""
         range_max = rules.range_max
         if range_max is None and draw != "top":
@@ -363,7 +410,7 @@ class _Call:
                 f"{self.num_negatives}; widen the window or ask for fewer"
             )
         exclude_self = same if rules.exclude_self is None else rules.exclude_self
-        if exclude_self and self.queries.ndim and len(self.queries) != len(self.corpus):
+        if exclude_self and len(self.queries) != len(self.corpus):
             raise InvalidValueError(
                 f"queries must have as many rows as the corpus with exclude_self=True, got {len(self.queries)} and "
                 f"{len(self.corpus)}; use exclude= to name the rows"
@@ -378,7 +425,7 @@ class _Call:
         exclude: RowLists | None,
         forbidden: Labels | None,
     ) -> dict[str, Any]:
-        n_queries, n_corpus = (len(rows) if rows.ndim else 0 for rows in (self.queries, self.corpus))
+        n_queries, n_corpus = len(self.queries), len(self.corpus)
         return {
             "positives": inputs.row_lists("positives", positives, n_queries),
             "keys": None if keys is None else inputs.label_pair("keys", keys),
@@ -387,10 +434,10 @@ class _Call:
             "forbidden": None if forbidden is None else inputs.forbidden_mask(forbidden, n_corpus),
         }
 
-    def result(self, core: dict[str, Any], search: SearchReport) -> MinedNegatives:
-        """Wrap what the compiled module returned."""
+    def result(self, core: dict[str, Any], search: SearchReport, **given: NDArray[Any] | None) -> MinedNegatives:
+        """Wrap what the compiled module returned; `given` are the arrays of the call that no field here holds."""
         searched = time.perf_counter()
-        fingerprints = self._fingerprints()
+        fingerprints = {**self._fingerprints(), **inputs.fingerprints(**given)}
         report = self._report(core, search)
         done = time.perf_counter()
         report.seconds.update(

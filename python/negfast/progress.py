@@ -21,22 +21,31 @@ def bar(label: str, *, wanted: bool) -> Iterator[Report | None]:
         yield _plain(label)
         return
     with tqdm(total=100.0, desc=label, unit="%", bar_format="{l_bar}{bar}| {elapsed}<{remaining}") as shown:
-
-        def update(done: int, total: int) -> None:
-            shown.update(100.0 * done / max(total, 1) - shown.n)
-
-        yield update
+        yield _rising(lambda percent: shown.update(percent - shown.n))
         shown.update(100.0 - shown.n)
 
 
 def _plain(label: str) -> Report:
     """Return a report that prints a line every two seconds, for where tqdm is not installed."""
-    state = {"next": time.monotonic() + 2.0}
+    due = time.monotonic() + 2.0
+
+    def show(percent: float) -> None:
+        nonlocal due
+        now = time.monotonic()
+        if now >= due:
+            due = now + 2.0
+            sys.stderr.write(f"{label}: {percent:.0f} %\n")
+
+    return _rising(show)
+
+
+def _rising(show: Callable[[float], object]) -> Report:
+    """Return a report that shows per cent and never goes back: a deeper search adds to the whole."""
+    highest = 0.0
 
     def update(done: int, total: int) -> None:
-        now = time.monotonic()
-        if now >= state["next"]:
-            state["next"] = now + 2.0
-            sys.stderr.write(f"{label}: {100.0 * done / max(total, 1):.0f} %\n")
+        nonlocal highest
+        highest = max(highest, min(100.0, 100.0 * done / max(total, 1)))
+        show(highest)
 
     return update

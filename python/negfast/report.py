@@ -8,6 +8,8 @@ from numpy.typing import NDArray
 
 from negfast.settings import UsedMethod
 
+SUSPECT_COLUMNS = {"anchors": np.int64, "positives": np.int64, "scores": np.float32, "ranks": np.int64}
+"""The columns of :class:`Suspects`."""
 QUANTILES = (0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
 
 
@@ -116,7 +118,7 @@ class Quantiles:
         return cls(int(numbers.size), float(numbers.mean()), tuple(float(q) for q in found))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Suspects:
     """Positives that rank low for their own anchor: wrong pairs, or hard ones.
 
@@ -178,7 +180,7 @@ class Exposure:
     top_percent_share: float
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Report:
     """What was searched, what each rule removed, and how the negatives look.
 
@@ -262,8 +264,8 @@ class Report:
         for name in ("positives", "negatives", "hardness", "positive_ranks"):
             count, mean, found = (values[name][part] for part in ("count", "mean", "values"))
             values[name] = Quantiles(count, mean, tuple(found)) if count else Quantiles.of(np.zeros(0))
-        kinds = {"anchors": np.int64, "positives": np.int64, "scores": np.float32, "ranks": np.int64}
-        values["suspects"] = Suspects(**{k: np.array(values["suspects"][k], dtype=t) for k, t in kinds.items()})
+        columns = values["suspects"]
+        values["suspects"] = Suspects(**{k: np.asarray(columns[k], dtype=t) for k, t in SUSPECT_COLUMNS.items()})
         if values["false_negatives"] is not None:
             values["false_negatives"] = FalseNegatives(**values["false_negatives"])
         values["exposure"] = Exposure(**values["exposure"])

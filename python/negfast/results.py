@@ -2,7 +2,7 @@
 
 import json
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from negfast._negfast import __version__, read_tensors, write_tensors
 from negfast.errors import MissingExtraError, StateError
-from negfast.report import Report, TopKReport
+from negfast.report import SUSPECT_COLUMNS, Report, Suspects, TopKReport
 
 if TYPE_CHECKING:
     import torch
@@ -18,9 +18,10 @@ if TYPE_CHECKING:
 FORMAT = 1
 """Version of the saved form of :class:`MinedNegatives`."""
 _ARRAYS = {"indices": np.int64, "scores": np.float32, "positive_scores": np.float32, "tiers": np.uint8}
+_SUSPECTS = {f"suspect_{name}": kind for name, kind in SUSPECT_COLUMNS.items()}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class TopK:
     """The nearest rows of each query.
 
@@ -56,7 +57,7 @@ class NegativeTensors(NamedTuple):
     tiers: "torch.Tensor"
 
 
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class MinedNegatives:
     """The negatives of every anchor.
 
@@ -127,19 +128,23 @@ class MinedNegatives:
         >>> bool((again.indices == mined.indices).all())
         True
         """
-        tensors = []
-        for name in _ARRAYS:
-            array: NDArray[Any] = np.ascontiguousarray(getattr(self, name))
-            tensors.append((name, array.dtype.name, list(array.shape), array.reshape(-1).view(np.uint8)))
+        suspects = self.report.suspects
+        arrays = {name: getattr(self, name) for name in _ARRAYS}
+        arrays |= {f"suspect_{name}": getattr(suspects, name) for name in SUSPECT_COLUMNS}
+        # The header of a file is small, and there can be millions of suspects.
+        none = Suspects(**{name: column[:0] for name, column in vars(suspects).items()})
+        report = replace(self.report, suspects=none).to_dict()
+        del report["suspects"]
         metadata = {
             "format": FORMAT,
             "kind": "MinedNegatives",
             "versions": {"negfast": __version__, "numpy": np.__version__},
             "settings": self.settings,
             "fingerprints": self.fingerprints,
-            "report": self.report.to_dict(),
+            "report": report,
         }
-        write_tensors(os.fspath(path), tensors, json.dumps(metadata, allow_nan=False))
+        tensors = [_tensor(name, array) for name, array in arrays.items()]
+        write_tensors(os.fsdecode(path), tensors, json.dumps(metadata, allow_nan=False))
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> "MinedNegatives":
@@ -161,24 +166,25 @@ class MinedNegatives:
         OSError
             If it cannot be read.
         """
-        tensors, text = read_tensors(os.fspath(path))
+        tensors, text = read_tensors(os.fsdecode(path))
         try:
             metadata = json.loads(text)
             kind, version = metadata["kind"], metadata["format"]
-        except (ValueError, KeyError, TypeError) as error:
-            raise StateError(f"{os.fspath(path)} is no file that negfast saved: {error}") from error
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
+            raise StateError(f"{os.fsdecode(path)} is no file that negfast saved: {error}") from error
         if kind != "MinedNegatives" or version != FORMAT:
             raise StateError(
-                f"{os.fspath(path)} must hold MinedNegatives of format {FORMAT}, got {kind} of format {version}; "
+                f"{os.fsdecode(path)} must hold MinedNegatives of format {FORMAT}, got {kind} of format {version}; "
                 "read it with the version of negfast that wrote it"
             )
         try:
             arrays: dict[str, Any] = {name: data.view(dtype).reshape(shape) for name, dtype, shape, data in tensors}
             _check_arrays(arrays)
-            report = Report.from_dict(metadata["report"])
+            suspects = {name: arrays.pop(f"suspect_{name}") for name in SUSPECT_COLUMNS}
+            report = Report.from_dict({**metadata["report"], "suspects": suspects})
             return cls(**arrays, report=report, settings=metadata["settings"], fingerprints=metadata["fingerprints"])
         except (ValueError, KeyError, TypeError) as error:
-            raise StateError(f"{os.fspath(path)} is damaged: {error!r}; mine again") from error
+            raise StateError(f"{os.fsdecode(path)} is damaged: {error!r}; mine again") from error
 
     def to_torch(self) -> NegativeTensors:
         """Return the arrays as torch tensors; nothing is copied.
@@ -200,14 +206,18 @@ class MinedNegatives:
         return NegativeTensors(*(torch.from_numpy(getattr(self, name)) for name in _ARRAYS))
 
 
+def _tensor(name: str, array: NDArray[Any]) -> tuple[str, str, list[int], NDArray[np.uint8]]:
+    array = np.ascontiguousarray(array)
+    return name, array.dtype.name, list(array.shape), array.reshape(-1).view(np.uint8)
+
+
 def _check_arrays(arrays: dict[str, NDArray[Any]]) -> None:
     found = {name: array.dtype for name, array in arrays.items()}
-    if found != {name: np.dtype(kind) for name, kind in _ARRAYS.items()}:
+    if found != {name: np.dtype(kind) for name, kind in {**_ARRAYS, **_SUSPECTS}.items()}:
         raise ValueError(f"tensors {found}")
-    shape = arrays["indices"].shape
-    if len(shape) != 2 or arrays["positive_scores"].shape != shape[:1]:
-        raise ValueError(f"shapes {[array.shape for array in arrays.values()]}")
-    if any(arrays[name].shape != shape for name in ("scores", "tiers")):
+    shape, length = arrays["indices"].shape, arrays["suspect_anchors"].size
+    expected = {**dict.fromkeys(_ARRAYS, shape), "positive_scores": shape[:1], **dict.fromkeys(_SUSPECTS, (length,))}
+    if len(shape) != 2 or any(array.shape != expected[name] for name, array in arrays.items()):
         raise ValueError(f"shapes {[array.shape for array in arrays.values()]}")
 
 

@@ -2,10 +2,12 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, fields
 from typing import Any, Literal, Self
 
-from negfast.errors import InvalidTypeError, InvalidValueError
+import numpy as np
+
+from negfast.errors import InvalidTypeError, InvalidValueError, shown
 
 Metric = Literal["cosine", "dot"]
 DrawName = Literal["top", "random"]
@@ -26,16 +28,30 @@ class _Settings:
 
         Raises
         ------
+        InvalidTypeError
+            If `values` is no mapping.
         InvalidValueError
-            If a key is no field of these settings.
+            If a key is no field of these settings, or one without a default is missing.
         """
-        known = {field.name for field in fields(cls)}  # type: ignore[arg-type]
-        unknown = sorted(set(values) - known)
+        if not isinstance(values, Mapping):
+            raise InvalidTypeError(
+                f"{cls.__name__}.from_dict must be given a mapping, got {type(values).__name__} {shown(values)}; "
+                "pass what to_dict returned"
+            )
+        known = {field.name: field.default for field in fields(cls)}  # type: ignore[arg-type]
+        unknown = sorted(shown(key) for key in values if key not in known)
         if unknown:
             raise InvalidValueError(
-                f"{cls.__name__} must have fields among {sorted(known)}, got {unknown}; correct their names"
+                f"{cls.__name__} must have fields among {sorted(known)}, got {', '.join(unknown)}; correct their names"
             )
+        missing = sorted(name for name, default in known.items() if default is MISSING and name not in values)
+        if missing:
+            raise InvalidValueError(f"{cls.__name__} must have fields {missing}, got none of them; add them")
         return cls(**values)
+
+    def _set(self, name: str, value: object) -> None:
+        """Replace a field by its checked, plain value: numpy's numbers are not fit for JSON."""
+        object.__setattr__(self, name, value)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,24 +120,23 @@ class Rules(_Settings):
     def __post_init__(self) -> None:
         """Check every field."""
         for name in ("relative_margin", "absolute_margin"):
-            optional_number(f"rules.{name}", getattr(self, name), low=0.0)
+            self._set(name, optional_number(f"rules.{name}", getattr(self, name), low=0.0))
         for name in ("max_score", "min_score"):
-            optional_number(f"rules.{name}", getattr(self, name))
+            self._set(name, optional_number(f"rules.{name}", getattr(self, name)))
         for name in ("duplicate_of_positive", "distinct"):
-            optional_number(f"rules.{name}", getattr(self, name), low=-1.0, high=1.0)
-        whole("rules.range_min", self.range_min, low=0)
-        if self.range_max is not None:
-            whole("rules.range_max", self.range_max, low=1)
-            if self.range_max <= self.range_min:
-                raise InvalidValueError(
-                    f"rules.range_max must be above range_min = {self.range_min}, got {self.range_max}; "
-                    "widen the window or leave range_max out"
-                )
-        if self.max_exposure is not None:
-            whole("rules.max_exposure", self.max_exposure, low=1)
+            self._set(name, optional_number(f"rules.{name}", getattr(self, name), low=-1.0, high=1.0))
+        # Leaves room for the window that is opened from here.
+        self._set("range_min", whole("rules.range_min", self.range_min, low=0, high=2**62))
+        for name in ("range_max", "max_exposure"):
+            self._set(name, optional_whole(f"rules.{name}", getattr(self, name), low=1))
+        if self.range_max is not None and self.range_max <= self.range_min:
+            raise InvalidValueError(
+                f"rules.range_max must be above range_min = {self.range_min}, got {self.range_max}; "
+                "widen the window or leave range_max out"
+            )
         if self.exclude_self is not None:
-            truth("rules.exclude_self", self.exclude_self)
-        truth("rules.transitive", self.transitive)
+            self._set("exclude_self", truth("rules.exclude_self", self.exclude_self))
+        self._set("transitive", truth("rules.transitive", self.transitive))
 
 
 @dataclass(frozen=True)
@@ -151,8 +166,8 @@ class Tiers(_Settings):
 
     def __post_init__(self) -> None:
         """Check both edges."""
-        number("tiers.hard", self.hard)
-        number("tiers.semi_hard", self.semi_hard)
+        self._set("hard", number("tiers.hard", self.hard))
+        self._set("semi_hard", number("tiers.semi_hard", self.semi_hard))
         if self.semi_hard > self.hard:
             raise InvalidValueError(
                 f"tiers.semi_hard must be at most tiers.hard = {self.hard}, got {self.semi_hard}; swap the two"
@@ -184,14 +199,13 @@ class Search(_Settings):
 
     def __post_init__(self) -> None:
         """Check every field."""
-        number("search.recall", self.recall)
+        self._set("recall", number("search.recall", self.recall))
         if not 0.0 < self.recall <= 1.0:
             raise InvalidValueError(
                 f"search.recall must be above 0 and at most 1, got {self.recall}; 1.0 is an exact search"
             )
-        one_of("search.method", self.method, ("auto", "exact"))
-        if self.max_memory is not None:
-            whole("search.max_memory", self.max_memory, low=1)
+        self._set("method", one_of("search.method", self.method, ("auto", "exact")))
+        self._set("max_memory", optional_whole("search.max_memory", self.max_memory, low=1))
 
 
 @dataclass(frozen=True)
@@ -213,7 +227,7 @@ class Softmax(_Settings):
 
     def __post_init__(self) -> None:
         """Check the temperature."""
-        number("draw.temperature", self.temperature)
+        self._set("temperature", number("draw.temperature", self.temperature))
         if self.temperature <= 0.0:
             raise InvalidValueError(
                 f'draw.temperature must be above 0, got {self.temperature}; use draw="top" for the limit'
@@ -249,8 +263,8 @@ class SimANS(_Settings):
 
     def __post_init__(self) -> None:
         """Check both parameters."""
-        number("draw.a", self.a, low=0.0)
-        number("draw.b", self.b)
+        self._set("a", number("draw.a", self.a, low=0.0))
+        self._set("b", number("draw.b", self.b))
 
 
 Draw = DrawName | Softmax | SimANS
@@ -259,37 +273,41 @@ Draw = DrawName | Softmax | SimANS
 def draw_to_core(draw: object) -> tuple[str, float, float]:
     """Return the draw as the compiled module takes it."""
     if isinstance(draw, Softmax):
-        return ("softmax", float(draw.temperature), 0.0)
+        return ("softmax", draw.temperature, 0.0)
     if isinstance(draw, SimANS):
-        return ("simans", float(draw.a), float(draw.b))
-    if draw == "top" or draw == "random":
+        return ("simans", draw.a, draw.b)
+    if isinstance(draw, str) and draw in ("top", "random"):
         return (str(draw), 0.0, 0.0)
     kind = InvalidValueError if isinstance(draw, str) else InvalidTypeError
-    raise kind(f"draw must be 'top', 'random', Softmax(...) or SimANS(...), got {draw!r}; choose one")
+    raise kind(f"draw must be 'top', 'random', Softmax(...) or SimANS(...), got {shown(draw)}; choose one")
 
 
 def draw_to_dict(draw: Draw) -> dict[str, Any]:
     """Return the draw as a dict of plain values, with its kind under ``"name"``."""
     if isinstance(draw, str):
-        return {"name": draw}
+        return {"name": str(draw)}
     return {"name": type(draw).__name__.lower(), **draw.to_dict()}
 
 
-def number(argument: str, value: object, *, low: float = -math.inf, high: float = math.inf) -> None:
-    """Check that `value` is a finite real number within bounds."""
-    if isinstance(value, bool) or (not isinstance(value, int | float) and not _is_numpy_number(value)):
-        raise InvalidTypeError(f"{argument} must be a number, got {type(value).__name__} {value!r}; pass a float")
-    if not math.isfinite(value):  # type: ignore[arg-type]
-        raise InvalidValueError(f"{argument} must be finite, got {value}; leave it out to turn it off")
-    if not low <= value <= high:  # type: ignore[operator]
+def number(argument: str, value: object, *, low: float = -math.inf, high: float = math.inf) -> float:
+    """Check that `value` is a finite real number within bounds, and return it as a float."""
+    if isinstance(value, bool) or not (isinstance(value, int | float) or _is_numpy_number(value)):
+        raise InvalidTypeError(f"{argument} must be a number, got {type(value).__name__} {shown(value)}; pass a float")
+    try:
+        result = float(value)  # type: ignore[arg-type]
+    except OverflowError:
+        result = math.inf
+    if not math.isfinite(result):
+        raise InvalidValueError(f"{argument} must be finite, got {shown(value)}; leave it out to turn it off")
+    if not low <= result <= high:
         bounds = f"at least {low:g}" if high == math.inf else f"between {low:g} and {high:g}"
-        raise InvalidValueError(f"{argument} must be {bounds}, got {value}; correct the value")
+        raise InvalidValueError(f"{argument} must be {bounds}, got {result}; correct the value")
+    return result
 
 
-def optional_number(argument: str, value: object, *, low: float = -math.inf, high: float = math.inf) -> None:
-    """Check that `value` is ``None`` or a finite real number within bounds."""
-    if value is not None:
-        number(argument, value, low=low, high=high)
+def optional_number(argument: str, value: object, *, low: float = -math.inf, high: float = math.inf) -> float | None:
+    """Check that `value` is ``None`` or a finite real number within bounds, and return it."""
+    return None if value is None else number(argument, value, low=low, high=high)
 
 
 def whole(argument: str, value: object, *, low: int, high: int = 2**63 - 1) -> int:
@@ -297,29 +315,38 @@ def whole(argument: str, value: object, *, low: int, high: int = 2**63 - 1) -> i
     try:
         if isinstance(value, bool):
             raise TypeError
-        result = value.__index__()  # type: ignore[attr-defined]
-    except (AttributeError, TypeError):
+        result = int(value.__index__())  # type: ignore[attr-defined]
+    except (AttributeError, TypeError, ValueError, RuntimeError):
         raise InvalidTypeError(
-            f"{argument} must be an integer, got {type(value).__name__} {value!r}; pass an int"
+            f"{argument} must be an integer, got {type(value).__name__} {shown(value)}; pass an int"
         ) from None
     if not low <= result <= high:
         bounds = f"at least {low}" if result < low else f"at most {high}"
-        raise InvalidValueError(f"{argument} must be {bounds}, got {result}; correct the value")
-    return int(result)
+        raise InvalidValueError(f"{argument} must be {bounds}, got {shown(result)}; correct the value")
+    return result
 
 
-def truth(argument: str, value: object) -> None:
-    """Check that `value` is a bool."""
-    if not isinstance(value, bool):
-        raise InvalidTypeError(f"{argument} must be True or False, got {type(value).__name__} {value!r}; pass a bool")
+def optional_whole(argument: str, value: object, *, low: int) -> int | None:
+    """Check that `value` is ``None`` or a whole number within bounds, and return it."""
+    return None if value is None else whole(argument, value, low=low)
 
 
-def one_of(argument: str, value: object, allowed: tuple[str, ...]) -> None:
-    """Check that `value` is one of the allowed strings."""
-    if value not in allowed:
-        names = " or ".join(repr(name) for name in allowed)
-        kind = InvalidValueError if isinstance(value, str) else InvalidTypeError
-        raise kind(f"{argument} must be {names}, got {value!r}; choose one")
+def truth(argument: str, value: object) -> bool:
+    """Check that `value` is a bool, and return it as Python's own."""
+    if not isinstance(value, bool | np.bool_):
+        raise InvalidTypeError(
+            f"{argument} must be True or False, got {type(value).__name__} {shown(value)}; pass a bool"
+        )
+    return bool(value)
+
+
+def one_of(argument: str, value: object, allowed: tuple[str, ...]) -> str:
+    """Check that `value` is one of the allowed strings, and return it."""
+    if isinstance(value, str) and value in allowed:
+        return str(value)
+    names = " or ".join(repr(name) for name in allowed)
+    kind = InvalidValueError if isinstance(value, str) else InvalidTypeError
+    raise kind(f"{argument} must be {names}, got {shown(value)}; choose one")
 
 
 def instance(argument: str, value: object, kind: type) -> None:
@@ -332,5 +359,7 @@ def instance(argument: str, value: object, kind: type) -> None:
 
 
 def _is_numpy_number(value: object) -> bool:
-    # numpy's float32 is no Python float; everything that converts to one and is a scalar will do.
-    return hasattr(value, "dtype") and getattr(value, "ndim", 1) == 0 and value.dtype.kind in "iuf"
+    # numpy's float32 is no Python float; arrays without an axis will do as well.
+    if not isinstance(value, np.generic | np.ndarray) or isinstance(value, np.ma.MaskedArray):
+        return False
+    return value.ndim == 0 and value.dtype.kind in "iuf"

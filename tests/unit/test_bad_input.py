@@ -4,13 +4,16 @@ Each message names the argument and what came; where there is a remedy it names 
 """
 
 import re
+import warnings
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
 import negfast
+from negfast.inputs import embeddings
 
 Error = negfast.NegfastError
 Type, Value, Index = negfast.InvalidTypeError, negfast.InvalidValueError, negfast.RowIndexError
@@ -20,6 +23,8 @@ C = np.eye(5, 6, dtype=np.float32)
 P = [[0], [1], [2], [3]]
 CANDIDATES = [[0, 1, 2, 3, 4]] * 4
 NONE4, NONE5 = np.full(4, -1), np.full(5, -1)
+MASKED = np.ma.MaskedArray
+HUGE = 10**5000
 
 
 def broken(value: float, row: int, base: Any = C) -> Any:
@@ -71,6 +76,17 @@ TABLE: list[tuple[str, Callable[[], Any], type[Exception], str]] = [
     ("corpus one axis", mine(corpus=C.ravel()), Value, r"corpus.*(30,)"),
     ("corpus three axes", mine(corpus=C[None]), Value, r"corpus.*(1, 5, 6)"),
     ("queries no axis", mine(queries=np.float32(1) * np.array(1, np.float32)), Type, r"queries"),
+    ("queries 0-d array", mine(queries=np.array(1, np.float32)), Value, r"queries.*\(n_rows, dim\).*\(\)"),
+    ("queries one axis", mine(queries=Q.ravel()), Value, r"queries.*\(24,\)"),
+    ("queries three axes", mine(queries=Q[None]), Value, r"queries.*\(1, 4, 6\)"),
+    (
+        "corpus 0-d array with exclude_self",
+        mine(corpus=np.array(1, np.float32), rules=negfast.Rules(exclude_self=True)),
+        Value,
+        r"corpus.*\(\)",
+    ),
+    ("topk corpus 0-d array", topk(corpus=np.array(1, np.float32)), Value, r"corpus.*\(\)"),
+    ("corpus masked", mine(corpus=MASKED(C, mask=C > 0)), Type, r"corpus.*mask.*filled"),
     ("corpus Fortran", mine(corpus=np.asfortranarray(C)), Value, r"corpus.*C-contiguous.*ascontiguousarray"),
     ("corpus strided", mine(corpus=np.repeat(C, 2, axis=0)[::2]), Value, r"corpus.*ascontiguousarray"),
     ("corpus columns", mine(corpus=np.ones((5, 12), np.float32)[:, :6]), Value, r"corpus.*ascontiguousarray"),
@@ -107,6 +123,15 @@ TABLE: list[tuple[str, Callable[[], Any], type[Exception], str]] = [
     ("positives of scalar arrays", mine(positives=[np.array(0.5)] * 4), Error, r"positives"),
     ("positives with a None", mine(positives=[[0], None, [2], [3]]), Type, r"positives.*None"),
     ("positives three axes", mine(positives=np.zeros((4, 1, 1), np.int64)), Value, r"positives.*\(4, 1, 1\)"),
+    ("positives 0-d array", mine(positives=np.array(3)), Value, r"positives.*\(\)"),
+    ("positives ragged deep", mine(positives=[[1], [[1], [2, 3]], [], []]), Value, r"positives.*lengths"),
+    ("positives ragged among numbers", mine(positives=[1, [[1], [2, 3]], 2, 3]), Type, r"positives.*int.*query 0"),
+    ("positives of matrices", mine(positives=[np.zeros((2, 2), np.int64)] * 4), Value, r"positives.*lists of lists"),
+    ("positives masked", mine(positives=MASKED(np.arange(4), mask=True)), Type, r"positives.*mask.*filled"),
+    ("positives of masked lists", mine(positives=[MASKED([1], mask=[True])] * 4), Type, r"positives.*mask.*filled"),
+    ("positives with one masked", mine(positives=[[1], [np.ma.masked], [], []]), Type, r"positives.*mask"),
+    ("positives of objects", mine(positives=np.array([[0], [1, 2], [], []], object)), Type, r"positives.*tolist"),
+    ("positives of sets", mine(positives=[{1}, {2}, {3}, {0}]), Type, r"positives.*object"),
     # compressed rows
     ("csr short", mine(positives=(np.array([0, 1, 2, 3]), np.arange(3))), Value, r"positives.*4.*3"),
     ("csr start", mine(positives=(np.array([1, 1, 2, 3, 4]), np.arange(4))), Value, r"positives.*indptr"),
@@ -122,6 +147,10 @@ TABLE: list[tuple[str, Callable[[], Any], type[Exception], str]] = [
     ("groups corpus length", mine(groups=(NONE4, NONE4)), Value, r"groups.*4.*5|groups.*5.*4"),
     ("groups float", mine(groups=(NONE4, NONE5.astype(float))), Type, r"groups.*float64"),
     ("groups text", mine(groups=(["a"] * 4, ["a"] * 5)), Type, r"groups"),
+    ("groups remedy", mine(groups=(NONE4 * 1.0, NONE5)), Type, r"groups of the queries must.*float64; if .* \.astype"),
+    ("groups masked", mine(groups=(MASKED(NONE4, mask=True), NONE5)), Type, r"groups of the queries.*filled"),
+    ("keys ragged", mine(keys=([[1], [2, 3], [4], [5]], NONE5)), Value, r"keys of the queries"),
+    ("groups 0-d array", mine(groups=(np.array(1), NONE5)), Value, r"groups of the queries.*\(\)"),
     ("groups -2", mine(groups=(np.full(4, -2), NONE5)), Value, r"groups.*-2"),
     ("keys corpus length", mine(keys=(NONE4, NONE4)), Value, r"keys.*4.*5|keys.*5.*4"),
     ("keys three axes", mine(keys=(NONE4, np.zeros((5, 1, 1), np.int64))), Value, r"keys.*\(5, 1, 1\)"),
@@ -138,6 +167,20 @@ TABLE: list[tuple[str, Callable[[], Any], type[Exception], str]] = [
     ("num_negatives float", mine(num_negatives=2.5), Type, r"num_negatives.*float"),
     ("num_negatives text", mine(num_negatives="8"), Type, r"num_negatives.*str"),
     ("num_negatives bool", mine(num_negatives=True), Type, r"num_negatives.*bool"),
+    ("num_negatives huge", mine(num_negatives=2**31), Value, r"num_negatives.*at most 2147483647.*2147483648"),
+    ("num_negatives huge, random", mine(num_negatives=2**62, draw="random"), Value, r"^num_negatives(?!.*range_max)"),
+    ("num_negatives unprintable", mine(num_negatives=HUGE), Value, r"num_negatives.*bits"),
+    (
+        "range_min huge, random",
+        lambda: mine(rules=negfast.Rules(range_min=2**63 - 1), draw="random")(),
+        Value,
+        r"^rules\.range_min(?!.*range_max)",
+    ),
+    ("metric array", mine(metric=np.array(["cosine", "dot"])), Type, r"metric.*cosine"),
+    ("metric list", mine(metric=["cosine"]), Type, r"metric.*cosine"),
+    ("draw array", mine(draw=np.array([1, 2])), Type, r"draw.*array"),
+    ("draw array of text", mine(draw=np.array(["top"])), Type, r"draw.*array"),
+    ("draw class", mine(draw=negfast.Softmax), Type, r"draw.*Softmax"),
     ("window too small", mine(rules=negfast.Rules(range_min=1, range_max=2)), Value, r"num_negatives.*range"),
     ("metric", mine(metric="l2"), Value, r"metric.*cosine.*dot.*l2"),
     ("metric type", mine(metric=3), Error, r"metric.*3|metric.*int"),
@@ -165,6 +208,18 @@ TABLE: list[tuple[str, Callable[[], Any], type[Exception], str]] = [
     ("relative_margin text", rules(relative_margin="5%"), Type, r"relative_margin.*str"),
     ("absolute_margin inf", rules(absolute_margin=INF), Value, r"absolute_margin.*inf"),
     ("absolute_margin negative", rules(absolute_margin=-0.1), Value, r"absolute_margin.*-0\.1"),
+    ("max_score huge", rules(max_score=10**400), Value, r"max_score.*finite.*bits"),
+    ("max_score unprintable", rules(max_score=HUGE), Value, r"max_score.*finite.*bits"),
+    ("max_exposure unprintable", rules(max_exposure=HUGE), Value, r"max_exposure.*bits"),
+    ("min_score array", rules(min_score=np.zeros(9999)), Type, r"min_score.*ndarray"),
+    ("min_score masked", rules(min_score=np.ma.masked), Type, r"min_score"),
+    ("hard huge", lambda: negfast.Tiers(10**400), Value, r"hard.*finite"),
+    ("temperature huge", lambda: negfast.Softmax(10**400), Value, r"temperature.*finite"),
+    ("method array", lambda: negfast.Search(method=np.array(["a", "b"])), Type, r"method"),  # type: ignore[arg-type]
+    ("from_dict None", lambda: negfast.Rules.from_dict(None), Type, r"Rules.*None"),  # type: ignore[arg-type]
+    ("from_dict list", lambda: negfast.Rules.from_dict([1]), Type, r"Rules.*list"),  # type: ignore[arg-type]
+    ("from_dict mixed keys", lambda: negfast.Rules.from_dict({1: 2, "a": 3}), Value, r"Rules.*1"),  # type: ignore[dict-item]
+    ("from_dict incomplete", lambda: negfast.Softmax.from_dict({}), Value, r"Softmax.*temperature"),
     ("max_score nan", rules(max_score=NAN), Value, r"max_score.*nan"),
     ("min_score list", rules(min_score=[0.1]), Type, r"min_score.*list"),
     ("range_min negative", rules(range_min=-1), Value, r"range_min.*-1"),
@@ -195,6 +250,7 @@ TABLE: list[tuple[str, Callable[[], Any], type[Exception], str]] = [
     ("max_memory negative", lambda: negfast.Search(max_memory=-1), Value, r"max_memory.*-1"),
     # topk
     ("k negative", topk(k=-1), Value, r"\bk\b.*-1"),
+    ("k huge", topk(k=2**31), Value, r"\bk\b.*at most 2147483647"),
     ("k float", topk(k=3.0), Type, r"\bk\b.*float"),
     ("k None", topk(k=None), Type, r"\bk\b.*None"),
     ("topk corpus nan", topk(corpus=broken(NAN, 2)), Value, r"corpus.*row 2"),
@@ -255,6 +311,40 @@ TABLE: list[tuple[str, Callable[[], Any], type[Exception], str]] = [
         select(scores=SCORES, positive_scores=np.ones(3, np.float32)),
         Value,
         r"positive_scores.*3",
+    ),
+    *(
+        (f"{name} {kind}", select(**{"scores": SCORES, "positive_scores": ONES, name: value}), Error, rf"\b{name}\b")
+        for name in ("scores", "positive_scores")
+        for kind, value in {
+            "ragged deep": [[[1.0], [2.0, 3.0]]] * 4,
+            "ragged among numbers": [1.0, [[1.0], [2.0, 3.0]], 1.0, 1.0],
+            "of one axis too many": [[[x] for x in row] for row in SCORES],
+            "of two axes too many": np.ones((4, 5, 1, 1)),
+            "masked": MASKED(SCORES, mask=True),
+            "of masked lists": [MASKED(row, mask=True) for row in SCORES],
+            "complex": np.ones((4, 5), complex),
+            "object": object(),
+            "one number": 3.0,
+            "no number": "abc",
+            "dict": {0: 1.0},
+            "of None": [[None] * 5] * 4,
+        }.items()
+    ),
+    (
+        "scores in lists of one",
+        select(P, scores=[[[1.0]]] * 4, positive_scores=ONES),
+        Value,
+        r"scores.*lists of lists",
+    ),
+    (
+        "positive_scores of positives or of anchors",
+        select(
+            positives=(np.array([0, 2, 2, 3, 4]), np.arange(4)),
+            scores=SCORES,
+            positive_scores=ONES,
+        ),
+        Value,
+        r"positive_scores.*per positive or per anchor.*list of lists",
     ),
     (
         "scores text",
@@ -322,3 +412,71 @@ def test_torch_tensors_of_another_type() -> None:
     bad[2, 1] = float("inf")
     with pytest.raises(negfast.InvalidValueError, match=r"corpus.*row 2"):
         negfast.mine(Q, bad, P)
+
+
+def torch_oddities(rows: Any) -> dict[str, tuple[Any, str]]:
+    """Make tensors whose memory does not hold their numbers, and what the error has to say of each."""
+    torch = pytest.importorskip("torch")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return {
+            "sparse": (rows.to_sparse(), r"sparse.*to_dense"),
+            "sparse csr": (rows.to_sparse_csr(), r"sparse.*to_dense"),
+            "negated": (torch._neg_view(rows), r"resolve_neg"),
+            "conjugated": (rows.to(torch.complex64).conj(), r"resolve_conj"),
+            "nested": (torch.nested.nested_tensor([rows[0], rows[1]]), r"nested.*to_padded_tensor"),
+            "quantised": (torch.quantize_per_tensor(rows, 0.1, 0, torch.qint8), r"dequantize"),
+            "meta": (rows.to("meta"), r"CPU"),
+        }
+
+
+KINDS = ["sparse", "sparse csr", "negated", "conjugated", "nested", "quantised", "meta"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("argument", ["queries", "corpus", "positives", "exclude"])
+def test_odd_tensors(kind: str, argument: str) -> None:
+    torch = pytest.importorskip("torch")
+    value, message = torch_oddities(torch.ones(4, 6))[kind]
+    call = mine(**{argument: value})
+    with pytest.raises(negfast.InvalidTypeError, match=f"(?s){argument}.*{message}"):
+        call()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_odd_tensors_of_scores(kind: str) -> None:
+    torch = pytest.importorskip("torch")
+    value, message = torch_oddities(torch.ones(4, 5))[kind]
+    for name in ("scores", "positive_scores"):
+        call = select(**{"scores": SCORES, "positive_scores": ONES, name: value})
+        with pytest.raises(negfast.InvalidTypeError, match=f"(?s)^{name}.*{message}"):
+            call()
+
+
+@pytest.mark.parametrize("shape", [(), (30,), (1, 5, 6)])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_tensors_of_other_dimensions(shape: tuple[int, ...], dtype: str) -> None:
+    torch = pytest.importorskip("torch")
+    with pytest.raises(negfast.InvalidValueError, match=rf"corpus.*{re.escape(str(shape))}"):
+        negfast.mine(Q, torch.ones(shape, dtype=getattr(torch, dtype)), P)
+
+
+def test_row_numbers_in_bfloat16_are_called_so() -> None:
+    torch = pytest.importorskip("torch")
+    with pytest.raises(negfast.InvalidTypeError, match=r"positives.*bfloat16"):
+        negfast.mine(Q, C, torch.arange(4).bfloat16())
+
+
+def test_subclasses_of_arrays_are_read_as_arrays(tmp_path: Path) -> None:
+    """The numbers are the same, and so is the memory."""
+    plain = negfast.mine(Q, C, P, num_negatives=2)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        matrix = np.matrix(C)
+    mapped = np.memmap(tmp_path / "rows", dtype=np.float32, mode="w+", shape=C.shape)
+    mapped[:] = C
+    for rows in (matrix, mapped, C.view(type("Rows", (np.ndarray,), {}))):
+        got = embeddings("corpus", rows)
+        assert type(got) is np.ndarray
+        assert np.shares_memory(got, rows)
+        np.testing.assert_array_equal(negfast.mine(Q, rows, P, num_negatives=2).indices, plain.indices)

@@ -47,6 +47,63 @@ def test_round_trip(mined: negfast.MinedNegatives, tmp_path: Path) -> None:
     np.testing.assert_array_equal(back.report.suspects.anchors, mined.report.suspects.anchors)
 
 
+@pytest.fixture
+def suspicious(rows: Any) -> negfast.MinedNegatives:
+    mined = negfast.mine(rows(60, 8), rows(60, 8, seed=1), np.arange(60), num_negatives=2, suspect_rank=1)
+    assert len(mined.report.suspects) > 40
+    return mined
+
+
+def test_suspects_are_saved_as_tensors(suspicious: negfast.MinedNegatives, tmp_path: Path) -> None:
+    """There can be as many as positives, too many for the header of the file."""
+    path = tmp_path / "mined"
+    suspicious.save(path)
+    back = negfast.MinedNegatives.load(path)
+    header = header_of(path)[0]
+    for name, array in vars(suspicious.report.suspects).items():
+        got = getattr(back.report.suspects, name)
+        assert got.dtype == array.dtype
+        np.testing.assert_array_equal(got, array)
+        assert header[f"suspect_{name}"]["shape"] == [len(suspicious.report.suspects)]
+    assert "suspects" not in json.dumps(header["__metadata__"])
+    assert back.report.to_dict() == suspicious.report.to_dict()
+    assert len(back.report.to_dict()["suspects"]["ranks"]) == len(suspicious.report.suspects)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda header: header.pop("suspect_ranks"),
+        lambda header: header["suspect_ranks"].update(dtype="F64"),
+        lambda header: header["suspect_ranks"].update(shape=[1, *header["suspect_ranks"]["shape"]]),
+        lambda header: header.update(suspect_scores=header["suspect_scores"] | {"shape": [1]}),
+    ],
+    ids=["missing", "dtype", "two axes", "length"],
+)
+def test_damaged_suspects_raise_state_error(suspicious: negfast.MinedNegatives, tmp_path: Path, change: Any) -> None:
+    path = tmp_path / "mined"
+    suspicious.save(path)
+    header, body = header_of(path)
+    change(header)
+    write(path, header, body)
+    with pytest.raises(negfast.StateError):
+        negfast.MinedNegatives.load(path)
+
+
+def test_results_compare_and_hash_by_identity(suspicious: negfast.MinedNegatives, rows: Any) -> None:
+    found = [negfast.topk(rows(4, 3), rows(4, 3), 2) for _ in range(2)]
+    values = [suspicious, suspicious.report.suspects, suspicious.report, *found]
+    assert len(set(values)) == len(values)
+    assert all(value == value for value in values)
+    assert found[0] != found[1]
+
+
+def test_bytes_are_paths_too(mined: negfast.MinedNegatives, tmp_path: Path) -> None:
+    path = os.fsencode(tmp_path / "mined")
+    mined.save(path)  # type: ignore[arg-type]
+    assert len(negfast.MinedNegatives.load(path)) == 20  # type: ignore[arg-type]
+
+
 def test_text_paths_work_and_saving_again_gives_the_same_bytes(mined: negfast.MinedNegatives, tmp_path: Path) -> None:
     first, second = tmp_path / "a", tmp_path / "b"
     mined.save(str(first))

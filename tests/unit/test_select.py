@@ -202,3 +202,68 @@ def test_matches_the_oracle_with_everything_on() -> None:
         rules=oracle.Rules(**options),
     )
     oracle.assert_same(mined, want)
+
+
+def test_scores_in_tensors() -> None:
+    """Whatever they come in, the same scores give the same negatives."""
+    torch = pytest.importorskip("torch")
+    corpus = np.eye(8, dtype=np.float32)
+    numbers = np.arange(12, dtype=np.float32).reshape(3, 4) / 16
+    lists = np.tile(np.arange(4, 8), (3, 1))
+    plain = negfast.select(
+        corpus[:3], corpus, lists, np.arange(3), scores=numbers, positive_scores=np.ones(3, np.float32)
+    )
+    tensor, ones, csr = torch.from_numpy(numbers), torch.ones(3), (torch.arange(4) * 4, torch.from_numpy(lists.ravel()))
+    for candidates, scores, lowest in (
+        (lists, tensor, ones),
+        (torch.from_numpy(lists), tensor, np.ones(3)),
+        (lists, tensor.bfloat16(), ones.bfloat16()),
+        (lists, tensor.clone().requires_grad_(), ones.clone().requires_grad_()),
+        (csr, tensor.ravel(), ones),
+        (list(torch.from_numpy(lists)), list(tensor), list(ones)),
+        (lists.tolist(), list(tensor.clone().requires_grad_()), list(ones.clone().requires_grad_())),
+    ):
+        got = negfast.select(corpus[:3], corpus, candidates, np.arange(3), scores=scores, positive_scores=lowest)
+        np.testing.assert_array_equal(got.indices, plain.indices)
+        np.testing.assert_array_equal(got.scores, plain.scores)
+        np.testing.assert_array_equal(got.positive_scores, plain.positive_scores)
+
+
+def test_flat_scores_beside_csr_positives() -> None:
+    """One number per positive where there are as many, else one per anchor."""
+    corpus = np.eye(6, dtype=np.float32)
+
+    def lowest(indptr: list[int], scores: list[float]) -> list[float]:
+        positives = (np.array(indptr), np.arange(indptr[-1]))
+        chosen = negfast.select(
+            corpus[:2], corpus, [[4], [5]], positives, num_negatives=1, scores=[[0.0], [0.0]], positive_scores=scores
+        )
+        return list(chosen.positive_scores.tolist())
+
+    assert lowest([0, 2, 3], [0.5, 0.25, 0.75]) == [0.25, 0.75]
+    assert lowest([0, 2, 3], [0.5, 0.25]) == [0.5, 0.25]
+    assert lowest([0, 1, 2], [0.5, 0.25]) == [0.5, 0.25]
+    with pytest.raises(negfast.InvalidValueError, match="per positive or per anchor"):
+        lowest([0, 2, 2], [0.5, 0.25])
+
+
+def test_fingerprints_and_settings_tell_calls_apart(rows: Any) -> None:
+    corpus = rows(6, 3)
+    queries, ones = corpus[:2].copy(), np.ones(2, np.float32)
+
+    def call(candidates: Any, **options: Any) -> negfast.MinedNegatives:
+        return negfast.select(queries, corpus, candidates, [0, 1], num_negatives=1, **options)
+
+    first = {"scores": [[0.5, 0.4]] * 2, "positive_scores": ones}
+    seen = [
+        call([[2, 3]] * 2),
+        call([[3, 2]] * 2),
+        call([[2, 3]] * 2, **first),
+        call([[2, 3]] * 2, **first | {"scores": [[0.5, 0.3]] * 2}),
+        call([[2, 3]] * 2, **first | {"positive_scores": ones * 2}),
+        negfast.mine(queries, corpus, [0, 1], num_negatives=1),
+    ]
+    assert len({str(sorted(mined.fingerprints.items())) for mined in seen}) == len(seen)
+    again = call([[2, 3]] * 2, **first)
+    assert (again.fingerprints, again.settings) == (seen[2].fingerprints, seen[2].settings)
+    assert [mined.settings["call"] for mined in seen] == ["select"] * 5 + ["mine"]

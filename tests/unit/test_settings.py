@@ -3,8 +3,10 @@
 import dataclasses
 import inspect
 import json
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 import negfast
@@ -102,3 +104,48 @@ def test_rules_are_keyword_only() -> None:
 def test_integers_are_as_good_as_floats() -> None:
     assert negfast.Rules(max_score=1) == negfast.Rules(max_score=1.0)
     assert negfast.Softmax(1) == negfast.Softmax(1.0)
+
+
+NUMPY = [
+    negfast.Rules(
+        relative_margin=np.float32(0.25),
+        absolute_margin=np.float16(0.5),
+        max_score=np.int64(1),
+        min_score=np.array(0.5, np.float32),
+        range_min=np.uint8(2),
+        range_max=np.int64(50),
+        duplicate_of_positive=np.float64(0.5),
+        distinct=np.longdouble(0.5),
+        max_exposure=np.int32(3),
+        exclude_self=np.True_,
+        transitive=np.False_,
+    ),
+    negfast.Tiers(np.float32(0.0), np.float16(-0.5)),
+    negfast.Search(recall=np.float32(1.0), method=np.str_("exact"), max_memory=np.int64(1 << 30)),  # type: ignore[arg-type]
+    negfast.Softmax(np.float32(0.5)),
+    negfast.SimANS(np.int64(3), np.float32(0.5)),
+]
+
+
+@pytest.mark.parametrize("value", NUMPY, ids=repr)
+def test_numpy_scalars_become_plain_values(value: Any) -> None:
+    plain = value.to_dict()
+    assert {type(field) for field in plain.values()} <= {int, float, bool, str}
+    assert type(value).from_dict(json.loads(json.dumps(plain))) == value
+    assert "np." not in repr(value)
+
+
+@pytest.mark.parametrize("value", NUMPY, ids=lambda value: type(value).__name__)
+def test_numpy_scalars_can_be_saved(value: Any, tmp_path: Path) -> None:
+    name = {"Softmax": "draw", "SimANS": "draw"}.get(type(value).__name__, type(value).__name__.lower())
+    rows = np.eye(4, dtype=np.float32)
+    mined = negfast.mine(rows, rows, np.arange(4), num_negatives=np.int64(2), **{name: value})
+    mined.save(tmp_path / "mined")
+    assert negfast.MinedNegatives.load(tmp_path / "mined").settings == json.loads(json.dumps(mined.settings))
+
+
+def test_settings_hold_the_bound_on_memory_once() -> None:
+    rows = np.eye(4, dtype=np.float32)
+    settings = negfast.mine(rows, rows, np.arange(4), search=negfast.Search(max_memory=1 << 30)).settings
+    assert settings["search"]["max_memory"] == 1 << 30
+    assert "max_memory" not in settings

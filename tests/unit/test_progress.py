@@ -1,0 +1,57 @@
+"""The progress bar: what it shows never goes back."""
+
+import builtins
+import itertools
+import sys
+from typing import Any
+
+import pytest
+
+from negfast import progress
+
+STEPS = [(0, 100), (50, 100), (60, 100), (60, 300), (90, 300), (290, 300), (400, 300), (0, 0)]
+"""Work done and the whole; a deeper search adds to the whole."""
+SHOWN = [0.0, 50.0, 60.0, 60.0, 60.0, 100.0 * 290 / 300, 100.0, 100.0]
+
+
+def test_the_bar_never_goes_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    tqdm = pytest.importorskip("tqdm.auto")
+    seen = []
+
+    class Bar(tqdm.tqdm):  # type: ignore[misc, name-defined]
+        def update(self, n: float = 1) -> Any:
+            answer = super().update(n)
+            seen.append(self.n)
+            return answer
+
+    monkeypatch.setattr(tqdm, "tqdm", Bar)
+    with progress.bar("mine", wanted=True) as report:
+        assert report is not None
+        for step in STEPS:
+            report(*step)
+    assert seen == pytest.approx([*SHOWN, 100.0])
+
+
+def test_the_lines_never_go_back(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """Without tqdm a line is printed every two seconds."""
+    ask = builtins.__import__
+
+    def without_tqdm(name: str, *rest: Any) -> Any:
+        if name.startswith("tqdm"):
+            raise ImportError(name)
+        return ask(name, *rest)
+
+    monkeypatch.setattr(builtins, "__import__", without_tqdm)
+    monkeypatch.setattr(progress.time, "monotonic", itertools.count(step=3).__next__)
+    with progress.bar("mine", wanted=True) as report:
+        assert report is not None
+        for step in STEPS:
+            report(*step)
+    assert capsys.readouterr().err.splitlines() == [f"mine: {percent:.0f} %" for percent in SHOWN]
+
+
+def test_no_bar_unless_wanted() -> None:
+    before = set(sys.modules)
+    with progress.bar("mine", wanted=False) as report:
+        assert report is None
+    assert set(sys.modules) == before
