@@ -181,6 +181,7 @@ pub struct Guard<'a> {
     keys: Option<Banned<'a>>,
     groups: Option<Banned<'a>>,
     lowest_positive: &'a [f32],
+    caps: Vec<Caps>,
 }
 
 /// Upper bounds on the score of one anchor's negatives.
@@ -188,7 +189,18 @@ pub struct Guard<'a> {
 struct Caps {
     relative: f64,
     absolute: f64,
-    highest: f64,
+    /// The lowest of all bounds.
+    lowest: f64,
+}
+
+impl Caps {
+    fn new(rules: &Rules, positive: f64) -> Self {
+        // Without a positive the bounds are NaN, which `min` passes over and no score exceeds.
+        let relative = rules.relative_margin.map_or(f64::INFINITY, |m| positive - positive.abs() * m);
+        let absolute = rules.absolute_margin.map_or(f64::INFINITY, |m| positive - m);
+        let lowest = rules.max_score.unwrap_or(f64::INFINITY).min(relative).min(absolute);
+        Self { relative, absolute, lowest }
+    }
 }
 
 impl<'a> Guard<'a> {
@@ -203,6 +215,7 @@ impl<'a> Guard<'a> {
             keys: banned(known.keys),
             groups: banned(known.groups),
             lowest_positive,
+            caps: lowest_positive.iter().map(|&p| Caps::new(rules, f64::from(p))).collect(),
         }
     }
 
@@ -263,23 +276,9 @@ impl<'a> Guard<'a> {
             .or_else(|| self.duplicates_positive(anchor, row, scratch).then_some(Rule::DuplicateOfPositive))
     }
 
-    fn caps(&self, anchor: usize) -> Caps {
-        let p = self.lowest_positive(anchor);
-        let below = |margin: Option<f64>, scale: fn(f64) -> f64| match (p, margin) {
-            (Some(p), Some(m)) => p - scale(p) * m,
-            _ => f64::INFINITY,
-        };
-        Caps {
-            relative: below(self.rules.relative_margin, f64::abs),
-            absolute: below(self.rules.absolute_margin, |_| 1.0),
-            highest: self.rules.max_score.unwrap_or(f64::INFINITY),
-        }
-    }
-
     /// The highest score that all score rules let pass.
     pub fn cap(&self, anchor: usize) -> f64 {
-        let caps = self.caps(anchor);
-        caps.relative.min(caps.absolute).min(caps.highest)
+        self.caps[anchor].lowest
     }
 
     /// The lowest.
@@ -289,10 +288,10 @@ impl<'a> Guard<'a> {
 
     /// The first cap that a row exceeds, of a row that exceeds one of them.
     fn first_exceeded(&self, anchor: usize, exceeds: &mut dyn FnMut(f64) -> bool) -> Rule {
-        let (caps, lowest) = (self.caps(anchor), self.cap(anchor));
-        if caps.relative <= lowest || exceeds(caps.relative) {
+        let Caps { relative, absolute, lowest } = self.caps[anchor];
+        if relative <= lowest || exceeds(relative) {
             Rule::RelativeMargin
-        } else if caps.absolute <= lowest || exceeds(caps.absolute) {
+        } else if absolute <= lowest || exceeds(absolute) {
             Rule::AbsoluteMargin
         } else {
             Rule::MaxScore
