@@ -194,7 +194,8 @@ class Report:
         What "close" means; the element type of the corpus.
     removed : dict of str to int
         Rows removed, by the first rule that rejected them. Only rows that score at least the last negative returned
-        for their anchor count (all, if the anchor got none): those that would have been in its list or before it.
+        for their anchor count, and of those that `range_min`, `distinct` and `max_exposure` removed only rows that rank
+        before it: those that would have been in its list or before it. If the anchor got none, all count.
     anchors_without_positive : int
         Anchors to which margin rules did not apply.
     anchors_underfilled, missing_negatives : int
