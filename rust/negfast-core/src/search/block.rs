@@ -59,6 +59,8 @@ pub(super) struct Block<'a, A: Accept> {
     keep: Vec<f32>,
     /// Lowest estimate that is looked at: the lower of `keep` and the watch mark. Padded to whole panels.
     look: Vec<f32>,
+    /// Rows that reached the threshold of an anchor in the panel at hand.
+    noted: Vec<(u32, Candidate)>,
     kept: Buffers,
     refused: Vec<Vec<Candidate>>,
     /// Highest estimate of a refused row that was forgotten.
@@ -115,6 +117,7 @@ impl<'a, A: Accept> Block<'a, A> {
             marks,
             keep,
             look,
+            noted: Vec::new(),
             kept: Buffers::new(n, depth),
             refused: (0..n).map(|_| Vec::new()).collect(),
             forgotten: vec![f32::NEG_INFINITY; n],
@@ -133,56 +136,54 @@ impl<'a, A: Accept> Block<'a, A> {
         &self.look[start..]
     }
 
-    /// Takes what a tile of anchors from `start` on and corpus rows from `first_row` on has found.
+    /// Notes what a tile of anchors from `start` on and corpus rows from `first_row` on has found.
+    ///
+    /// Only notes: looking at an anchor's thresholds and buffer now would push panels out of the nearest cache.
     #[cold]
-    pub(super) fn absorb(
-        &mut self,
-        tile: &Tile,
-        out: &TileOutput,
-        start: usize,
-        first_row: usize,
-        rows: usize,
-        scratch: &mut Scratch,
-    ) {
+    pub(super) fn note(&mut self, tile: &Tile, out: &TileOutput, start: usize, first_row: usize, rows: usize) {
         // Padding columns of the last panel hold zeros, which may reach a threshold.
         let real = u32::MAX >> (u32::BITS - rows as u32);
         for r in 0..tile.rows.min(self.len() - start) {
-            let mask = out.masks[r] & real;
-            if mask != 0 {
-                let products = &out.products[r * tile.columns..(r + 1) * tile.columns];
-                self.absorb_row(start + r, mask, products, first_row, scratch);
+            let mut mask = out.masks[r] & real;
+            while mask != 0 {
+                let c = mask.trailing_zeros() as usize;
+                mask &= mask - 1;
+                // Adding 0 turns −0, which buffers cannot hold, into 0.
+                let score = out.products[r * tile.columns + c] + 0.0;
+                self.noted.push(((start + r) as u32, Candidate { score, row: (first_row + c) as u32 }));
             }
         }
     }
 
-    fn absorb_row(&mut self, i: usize, mut mask: u32, products: &[f32], first_row: usize, scratch: &mut Scratch) {
+    /// Takes in what was noted: after each panel of the corpus, in the order of anchors.
+    pub(super) fn absorb(&mut self, scratch: &mut Scratch) {
+        let mut noted = std::mem::take(&mut self.noted);
+        for (i, found) in noted.drain(..) {
+            self.hit(i as usize, found, scratch);
+        }
+        self.noted = noted;
+    }
+
+    #[inline]
+    fn hit(&mut self, i: usize, found: Candidate, scratch: &mut Scratch) {
         let (accept, slot, marks) = (self.accept, self.first_slot + i, self.marks[i]);
-        while mask != 0 {
-            let c = mask.trailing_zeros() as usize;
-            mask &= mask - 1;
-            let row = (first_row + c) as u32;
-            // Adding 0 turns −0, which buffers cannot hold, into 0.
-            let estimate = products[c] + 0.0;
-            if estimate > marks.watch.high
-                || estimate >= marks.watch.low && self.exactly(i, row, scratch) > accept.watch(slot)
-            {
-                self.above[i] += 1;
+        let Candidate { score: estimate, row } = found;
+        if estimate > marks.watch.high
+            || estimate >= marks.watch.low && self.exactly(i, row, scratch) > accept.watch(slot)
+        {
+            self.above[i] += 1;
+        }
+        if estimate < self.keep[i] {
+            return;
+        }
+        if estimate > marks.cap.high || estimate >= marks.cap.low && self.exactly(i, row, scratch) > accept.cap(slot) {
+            self.over_cap(i, found, scratch);
+        } else if accept.allow(slot, row, scratch) {
+            if self.kept.push(i, found) {
+                self.compact(i, scratch);
             }
-            if estimate < self.keep[i] {
-                continue;
-            }
-            let found = Candidate { score: estimate, row };
-            if estimate > marks.cap.high
-                || estimate >= marks.cap.low && self.exactly(i, row, scratch) > accept.cap(slot)
-            {
-                self.over_cap(i, found, scratch);
-            } else if accept.allow(slot, row, scratch) {
-                if self.kept.push(i, found) {
-                    self.compact(i, scratch);
-                }
-            } else {
-                self.refuse(i, found);
-            }
+        } else {
+            self.refuse(i, found);
         }
     }
 

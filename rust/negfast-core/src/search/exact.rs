@@ -147,9 +147,10 @@ impl<'a, A: Accept> Pass<'a, A> {
             for a in 0..anchors.count() {
                 let start = a * tile.rows;
                 if tile.run(anchors.panel(a), slab.panel(b), dim, block.thresholds(start), out) {
-                    block.absorb(tile, out, start, first_row, real, scratch);
+                    block.note(tile, out, start, first_row, real);
                 }
             }
+            block.absorb(scratch);
             progress.advance((block.len() * real) as u64)?;
         }
         Work::add(&self.work.scanning, clock);
