@@ -12,11 +12,11 @@ use crate::topk::Buffers;
 /// caches meanwhile, while the packed anchors stream from the third level: a tile computes so long that a few bytes a
 /// cycle suffice.
 const SLAB_BYTES: usize = 1 << 20;
-/// All working buffers together, if the caller sets no bound. Packing the corpus anew for each block of anchors
-/// costs about one part in a thousand anchors, so larger blocks gain little.
-const DEFAULT_BYTES: usize = 40 << 20;
+/// All working buffers together, if the caller sets no bound. Packing the corpus anew for each block of anchors costs
+/// about one part in a thousand anchors; blocks that leave the last-level cache cost more than that.
+const DEFAULT_BYTES: usize = 20 << 20;
 /// Bounds on the anchors of a block.
-const MOST_ANCHORS: usize = 8192;
+const MOST_ANCHORS: usize = 3072;
 const FEW_ANCHORS: usize = 256;
 /// Below this many anchors a thread, the corpus is cut too.
 const ENOUGH_ANCHORS: usize = 1024;
