@@ -34,7 +34,8 @@ class SearchReport:
     rows_rescored : int
         Pairs that were scored in float64.
     working_bytes : int
-        Most bytes that the buffers of the search held at one time.
+        Bytes that the buffers of the largest pass were planned to hold at one time on all threads. Refused rows kept
+        for the report, and candidates that wait under a cap on exposure, are not in it.
     level : str
         SIMD level.
     n_threads : int
@@ -245,7 +246,7 @@ class Report:
 
     @property
     def working_bytes(self) -> int:
-        """Most bytes that the buffers of the search held at one time."""
+        """Bytes planned for the buffers of the search; see :class:`SearchReport`."""
         return self.search.working_bytes
 
     def to_dict(self) -> dict[str, Any]:

@@ -63,7 +63,7 @@ impl Work {
         self.rows_rescored.load(Ordering::Relaxed)
     }
 
-    /// The most bytes that working buffers took at one time.
+    /// The most bytes that a pass was planned to hold in working buffers at one time.
     pub fn bytes(&self) -> u64 {
         self.bytes.load(Ordering::Relaxed)
     }

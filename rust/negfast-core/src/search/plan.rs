@@ -12,8 +12,8 @@ use crate::topk::Buffers;
 /// caches meanwhile, while the packed anchors stream from the third level: a tile computes so long that a few bytes a
 /// cycle suffice.
 const SLAB_BYTES: usize = 1 << 20;
-/// All working buffers together, if the caller sets no bound. Packing the corpus anew for each block of anchors costs
-/// about one part in a thousand anchors; blocks that leave the last-level cache cost more than that.
+/// All working buffers together, if the caller sets no bound. The corpus is packed anew for each block of anchors,
+/// which asks for large blocks; but blocks that leave the last-level cache slow every tile.
 const DEFAULT_BYTES: usize = 20 << 20;
 /// Bounds on the anchors of a block.
 const MOST_ANCHORS: usize = 3072;
