@@ -11,6 +11,7 @@ from negfast.errors import (
 )
 from negfast.keys import content_keys
 from negfast.mining import mine, select, topk
+from negfast.recipe import Recipe
 from negfast.report import Report, SearchReport
 from negfast.results import MinedNegatives, TopK
 from negfast.settings import Rules, Search, SimANS, Softmax, Tiers
@@ -21,6 +22,7 @@ __all__ = [
     "MinedNegatives",
     "MissingExtraError",
     "NegfastError",
+    "Recipe",
     "Report",
     "RowIndexError",
     "Rules",

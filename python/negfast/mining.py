@@ -2,7 +2,7 @@
 
 import time
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +11,7 @@ from negfast import _negfast, inputs, threads
 from negfast import progress as progress_bar
 from negfast.errors import InvalidValueError
 from negfast.inputs import Embeddings, Labels, RowLists
+from negfast.recipe import MOST_PER_ROW, Recipe
 from negfast.report import Exposure, FalseNegatives, Quantiles, Report, SearchReport, Suspects, TopKReport
 from negfast.results import MinedNegatives, TopK
 from negfast.settings import (
@@ -20,7 +21,6 @@ from negfast.settings import (
     Search,
     Tiers,
     draw_to_core,
-    draw_to_dict,
     instance,
     one_of,
     truth,
@@ -28,8 +28,6 @@ from negfast.settings import (
 )
 
 TIER_NAMES = ("none", "easy", "semi_hard", "hard")
-MOST_PER_ROW = 2**31 - 1
-"""Most rows that may be asked for per query."""
 
 
 def mine(
@@ -138,23 +136,24 @@ def mine(
     'exact'
     """
     call = _Call(
-        name="mine",
-        queries=queries,
-        corpus=corpus,
-        positives=positives,
-        num_negatives=num_negatives,
-        metric=metric,
+        queries,
+        corpus,
+        positives,
         groups=groups,
         keys=keys,
         exclude=exclude,
         forbidden=forbidden,
-        rules=rules,
-        tiers=tiers,
-        draw=draw,
-        search=search,
-        suspect_rank=suspect_rank,
-        seed=seed,
-        epoch=epoch,
+        recipe=Recipe(
+            num_negatives=num_negatives,
+            metric=metric,
+            rules=rules,
+            tiers=tiers,
+            draw=draw,
+            search=search,
+            suspect_rank=suspect_rank,
+            seed=seed,
+            epoch=epoch,
+        ),
         n_threads=n_threads,
         progress=progress,
     )
@@ -229,23 +228,23 @@ def select(
     [[1, 2], [0, 4]]
     """
     call = _Call(
-        name="select",
-        queries=queries,
-        corpus=corpus,
-        positives=positives,
-        num_negatives=num_negatives,
-        metric=metric,
+        queries,
+        corpus,
+        positives,
         groups=groups,
         keys=keys,
         exclude=exclude,
         forbidden=forbidden,
-        rules=rules,
-        tiers=tiers,
-        draw=draw,
-        search=Search(),
-        suspect_rank=suspect_rank,
-        seed=seed,
-        epoch=epoch,
+        recipe=Recipe(
+            num_negatives=num_negatives,
+            metric=metric,
+            rules=rules,
+            tiers=tiers,
+            draw=draw,
+            suspect_rank=suspect_rank,
+            seed=seed,
+            epoch=epoch,
+        ),
         n_threads=n_threads,
         progress=progress,
     )
@@ -340,82 +339,50 @@ class _Call:
 
     def __init__(
         self,
-        *,
-        name: Literal["mine", "select"],
         queries: Embeddings,
         corpus: Embeddings,
         positives: RowLists,
-        num_negatives: int,
-        metric: Metric,
+        *,
         groups: tuple[Labels, Labels] | None,
         keys: tuple[Labels, Labels] | None,
         exclude: RowLists | None,
         forbidden: Labels | None,
-        rules: Rules,
-        tiers: Tiers,
-        draw: Draw,
-        search: Search,
-        suspect_rank: int,
-        seed: int,
-        epoch: int,
+        recipe: Recipe,
         n_threads: int | None,
         progress: bool,
     ) -> None:
         self.started = time.perf_counter()
-        for argument, value, kind in (
-            ("rules", rules, Rules),
-            ("tiers", tiers, Tiers),
-            ("search", search, Search),
-        ):
-            instance(argument, value, kind)
         self.progress = truth("progress", progress)
-        self.metric = one_of("metric", metric, ("cosine", "dot"))
-        self.num_negatives = whole("num_negatives", num_negatives, low=1, high=MOST_PER_ROW)
-        self.suspect_rank = whole("suspect_rank", suspect_rank, low=1)
         self.queries = inputs.embeddings("queries", queries)
         self.corpus = inputs.embeddings("corpus", corpus)
         self.dtype = inputs.dtype_name(corpus)
-        drawn = draw_to_core(draw)
-        self.rules = self._complete(rules, drawn[0], same=queries is corpus)
+        self.recipe = self._complete(recipe, same=queries is corpus)
         self.n_threads = threads.resolve(n_threads)
         self.known = self._known(positives, groups, keys, exclude, forbidden)
         self.settings = {
-            "metric": self.metric,
-            "num_negatives": self.num_negatives,
-            "rules": self.rules.to_dict(),
-            "tiers": (tiers.hard, tiers.semi_hard),
-            "draw": drawn,
-            "suspect_rank": self.suspect_rank,
-            "seed": whole("seed", seed, low=0, high=2**64 - 1),
-            "epoch": whole("epoch", epoch, low=0, high=2**64 - 1),
+            "metric": self.recipe.metric,
+            "num_negatives": self.recipe.num_negatives,
+            "rules": self.recipe.rules.to_dict(),
+            "tiers": (self.recipe.tiers.hard, self.recipe.tiers.semi_hard),
+            "draw": draw_to_core(self.recipe.draw),
+            "suspect_rank": self.recipe.suspect_rank,
+            "seed": self.recipe.seed,
+            "epoch": self.recipe.epoch,
+            "max_memory": self.recipe.search.max_memory,
         }
-        self.record = {
-            "call": name,
-            **self.settings,
-            "tiers": tiers.to_dict(),
-            "draw": draw_to_dict(draw),
-            "search": search.to_dict(),
-        }
-        self.settings["max_memory"] = search.max_memory
         self.prepared = time.perf_counter()
 
-    def _complete(self, rules: Rules, draw: str, *, same: bool) -> Rules:
+    def _complete(self, recipe: Recipe, *, same: bool) -> Recipe:
         """Fill in the rules whose default depends on other arguments."""
-        range_max = rules.range_max
-        if range_max is None and draw != "top":
-            range_max = rules.range_min + 10 * self.num_negatives
-        if range_max is not None and range_max - rules.range_min < self.num_negatives:
-            raise InvalidValueError(
-                f"num_negatives must be at most range_max - range_min = {range_max - rules.range_min}, got "
-                f"{self.num_negatives}; widen the window or ask for fewer"
-            )
-        exclude_self = same if rules.exclude_self is None else rules.exclude_self
+        exclude_self = same if recipe.rules.exclude_self is None else recipe.rules.exclude_self
         if exclude_self and len(self.queries) != len(self.corpus):
             raise InvalidValueError(
                 f"queries must have as many rows as the corpus with exclude_self=True, got {len(self.queries)} and "
                 f"{len(self.corpus)}; use exclude= to name the rows"
             )
-        return replace(rules, range_max=range_max, exclude_self=exclude_self)
+        window = recipe.window
+        range_max = None if window is None else recipe.rules.range_min + window
+        return replace(recipe, rules=replace(recipe.rules, range_max=range_max, exclude_self=exclude_self))
 
     def _known(
         self,
@@ -447,7 +414,7 @@ class _Call:
             total=done - self.started,
         )
         arrays = {name: core[name] for name in ("indices", "scores", "positive_scores", "tiers")}
-        return MinedNegatives(**arrays, report=report, settings=self.record, fingerprints=fingerprints)
+        return MinedNegatives(**arrays, report=report, recipe=self.recipe, fingerprints=fingerprints)
 
     def _fingerprints(self) -> dict[str, str]:
         known = self.known
@@ -480,12 +447,12 @@ class _Call:
             n_queries=len(self.queries),
             n_corpus=len(self.corpus),
             dim=self.corpus.shape[1],
-            num_negatives=self.num_negatives,
-            metric=self.metric,
+            num_negatives=self.recipe.num_negatives,
+            metric=self.recipe.metric,
             dtype=self.dtype,
             removed=core["removed"],
             anchors_without_positive=int(np.isnan(lowest).sum()),
-            anchors_underfilled=int((per_anchor < self.num_negatives).sum()),
+            anchors_underfilled=int((per_anchor < self.recipe.num_negatives).sum()),
             missing_negatives=int((~found).sum()),
             anchors_deepened=core["deepened"],
             positives=Quantiles.of(lowest[~np.isnan(lowest)]),
@@ -494,7 +461,7 @@ class _Call:
             positive_ranks=Quantiles.of(core["positive_ranks"][core["positive_ranks"] > 0]),
             tiers=dict(zip(TIER_NAMES, counts.tolist(), strict=True)),
             suspects=Suspects(*(core[f"suspect_{part}"] for part in ("anchors", "positives", "scores", "ranks"))),
-            suspect_rank=self.suspect_rank,
+            suspect_rank=self.recipe.suspect_rank,
             false_negatives=_false_negatives(core["false_negatives"]) if known else None,
             exposure=_exposure(indices[found], len(self.corpus)),
         )

@@ -10,12 +10,13 @@ from numpy.typing import NDArray
 
 from negfast._negfast import __version__, read_tensors, write_tensors
 from negfast.errors import MissingExtraError, StateError
+from negfast.recipe import Recipe
 from negfast.report import SUSPECT_COLUMNS, Report, Suspects, TopKReport
 
 if TYPE_CHECKING:
     import torch
 
-FORMAT = 1
+FORMAT = 2
 """Version of the saved form of :class:`MinedNegatives`."""
 _ARRAYS = {"indices": np.int64, "scores": np.float32, "positive_scores": np.float32, "tiers": np.uint8}
 _SUSPECTS = {f"suspect_{name}": kind for name, kind in SUSPECT_COLUMNS.items()}
@@ -73,8 +74,8 @@ class MinedNegatives:
         0 for padding and anchors without a positive, 1 easy, 2 semi-hard, 3 hard.
     report : Report
         What was searched, what each rule removed, score distributions, time and memory.
-    settings : dict
-        The settings of the call as plain values.
+    recipe : Recipe
+        The settings of the call, those that depend on its data filled in.
     fingerprints : dict of str to str
         Dtype, shape and hash of each input array.
     """
@@ -84,7 +85,7 @@ class MinedNegatives:
     positive_scores: NDArray[np.float32]
     tiers: NDArray[np.uint8]
     report: Report
-    settings: dict[str, Any] = field(default_factory=dict)
+    recipe: Recipe = Recipe()  # noqa: RUF009 - frozen
     fingerprints: dict[str, str] = field(default_factory=dict)
 
     def __len__(self) -> int:
@@ -139,7 +140,7 @@ class MinedNegatives:
             "format": FORMAT,
             "kind": "MinedNegatives",
             "versions": {"negfast": __version__, "numpy": np.__version__},
-            "settings": self.settings,
+            "recipe": self.recipe.to_dict(),
             "fingerprints": self.fingerprints,
             "report": report,
         }
@@ -182,7 +183,8 @@ class MinedNegatives:
             _check_arrays(arrays)
             suspects = {name: arrays.pop(f"suspect_{name}") for name in SUSPECT_COLUMNS}
             report = Report.from_dict({**metadata["report"], "suspects": suspects})
-            return cls(**arrays, report=report, settings=metadata["settings"], fingerprints=metadata["fingerprints"])
+            recipe = Recipe.from_dict(metadata["recipe"])
+            return cls(**arrays, report=report, recipe=recipe, fingerprints=metadata["fingerprints"])
         except (ValueError, KeyError, TypeError) as error:
             raise StateError(f"{os.fsdecode(path)} is damaged: {error!r}; mine again") from error
 

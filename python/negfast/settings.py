@@ -289,6 +289,27 @@ def draw_to_dict(draw: Draw) -> dict[str, Any]:
     return {"name": type(draw).__name__.lower(), **draw.to_dict()}
 
 
+def draw_from_dict(values: object) -> Draw:
+    """Return the draw that :func:`draw_to_dict` made plain; a name alone will do for those without parameters."""
+    if isinstance(values, str):
+        values = {"name": values}
+    if not isinstance(values, Mapping) or not isinstance(values.get("name"), str):
+        raise InvalidTypeError(
+            f'draw must be a name or a mapping with an entry "name", got {shown(values)}; see Recipe.to_dict'
+        )
+    parameters = {name: value for name, value in values.items() if name != "name"}
+    name = values["name"]
+    if name in ("top", "random") and not parameters:
+        return name  # type: ignore[no-any-return]
+    for kind in (Softmax, SimANS):
+        if name == kind.__name__.lower():
+            return kind.from_dict(parameters)
+    raise InvalidValueError(
+        f'draw must be "top", "random", "softmax" with its temperature or "simans" with its a and b, got '
+        f"{shown(dict(values))}; correct it"
+    )
+
+
 def number(argument: str, value: object, *, low: float = -math.inf, high: float = math.inf) -> float:
     """Check that `value` is a finite real number within bounds, and return it as a float."""
     if isinstance(value, bool) or not (isinstance(value, int | float) or _is_numpy_number(value)):
@@ -302,7 +323,7 @@ def number(argument: str, value: object, *, low: float = -math.inf, high: float 
     if not low <= result <= high:
         bounds = f"at least {low:g}" if high == math.inf else f"between {low:g} and {high:g}"
         raise InvalidValueError(f"{argument} must be {bounds}, got {result}; correct the value")
-    return result
+    return result + 0.0  # -0.0 and 0.0 are one setting
 
 
 def optional_number(argument: str, value: object, *, low: float = -math.inf, high: float = math.inf) -> float | None:

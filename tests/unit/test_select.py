@@ -247,7 +247,7 @@ def test_flat_scores_beside_csr_positives() -> None:
         lowest([0, 2, 2], [0.5, 0.25])
 
 
-def test_fingerprints_and_settings_tell_calls_apart(rows: Any) -> None:
+def test_fingerprints_and_report_tell_calls_apart(rows: Any) -> None:
     corpus = rows(6, 3)
     queries, ones = corpus[:2].copy(), np.ones(2, np.float32)
 
@@ -265,5 +265,5 @@ def test_fingerprints_and_settings_tell_calls_apart(rows: Any) -> None:
     ]
     assert len({str(sorted(mined.fingerprints.items())) for mined in seen}) == len(seen)
     again = call([[2, 3]] * 2, **first)
-    assert (again.fingerprints, again.settings) == (seen[2].fingerprints, seen[2].settings)
-    assert [mined.settings["call"] for mined in seen] == ["select"] * 5 + ["mine"]
+    assert (again.fingerprints, again.recipe) == (seen[2].fingerprints, seen[2].recipe)
+    assert [mined.report.search.method for mined in seen] == ["given"] * 5 + ["exact"]

@@ -1,0 +1,1 @@
+"""Files that users bring and get: tables, embeddings, and how they are written."""
