@@ -12,7 +12,7 @@ from negfast import progress as progress_bar
 from negfast.errors import InvalidValueError
 from negfast.inputs import Embeddings, Labels, RowLists
 from negfast.recipe import MOST_PER_ROW, Recipe
-from negfast.report import Exposure, FalseNegatives, Quantiles, Report, SearchReport, Suspects, TopKReport
+from negfast.report import FalseNegatives, Report, SearchReport, Suspects, TopKReport
 from negfast.results import MinedNegatives, TopK
 from negfast.settings import (
     Draw,
@@ -26,8 +26,7 @@ from negfast.settings import (
     truth,
     whole,
 )
-
-TIER_NAMES = ("none", "easy", "semi_hard", "hard")
+from negfast.summary import Lists, summarise
 
 
 def mine(
@@ -413,7 +412,7 @@ class _Call:
             report=done - searched,
             total=done - self.started,
         )
-        arrays = {name: core[name] for name in ("indices", "scores", "positive_scores", "tiers")}
+        arrays = {name: core[name] for name in Lists._fields}
         return MinedNegatives(**arrays, report=report, recipe=self.recipe, fingerprints=fingerprints)
 
     def _fingerprints(self) -> dict[str, str]:
@@ -434,48 +433,16 @@ class _Call:
         return inputs.fingerprints(**arrays, **pairs, **lists)
 
     def _report(self, core: dict[str, Any], search: SearchReport) -> Report:
-        indices, scores, lowest = core["indices"], core["scores"], core["positive_scores"]
-        found = indices >= 0
-        per_anchor = found.sum(axis=1)
-        paired = found & ~np.isnan(lowest)[:, None]
-        hardness = (scores.astype(np.float64) - lowest.astype(np.float64)[:, None])[paired]
-        counts = np.bincount(core["tiers"].ravel(), minlength=len(TIER_NAMES))
-        counts[0] -= int((~found).sum())
         known = self.known["keys"] is not None or self.known["groups"] is not None
-        return Report(
+        return summarise(
+            Lists(*(core[name] for name in Lists._fields)),
+            recipe=self.recipe,
             search=search,
-            n_queries=len(self.queries),
             n_corpus=len(self.corpus),
             dim=self.corpus.shape[1],
-            num_negatives=self.recipe.num_negatives,
-            metric=self.recipe.metric,
             dtype=self.dtype,
             removed=core["removed"],
-            anchors_without_positive=int(np.isnan(lowest).sum()),
-            anchors_underfilled=int((per_anchor < self.recipe.num_negatives).sum()),
-            missing_negatives=int((~found).sum()),
             anchors_deepened=core["deepened"],
-            positives=Quantiles.of(lowest[~np.isnan(lowest)]),
-            negatives=Quantiles.of(scores[found]),
-            hardness=Quantiles.of(hardness),
-            positive_ranks=Quantiles.of(core["positive_ranks"][core["positive_ranks"] > 0]),
-            tiers=dict(zip(TIER_NAMES, counts.tolist(), strict=True)),
             suspects=Suspects(*(core[f"suspect_{part}"] for part in ("anchors", "positives", "scores", "ranks"))),
-            suspect_rank=self.recipe.suspect_rank,
-            false_negatives=_false_negatives(core["false_negatives"]) if known else None,
-            exposure=_exposure(indices[found], len(self.corpus)),
+            false_negatives=FalseNegatives(*core["false_negatives"]) if known else None,
         )
-
-
-def _false_negatives(counts: tuple[int, int, int, int]) -> FalseNegatives:
-    rows, known, rows_within, known_within = counts
-    return FalseNegatives(known / max(rows, 1), known_within / max(rows_within, 1))
-
-
-def _exposure(rows: NDArray[np.int64], n_corpus: int) -> Exposure:
-    served = np.bincount(rows, minlength=n_corpus)
-    served = np.sort(served[served > 0])[::-1]
-    if served.size == 0:
-        return Exposure(rows_used=0, most=0, top_percent_share=0.0)
-    top = served[: max(1, served.size // 100)].sum()
-    return Exposure(rows_used=int(served.size), most=int(served[0]), top_percent_share=float(top / served.sum()))

@@ -1,6 +1,7 @@
 """What a call did, and what there is to know about its result."""
 
-from dataclasses import asdict, dataclass, field
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -56,6 +57,19 @@ class SearchReport:
     def from_core(cls, core: dict[str, Any], method: UsedMethod = "exact") -> "SearchReport":
         """Make the report of an exact search from what the compiled module measured."""
         return cls(method=method, recall=1.0, recall_interval=(1.0, 1.0), **core)
+
+    @classmethod
+    def total(cls, parts: Sequence["SearchReport"]) -> "SearchReport":
+        """Add up searches of one kind that ran one after the other."""
+        first = parts[0]
+        names = dict.fromkeys(name for part in parts for name in part.seconds)
+        return replace(
+            first,
+            seconds={name: sum(part.seconds.get(name, 0.0) for part in parts) for name in names},
+            rows_scanned=sum(part.rows_scanned for part in parts),
+            rows_rescored=sum(part.rows_rescored for part in parts),
+            working_bytes=max(part.working_bytes for part in parts),
+        )
 
     def __str__(self) -> str:
         """Return one line for people."""
@@ -152,14 +166,26 @@ class FalseNegatives:
 
     Attributes
     ----------
-    share_naive : float
-        Among all such rows: what a plain nearest-rows list would hold.
-    share_within_margin : float
-        Among those that the score rules let pass: what the margin alone would leave in.
+    rows, known : int
+        Such rows, and how many of them are known false negatives.
+    rows_within_margin, known_within_margin : int
+        The same among those that the score rules let pass.
     """
 
-    share_naive: float
-    share_within_margin: float
+    rows: int
+    known: int
+    rows_within_margin: int
+    known_within_margin: int
+
+    @property
+    def share_naive(self) -> float:
+        """Share among all such rows: what a plain nearest-rows list would hold."""
+        return self.known / max(self.rows, 1)
+
+    @property
+    def share_within_margin(self) -> float:
+        """Share among those that the score rules let pass: what the margin alone would leave in."""
+        return self.known_within_margin / max(self.rows_within_margin, 1)
 
 
 @dataclass(frozen=True)
@@ -179,6 +205,16 @@ class Exposure:
     rows_used: int
     most: int
     top_percent_share: float
+
+    @classmethod
+    def of(cls, rows: NDArray[np.int64], n_corpus: int) -> "Exposure":
+        """Count how often each of the corpus rows occurs among `rows`."""
+        served = np.bincount(rows, minlength=n_corpus)
+        served = np.sort(served[served > 0])[::-1]
+        if served.size == 0:
+            return cls(rows_used=0, most=0, top_percent_share=0.0)
+        top = served[: max(1, served.size // 100)].sum()
+        return cls(rows_used=int(served.size), most=int(served[0]), top_percent_share=float(top / served.sum()))
 
 
 @dataclass(frozen=True, eq=False)

@@ -18,7 +18,13 @@ if TYPE_CHECKING:
 
 FORMAT = 2
 """Version of the saved form of :class:`MinedNegatives`."""
-_ARRAYS = {"indices": np.int64, "scores": np.float32, "positive_scores": np.float32, "tiers": np.uint8}
+_ARRAYS = {
+    "indices": np.int64,
+    "scores": np.float32,
+    "positive_scores": np.float32,
+    "positive_ranks": np.int64,
+    "tiers": np.uint8,
+}
 _SUSPECTS = {f"suspect_{name}": kind for name, kind in SUSPECT_COLUMNS.items()}
 
 
@@ -70,6 +76,8 @@ class MinedNegatives:
         Their scores, -inf beside -1.
     positive_scores : ndarray of float32, shape (n_queries,)
         Lowest positive score of each anchor, NaN without a positive.
+    positive_ranks : ndarray of int64, shape (n_queries,)
+        Rank of that positive in the whole corpus, 1 for the best; 0 without a positive.
     tiers : ndarray of uint8, shape (n_queries, num_negatives)
         0 for padding and anchors without a positive, 1 easy, 2 semi-hard, 3 hard.
     report : Report
@@ -83,6 +91,7 @@ class MinedNegatives:
     indices: NDArray[np.int64]
     scores: NDArray[np.float32]
     positive_scores: NDArray[np.float32]
+    positive_ranks: NDArray[np.int64]
     tiers: NDArray[np.uint8]
     report: Report
     recipe: Recipe = Recipe()  # noqa: RUF009 - frozen
@@ -205,7 +214,7 @@ class MinedNegatives:
             import torch
         except ImportError as error:
             raise MissingExtraError("to_torch needs torch; install negfast[torch]") from error
-        return NegativeTensors(*(torch.from_numpy(getattr(self, name)) for name in _ARRAYS))
+        return NegativeTensors(*(torch.from_numpy(getattr(self, name)) for name in NegativeTensors._fields))
 
 
 def _tensor(name: str, array: NDArray[Any]) -> tuple[str, str, list[int], NDArray[np.uint8]]:
@@ -218,7 +227,12 @@ def _check_arrays(arrays: dict[str, NDArray[Any]]) -> None:
     if found != {name: np.dtype(kind) for name, kind in {**_ARRAYS, **_SUSPECTS}.items()}:
         raise ValueError(f"tensors {found}")
     shape, length = arrays["indices"].shape, arrays["suspect_anchors"].size
-    expected = {**dict.fromkeys(_ARRAYS, shape), "positive_scores": shape[:1], **dict.fromkeys(_SUSPECTS, (length,))}
+    expected = {
+        **dict.fromkeys(_ARRAYS, shape),
+        "positive_scores": shape[:1],
+        "positive_ranks": shape[:1],
+        **dict.fromkeys(_SUSPECTS, (length,)),
+    }
     if len(shape) != 2 or any(array.shape != expected[name] for name, array in arrays.items()):
         raise ValueError(f"shapes {[array.shape for array in arrays.values()]}")
 
