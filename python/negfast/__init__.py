@@ -1,6 +1,7 @@
 """Fast mining of negatives for contrastive training of text embeddings."""
 
 from negfast._negfast import __version__, simd_level
+from negfast.concatenation import concatenate
 from negfast.errors import (
     InvalidTypeError,
     InvalidValueError,
@@ -34,6 +35,7 @@ __all__ = [
     "Tiers",
     "TopK",
     "__version__",
+    "concatenate",
     "content_keys",
     "mine",
     "select",

@@ -11,6 +11,7 @@ from negfast import _negfast, inputs, threads
 from negfast import progress as progress_bar
 from negfast.errors import InvalidValueError
 from negfast.inputs import Embeddings, Labels, RowLists
+from negfast.progress import Wanted
 from negfast.recipe import MOST_PER_ROW, Recipe
 from negfast.report import FalseNegatives, Report, SearchReport, Suspects, TopKReport
 from negfast.results import MinedNegatives, TopK
@@ -23,7 +24,6 @@ from negfast.settings import (
     draw_to_core,
     instance,
     one_of,
-    truth,
     whole,
 )
 from negfast.summary import Lists, summarise
@@ -48,7 +48,7 @@ def mine(
     seed: int = 0,
     epoch: int = 0,
     n_threads: int | None = None,
-    progress: bool = False,
+    progress: Wanted = False,
 ) -> MinedNegatives:
     """Mine, for every anchor, the hardest corpus rows that are allowed negatives.
 
@@ -91,8 +91,9 @@ def mine(
     n_threads : int, optional
         Threads. By default ``NEGFAST_NUM_THREADS``, else 1 inside a worker process, else the CPUs that this
         process may use.
-    progress : bool, default False
-        Show a progress bar.
+    progress : bool or callable, default False
+        Show a progress bar; or call this, about twenty times a second, with the share that is done, from 0 to 1. What
+        it raises ends the call.
 
     Returns
     -------
@@ -182,7 +183,7 @@ def select(
     seed: int = 0,
     epoch: int = 0,
     n_threads: int | None = None,
-    progress: bool = False,
+    progress: Wanted = False,
 ) -> MinedNegatives:
     """Apply the rules and the draw of :func:`mine` to candidates that came from elsewhere.
 
@@ -287,7 +288,7 @@ def topk(
     metric: Metric = "cosine",
     search: Search = Search(),  # noqa: B008 - frozen
     n_threads: int | None = None,
-    progress: bool = False,
+    progress: Wanted = False,
 ) -> TopK:
     """Find the `k` nearest corpus rows of each query, without any rules.
 
@@ -319,7 +320,7 @@ def topk(
     k = whole("k", k, low=0, high=MOST_PER_ROW)
     name = one_of("metric", metric, ("cosine", "dot"))
     instance("search", search, Search)
-    shows = truth("progress", progress)
+    shows = progress_bar.wish(progress)
     rows, others = inputs.embeddings("queries", queries), inputs.embeddings("corpus", corpus)
     with progress_bar.bar("topk", wanted=shows) as shown:
         core = _negfast.topk(rows, others, k, name, search.max_memory, threads.resolve(n_threads), shown)
@@ -348,10 +349,10 @@ class _Call:
         forbidden: Labels | None,
         recipe: Recipe,
         n_threads: int | None,
-        progress: bool,
+        progress: Wanted,
     ) -> None:
         self.started = time.perf_counter()
-        self.progress = truth("progress", progress)
+        self.progress = progress_bar.wish(progress)
         self.queries = inputs.embeddings("queries", queries)
         self.corpus = inputs.embeddings("corpus", corpus)
         self.dtype = inputs.dtype_name(corpus)

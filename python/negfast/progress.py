@@ -5,13 +5,29 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 
+from negfast.settings import truth
+
 Report = Callable[[int, int], None]
 """Called with the work done and the whole, about every 50 milliseconds."""
 
 
+Wanted = bool | Callable[[float], object]
+"""Whether to show a bar, or what hears of the share that is done, from 0 to 1."""
+
+
+def wish(progress: object) -> Wanted:
+    """Check the argument `progress` of a public function, and return it."""
+    if callable(progress):
+        return progress
+    return truth("progress", progress)
+
+
 @contextlib.contextmanager
-def bar(label: str, *, wanted: bool) -> Iterator[Report | None]:
+def bar(label: str, *, wanted: Wanted) -> Iterator[Report | None]:
     """Yield what the compiled module calls to show progress; ``None`` if no bar is wanted."""
+    if callable(wanted):
+        yield _rising(lambda percent: wanted(percent / 100.0))
+        return
     if not wanted:
         yield None
         return

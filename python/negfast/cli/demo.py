@@ -20,6 +20,7 @@ from negfast import threads
 from negfast.cli import demo_files, demo_report
 from negfast.cli.brute_force import Comparison, compare
 from negfast.cli.installed_code import InstalledCode, gather
+from negfast.cli.options import natural, positive
 from negfast.cli.progress import Progress, is_progress_wanted
 from negfast.cli.screen import Screen
 from negfast.encoder import HashedEncoder
@@ -74,7 +75,7 @@ def add_command(commands: Any) -> None:  # argparse has no public name for the t
     )
     parser.add_argument(
         "--limit",
-        type=_positive,
+        type=positive,
         metavar="N",
         help=f"gather at most this many functions (default {DEFAULT_LIMIT:,}, "
         f"or {DEFAULT_LIMIT_WITH_MODEL:,} with --model)",
@@ -86,7 +87,7 @@ def add_command(commands: Any) -> None:  # argparse has no public name for the t
         "download it",
     )
     parser.add_argument(
-        "--num-negatives", type=_positive, default=8, metavar="K", help="negatives of each anchor (default 8)"
+        "--num-negatives", type=positive, default=8, metavar="K", help="negatives of each anchor (default 8)"
     )
     parser.add_argument(
         "--output",
@@ -97,14 +98,14 @@ def add_command(commands: Any) -> None:  # argparse has no public name for the t
     )
     parser.add_argument(
         "--seed",
-        type=_natural,
+        type=natural,
         default=0,
         metavar="S",
         help="seed of the draw and of the anchors shown (default 0)",
     )
     parser.add_argument(
         "--threads",
-        type=_positive,
+        type=positive,
         metavar="N",
         help="threads to mine with (default: NEGFAST_NUM_THREADS, else all CPUs)",
     )
@@ -245,17 +246,3 @@ def _make_folder(folder: Path) -> None:
         raise InvalidValueError(
             f"--output must be a folder that can be made, got {folder} ({error.strerror}); name another path"
         ) from error
-
-
-def _positive(text: str) -> int:
-    return _whole_number(text, 1)
-
-
-def _natural(text: str) -> int:
-    return _whole_number(text, 0)
-
-
-def _whole_number(text: str, least: int) -> int:
-    if not text.isdecimal() or int(text) < least:
-        raise argparse.ArgumentTypeError(f"must be a whole number of at least {least}, got {text!r}")
-    return int(text)

@@ -8,6 +8,7 @@ from typing import NoReturn
 
 import negfast
 from negfast.cli import demo
+from negfast.cli.mine import command as mine
 from negfast.errors import NegfastError
 
 EXIT_MISTAKE = 2
@@ -56,6 +57,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = _Parser(prog="negfast", description="Hard negatives for contrastive training: mined exactly, under rules.")
     parser.add_argument("--version", action="version", version=f"negfast {negfast.__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    mine.add_command(commands)
     demo.add_command(commands)
     return parser
 

@@ -1,0 +1,1 @@
+"""`negfast mine`: the main job on files."""

@@ -1,0 +1,135 @@
+"""What a job reads and writes: kept beside its result, so that the same command can be given again."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any, Self
+
+from negfast.errors import StateError, shown
+
+FORMAT = 1
+"""Version of the plain form of a job."""
+BUILT_IN = "built-in"
+"""The name of the encoder that needs no model."""
+# Fields that name files, and those among them that a job reads.
+_PATHS = ("input", "corpus", "forbidden", "output", "triplets", "n_tuples")
+_EMBEDDINGS = ("anchor_embeddings", "positive_embeddings", "corpus_embeddings")
+READ = ("input", "corpus", "forbidden", *_EMBEDDINGS)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """The files and columns of one run of `negfast mine`.
+
+    Attributes
+    ----------
+    input : str
+        Table of pairs.
+    anchor, positive, group, id, exclude : str or None
+        Its columns.
+    corpus : str or None
+        Table of further rows that negatives are taken from.
+    corpus_text, corpus_group, corpus_id : str or None
+        Its columns.
+    forbidden, forbidden_text : str or None
+        Table of texts that are never negatives, and its column.
+    anchor_embeddings, positive_embeddings, corpus_embeddings : str or None
+        Files with one row for each row of the tables.
+    model : str
+        What encodes the texts where there are no such files.
+    anchor_prompt, corpus_prompt : str or None
+        What the model is given before each text.
+    output, triplets, n_tuples : str or None
+        The files to write.
+    block_size : int or None
+        Anchors mined at a time; ``None`` chooses.
+    """
+
+    input: str
+    anchor: str = "anchor"
+    positive: str = "positive"
+    group: str | None = None
+    id: str | None = None
+    exclude: str | None = None
+    corpus: str | None = None
+    corpus_text: str = "text"
+    corpus_group: str | None = None
+    corpus_id: str | None = None
+    forbidden: str | None = None
+    forbidden_text: str = "text"
+    anchor_embeddings: str | None = None
+    positive_embeddings: str | None = None
+    corpus_embeddings: str | None = None
+    model: str = BUILT_IN
+    anchor_prompt: str | None = None
+    corpus_prompt: str | None = None
+    output: str | None = None
+    triplets: str | None = None
+    n_tuples: str | None = None
+    block_size: int | None = None
+
+    @property
+    def is_embedded(self) -> bool:
+        """Whether embeddings are given."""
+        return any(getattr(self, name) is not None for name in _EMBEDDINGS)
+
+    def files(self) -> dict[str, Path]:
+        """Return the files that the job reads, by field; the name of a tensor is no part of them."""
+        named = {name: getattr(self, name) for name in READ}
+        return {name: embedding_file(value) for name, value in named.items() if value is not None}
+
+    def to_dict(self, folder: Path) -> dict[str, Any]:
+        """Return the fields as plain values, with files as they are reached from `folder`."""
+        plain: dict[str, Any] = {field.name: getattr(self, field.name) for field in fields(self)}
+        for name in (*_PATHS, *_EMBEDDINGS):
+            if plain[name] is not None:
+                plain[name] = _relative(plain[name], folder)
+        if Path(self.model).exists():
+            plain["model"] = os.path.join(os.curdir, _relative(self.model, folder))
+        return {"format": FORMAT, **plain}
+
+    @classmethod
+    def from_dict(cls, values: object, folder: Path, source: str) -> Self:
+        """Make a job from what :meth:`to_dict` returned for the same folder."""
+        if not isinstance(values, Mapping):
+            raise StateError(f'"job" of {source} must be an object, got {shown(values)}; name the input file instead')
+        if values.get("format") != FORMAT:
+            raise StateError(
+                f'"format" of the job in {source} must be {FORMAT}, got {shown(values.get("format"))}; use the version '
+                "of negfast that wrote it, or name the input file"
+            )
+        known = {field.name: field for field in fields(cls)}
+        given = {name: value for name, value in values.items() if name in known}
+        for name, value in given.items():
+            kind = int if name == "block_size" else str
+            if not (isinstance(value, kind) or (value is None and known[name].default is not known["input"].default)):
+                raise StateError(
+                    f'"{name}" of the job in {source} must be {kind.__name__}, got {shown(value)}; mend the file or '
+                    "name the input file"
+                )
+        if "input" not in given:
+            raise StateError(f'"input" must be in the job of {source}, got none; name the input file')
+        job = cls(**given)
+        found = {name: getattr(job, name) for name in (*_PATHS, *_EMBEDDINGS)}
+        reached = {name: _reached(value, folder) for name, value in found.items() if value is not None}
+        if job.model.startswith(os.curdir):
+            reached["model"] = _reached(job.model, folder)
+        return replace(job, **reached)
+
+
+def embedding_file(spec: str) -> Path:
+    """Return the file of an embedding argument, which may name one of its tensors after a colon."""
+    path, colon, _ = spec.rpartition(":")
+    return Path(path) if colon and path.endswith(".safetensors") else Path(spec)
+
+
+def _relative(path: str, folder: Path) -> str:
+    try:
+        return os.path.relpath(path, folder)
+    except ValueError:  # another drive
+        return os.path.abspath(path)
+
+
+def _reached(path: str, folder: Path) -> str:
+    return os.path.normpath(folder / path)
