@@ -18,6 +18,7 @@ mod rows;
 use std::time::Instant;
 
 use negfast_core::accept::Accept;
+use negfast_core::anchors::Anchors;
 use negfast_core::draw::Draw;
 use negfast_core::error::Result;
 use negfast_core::kernel::{Level, Tile};
@@ -84,7 +85,8 @@ impl Contest<'_> {
     }
 
     fn mine(&self, settings: &Settings) -> Result<f64> {
-        self.timed(|workers| mine(&self.scorer, &self.known, settings, workers, &Work::default()).map(drop))
+        let anchors = Anchors::all(self.scorer.queries.len());
+        self.timed(|workers| mine(&self.scorer, &self.known, &anchors, settings, workers, &Work::default()).map(drop))
     }
 
     fn timed(&self, call: impl FnOnce(&mut Workers<'_>) -> Result<()>) -> Result<f64> {

@@ -41,6 +41,7 @@ def mine(
     queries: NDArray[Any],
     corpus: NDArray[Any],
     known: dict[str, Any],
+    anchors: NDArray[np.int64] | None,
     settings: dict[str, Any],
     n_threads: int,
     progress: _Progress,

@@ -133,6 +133,16 @@ def label_pair(argument: str, value: object) -> tuple[Ints, Ints]:
     return _labels(f"{argument} of the queries", value[0]), _labels(f"{argument} of the corpus", value[1])
 
 
+def anchor_rows(value: object) -> Ints:
+    """Return rows of the queries as an int64 array; the compiled module looks at the numbers."""
+    rows = integers("anchors", value)
+    if rows.ndim != 1:
+        raise InvalidValueError(
+            f"anchors must be a list of row numbers of the queries, got an array of shape {rows.shape}; flatten it"
+        )
+    return rows
+
+
 def forbidden_mask(value: object, n_corpus: int) -> NDArray[np.uint8]:
     """Return a mask of the corpus rows from a mask or from row numbers."""
     array = plain_array("forbidden", value)

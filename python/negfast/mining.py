@@ -1,6 +1,7 @@
 """The main job: for every anchor, the hardest rows of a corpus that are allowed negatives."""
 
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -40,6 +41,7 @@ def mine(
     keys: tuple[Labels, Labels] | None = None,
     exclude: RowLists | None = None,
     forbidden: Labels | None = None,
+    anchors: NDArray[np.integer[Any]] | Sequence[int] | None = None,
     rules: Rules = Rules(),  # noqa: B008 - frozen
     tiers: Tiers = Tiers(),  # noqa: B008 - frozen
     draw: Draw = "top",
@@ -74,6 +76,8 @@ def mine(
         Further corpus rows that an anchor must not get.
     forbidden : int array of row numbers, or bool array of shape (n_corpus,)
         Corpus rows that never appear, such as held-out data.
+    anchors : int array of shape (n_anchors,), optional
+        Distinct rows of `queries` to mine for, all by default. Row i of the result belongs to ``anchors[i]``.
     rules : Rules
         The guard rails. Their `exclude_self` is inferred only if `queries` *is* `corpus`, the very same object: set
         it for copies and views.
@@ -98,7 +102,7 @@ def mine(
     Returns
     -------
     MinedNegatives
-        Indices, scores, positive scores, tiers and a report.
+        Indices, scores, positive scores, tiers and a report, of `anchors`.
 
     Raises
     ------
@@ -107,7 +111,7 @@ def mine(
     InvalidValueError
         If an argument has a wrong shape, layout or value, or an embedding is not finite.
     RowIndexError
-        If a list names a row that the corpus does not have.
+        If a list names a row that the corpus does not have, or `anchors` one that the queries do not have.
 
     Notes
     -----
@@ -118,6 +122,11 @@ def mine(
 
     A cap on exposure is settled by deferred acceptance (D. Gale and L. Shapley, 1962): anchors prefer rows in the
     order of the draw, rows prefer the anchors they score highest with, then the lower anchor.
+
+    What an anchor gets, and what is counted for it, does not depend on which others are asked for: `transitive` looks
+    at the positives of all queries, draws and suspects go by the row in `queries`. So mining in parts and putting the
+    rows of the results together gives the same bits. A cap on exposure is the exception: it counts over the anchors of
+    a call.
 
     Limitations
     -----------
@@ -134,6 +143,9 @@ def mine(
     (10, 4)
     >>> mined.report.search.method
     'exact'
+    >>> part = negfast.mine(queries, corpus, np.arange(10), num_negatives=4, anchors=[7, 2])
+    >>> bool((part.indices == mined.indices[[7, 2]]).all())
+    True
     """
     call = _Call(
         queries,
@@ -157,9 +169,10 @@ def mine(
         n_threads=n_threads,
         progress=progress,
     )
+    rows = None if anchors is None else inputs.anchor_rows(anchors)
     with progress_bar.bar("mine", wanted=call.progress) as shown:
-        core = _negfast.mine(call.queries, call.corpus, call.known, call.settings, call.n_threads, shown)
-    return call.result(core, SearchReport.from_core(core["search"]))
+        core = _negfast.mine(call.queries, call.corpus, call.known, rows, call.settings, call.n_threads, shown)
+    return call.result(core, SearchReport.from_core(core["search"]), anchors=rows)
 
 
 def select(

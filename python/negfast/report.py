@@ -140,7 +140,7 @@ class Suspects:
     Attributes
     ----------
     anchors, positives : ndarray of int64, shape (n_suspects,)
-        The pair.
+        The pair: rows of the queries and of the corpus.
     scores : ndarray of float32, shape (n_suspects,)
         Its score.
     ranks : ndarray of int64, shape (n_suspects,)
@@ -226,7 +226,7 @@ class Report:
     search : SearchReport
         How the search went.
     n_queries, n_corpus, dim, num_negatives : int
-        Sizes.
+        Sizes; of the queries only the anchors count.
     metric, dtype : str
         What "close" means; the element type of the corpus.
     removed : dict of str to int

@@ -52,10 +52,10 @@ class NegativeTensors(NamedTuple):
 
     Attributes
     ----------
-    indices : Tensor of int64, shape (n_queries, num_negatives)
-    scores : Tensor of float32, shape (n_queries, num_negatives)
-    positive_scores : Tensor of float32, shape (n_queries,)
-    tiers : Tensor of uint8, shape (n_queries, num_negatives)
+    indices : Tensor of int64, shape (n_anchors, num_negatives)
+    scores : Tensor of float32, shape (n_anchors, num_negatives)
+    positive_scores : Tensor of float32, shape (n_anchors,)
+    tiers : Tensor of uint8, shape (n_anchors, num_negatives)
     """
 
     indices: "torch.Tensor"
@@ -70,15 +70,15 @@ class MinedNegatives:
 
     Attributes
     ----------
-    indices : ndarray of int64, shape (n_queries, num_negatives)
+    indices : ndarray of int64, shape (n_anchors, num_negatives)
         Corpus rows, best first, -1 where fewer are allowed.
-    scores : ndarray of float32, shape (n_queries, num_negatives)
+    scores : ndarray of float32, shape (n_anchors, num_negatives)
         Their scores, -inf beside -1.
-    positive_scores : ndarray of float32, shape (n_queries,)
+    positive_scores : ndarray of float32, shape (n_anchors,)
         Lowest positive score of each anchor, NaN without a positive.
-    positive_ranks : ndarray of int64, shape (n_queries,)
+    positive_ranks : ndarray of int64, shape (n_anchors,)
         Rank of that positive in the whole corpus, 1 for the best; 0 without a positive.
-    tiers : ndarray of uint8, shape (n_queries, num_negatives)
+    tiers : ndarray of uint8, shape (n_anchors, num_negatives)
         0 for padding and anchors without a positive, 1 easy, 2 semi-hard, 3 hard.
     report : Report
         What was searched, what each rule removed, score distributions, time and memory.

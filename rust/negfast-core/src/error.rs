@@ -26,19 +26,21 @@ pub enum Error {
         /// The first such row.
         row: usize,
     },
-    /// A row number outside of the corpus.
+    /// A row number outside of its matrix.
     #[error(
-        "{argument} must hold row numbers of the corpus (0 to {rows}, exclusive), got {index} at position {position}; \
-         check which corpus the numbers belong to"
+        "{argument} must hold row numbers of the {matrix} (0 to {rows}, exclusive), got {index} at position {position}; \
+         check which {matrix} the numbers belong to"
     )]
     Index {
         /// The list.
         argument: String,
+        /// What it has to name rows of.
+        matrix: &'static str,
         /// Where in the flattened list.
         position: usize,
         /// The number found there.
         index: i64,
-        /// Rows in the corpus.
+        /// Rows in the matrix.
         rows: usize,
     },
     /// The caller asked for a stop while the call was running.

@@ -9,6 +9,7 @@
 #![deny(missing_docs)]
 
 pub mod accept;
+pub mod anchors;
 pub mod copies;
 pub mod draw;
 pub mod error;

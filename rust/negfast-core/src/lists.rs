@@ -28,9 +28,9 @@ impl Lists {
             list.clear();
             for (position, &index) in indices.iter().enumerate().take(span[1]).skip(span[0]) {
                 let row = usize::try_from(index).ok().filter(|&row| row < corpus);
-                let row =
-                    row.ok_or_else(|| Error::Index { argument: argument.into(), position, index, rows: corpus })?;
-                list.push((row as u32, position));
+                let outside =
+                    || Error::Index { argument: argument.into(), matrix: "corpus", position, index, rows: corpus };
+                list.push((row.ok_or_else(outside)? as u32, position));
             }
             list.sort_unstable();
             list.dedup_by_key(|entry| entry.0);
@@ -147,7 +147,8 @@ mod tests {
         assert!(Lists::new("x", &[0, 2, 1], &[0], 2, 5).is_err());
         assert!(Lists::new("x", &[0, 0, 2], &[0], 2, 5).is_err());
         let outside = Lists::new("x", &[0, 1], &[5], 1, 5);
-        assert_eq!(outside.err(), Some(Error::Index { argument: "x".into(), position: 0, index: 5, rows: 5 }));
+        let expected = Error::Index { argument: "x".into(), matrix: "corpus", position: 0, index: 5, rows: 5 };
+        assert_eq!(outside.err(), Some(expected));
     }
 
     #[test]

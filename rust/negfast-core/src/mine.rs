@@ -3,6 +3,7 @@
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use crate::accept::Accept;
+use crate::anchors::Anchors;
 use crate::copies::Copies;
 use crate::draw::Draw;
 use crate::error::{Error, Result};
@@ -49,7 +50,7 @@ pub struct Settings {
 /// A positive that ranks low for its own anchor.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Suspect {
-    /// The anchor.
+    /// The anchor, a row of the queries.
     pub anchor: u32,
     /// Its positive.
     pub row: u32,
@@ -62,7 +63,7 @@ pub struct Suspect {
 /// The negatives of every anchor, and what is to be said about them.
 #[derive(Debug, Default)]
 pub struct Mined {
-    /// Corpus rows, `anchors × num_negatives`, best first, padded with −1.
+    /// Corpus rows, `anchors × num_negatives`, best first, padded with −1; anchors in the order asked for.
     pub indices: Vec<i64>,
     /// Their scores, padded with −∞.
     pub scores: Vec<f32>,
@@ -116,38 +117,42 @@ fn spread(positives: &Lists, lowest: &[f32]) -> Vec<f32> {
     (0..positives.len()).flat_map(scores).collect()
 }
 
-/// Mines negatives from the whole corpus.
+/// Mines negatives of `anchors` from the whole corpus.
+///
+/// What an anchor gets does not depend on the others, unless a cap on exposure makes them compete.
 ///
 /// # Errors
 /// If `max_memory` is too small, or the call is cancelled.
 pub fn mine(
     scorer: &Scorer<'_>,
     known: &Known<'_>,
+    anchors: &Anchors,
     settings: &Settings,
     workers: &mut Workers<'_>,
     work: &Work,
 ) -> Result<Mined> {
-    let positive_scores = score_lists(scorer, known.positives.starts(), known.positives.rows(), workers)?;
-    let lowest = lowest_scores(&known.positives, &positive_scores);
-    let guard = Guard::new(scorer, &settings.rules, known, &lowest);
+    let scores = score_lists(scorer, anchors.rows(), &known.positives, workers)?;
+    let positives = Scored { lists: &known.positives, scores: &scores };
+    let lowest = positives.lowest();
+    let guard = Guard::new(scorer, &settings.rules, known, anchors.rows(), &lowest);
     let copies = OnceLock::new();
-    let miner = Miner { chooser: chooser(scorer, &guard, settings, &copies), settings, work };
-    let mut anchors: Vec<u32> = (0..scorer.queries.len() as u32).collect();
+    let miner = Miner { chooser: chooser(scorer, &guard, settings, &copies), anchors, settings, work };
+    let mut unserved = anchors.rows().to_vec();
     let mut depth = miner.chooser.depth();
-    let books = Mutex::new(Books::new(anchors.len(), settings)?);
-    while !anchors.is_empty() {
-        if let Some(bound) = settings.rules.distinct.filter(|_| miner.chooser.wants_copies(anchors.len(), depth)) {
+    let books = Mutex::new(Books::new(unserved.len(), settings)?);
+    while !unserved.is_empty() {
+        if let Some(bound) = settings.rules.distinct.filter(|_| miner.chooser.wants_copies(unserved.len(), depth)) {
             let found = Copies::find(scorer, bound, settings.max_memory, workers, work)?;
             copies.get_or_init(|| found);
         }
-        miner.afford(anchors.len(), depth, &open(&books))?;
-        miner.search(&anchors, depth, &books, workers)?;
-        anchors = miner.unserved(&mut open(&books));
+        miner.afford(unserved.len(), depth, &open(&books))?;
+        miner.search(&unserved, depth, &books, workers)?;
+        unserved = miner.unserved(&mut open(&books));
         depth = depth.saturating_mul(4).min(miner.chooser.deepest());
     }
     let mut mined = miner.close(books, workers)?;
-    mined.suspects = suspects(scorer, known, &positive_scores, &mined.positive_ranks, settings, workers, work)?;
-    mined.positive_scores = lowest;
+    mined.suspects = miner.suspects(positives, &mined.positive_ranks, workers)?;
+    mined.positive_scores = anchors.pick(&lowest);
     Ok(mined)
 }
 
@@ -164,20 +169,22 @@ pub fn select(
     work: &Work,
 ) -> Result<Mined> {
     let positives = &known.positives;
+    let anchors = Anchors::all(scorer.queries.len());
     let positive_scores = match candidates.positive_scores {
-        PositiveScores::Computed => score_lists(scorer, positives.starts(), positives.rows(), workers)?,
+        PositiveScores::Computed => score_lists(scorer, anchors.rows(), positives, workers)?,
         PositiveScores::Each(given) => positives.all_origins().iter().map(|&origin| given[origin]).collect(),
         PositiveScores::Lowest(given) => spread(positives, given),
     };
+    let positives = Scored { lists: positives, scores: &positive_scores };
     let lowest = match candidates.positive_scores {
         PositiveScores::Lowest(given) => given.to_vec(),
-        _ => lowest_scores(positives, &positive_scores),
+        _ => positives.lowest(),
     };
-    let guard = Guard::new(scorer, &settings.rules, known, &lowest);
+    let guard = Guard::new(scorer, &settings.rules, known, anchors.rows(), &lowest);
     let copies = OnceLock::new();
-    let miner = Miner { chooser: chooser(scorer, &guard, settings, &copies), settings, work };
-    let books = Mutex::new(Books::new(scorer.queries.len(), settings)?);
-    miner.judge(candidates, Scored { lists: positives, scores: &positive_scores }, &books, workers)?;
+    let miner = Miner { chooser: chooser(scorer, &guard, settings, &copies), anchors: &anchors, settings, work };
+    let books = Mutex::new(Books::new(anchors.len(), settings)?);
+    miner.judge(candidates, positives, &books, workers)?;
     let mut mined = miner.close(books, workers)?;
     mined.suspects.sort_unstable_by_key(|s| (s.anchor, s.row));
     mined.positive_scores = lowest;
@@ -194,10 +201,6 @@ fn chooser<'a>(
     Chooser { scorer, guard, rules, draw: *draw, num_negatives: *num_negatives, seed: *seed, epoch: *epoch, copies }
 }
 
-fn lowest_scores(lists: &Lists, scores: &[f32]) -> Vec<f32> {
-    lists.starts().windows(2).map(|span| scores[span[0]..span[1]].iter().copied().fold(f32::NAN, f32::min)).collect()
-}
-
 /// Positives with their scores; NaN where a score is not known.
 #[derive(Clone, Copy)]
 struct Scored<'a> {
@@ -205,10 +208,18 @@ struct Scored<'a> {
     scores: &'a [f32],
 }
 
+impl Scored<'_> {
+    /// The lowest score of each list, NaN where none is known.
+    fn lowest(&self) -> Vec<f32> {
+        let lowest = |span: &[usize]| self.scores[span[0]..span[1]].iter().copied().fold(f32::NAN, f32::min);
+        self.lists.starts().windows(2).map(lowest).collect()
+    }
+}
+
 /// The result while it is written, block by block.
 struct Books {
     mined: Mined,
-    /// With a cap on exposure nothing is final before all anchors are in: what each wishes for, and why.
+    /// With a cap on exposure nothing is final before all anchors are in: what each wishes for, and why. By rank.
     waiting: Vec<Option<(Pool, Wishes)>>,
     /// Anchors whose list is used up although a deeper search could lengthen it.
     short: Vec<u32>,
@@ -245,6 +256,7 @@ struct Entry {
 
 struct Miner<'a> {
     chooser: Chooser<'a>,
+    anchors: &'a Anchors,
     settings: &'a Settings,
     work: &'a Work,
 }
@@ -401,15 +413,15 @@ impl Miner<'_> {
     fn enter(&self, page: Page, books: &mut Books) {
         for (anchor, rank) in page.ranks {
             if books.first_pass && self.chooser.guard.lowest_positive(anchor as usize).is_some() {
-                books.mined.positive_ranks[anchor as usize] = rank;
+                books.mined.positive_ranks[self.anchors.place(anchor as usize)] = rank;
             }
         }
         for entry in &page.entries {
             self.write(entry, &mut books.mined);
         }
         for (pool, wishes) in page.waiting {
-            let anchor = pool.anchor;
-            books.waiting[anchor] = Some((pool, wishes));
+            let rank = self.anchors.rank(pool.anchor);
+            books.waiting[rank] = Some((pool, wishes));
         }
         books.short.extend(page.short);
         books.mined.suspects.extend(page.suspects);
@@ -417,7 +429,7 @@ impl Miner<'_> {
 
     fn write(&self, entry: &Entry, mined: &mut Mined) {
         let k = self.settings.num_negatives;
-        let first = entry.anchor * k;
+        let first = self.anchors.place(entry.anchor) * k;
         let positive = self.chooser.guard.lowest_positive(entry.anchor);
         for (slot, c) in (first..first + k).zip(&entry.chosen) {
             mined.indices[slot] = i64::from(c.row);
@@ -450,11 +462,11 @@ impl Miner<'_> {
         let mut short = std::mem::take(&mut books.short);
         if self.settings.rules.max_exposure.is_some() {
             let assigned = self.assign(&mut books.waiting);
-            let waiting = books.waiting.iter().zip(&assigned).enumerate();
-            short.extend(waiting.filter_map(|(anchor, (entry, got))| {
+            let waiting = self.anchors.rows().iter().zip(books.waiting.iter().zip(&assigned));
+            short.extend(waiting.filter_map(|(&anchor, (entry, got))| {
                 let (_, wishes) = entry.as_ref()?;
                 let used_up = got.held.len() < self.settings.num_negatives && got.asked == wishes.rows.len();
-                (wishes.open && used_up).then_some(anchor as u32)
+                (wishes.open && used_up).then_some(anchor)
             }));
         }
         short.sort_unstable();
@@ -504,6 +516,50 @@ impl Miner<'_> {
         )?;
         Ok(books.into_inner().unwrap_or_else(PoisonError::into_inner).mined)
     }
+
+    /// All positives that rank below the bound, of anchors whose lowest positives have these `ranks`. Those have the
+    /// lowest rank; only where it is suspect and the positive not alone do the others have to be ranked.
+    fn suspects(&self, positives: Scored<'_>, ranks: &[u64], workers: &mut Workers<'_>) -> Result<Vec<Suspect>> {
+        let bound = self.settings.suspect_rank;
+        let (mut suspects, mut unranked) = (Vec::new(), Vec::new());
+        for &anchor in self.anchors.rows() {
+            let rank = ranks[self.anchors.place(anchor as usize)];
+            if rank <= bound {
+                continue;
+            }
+            let first = positives.lists.starts()[anchor as usize];
+            let list = positives.lists.of(anchor as usize);
+            for (i, &row) in list.iter().enumerate() {
+                let suspect = Suspect { anchor, row, score: positives.scores[first + i], rank };
+                if list.len() == 1 { suspects.push(suspect) } else { unranked.push(suspect) }
+            }
+        }
+        self.rank_all(&mut unranked, workers)?;
+        suspects.extend(unranked.into_iter().filter(|s| s.rank > bound));
+        suspects.sort_unstable_by_key(|s| (s.anchor, s.row));
+        Ok(suspects)
+    }
+
+    /// Finds the rank of each of `suspects` in the whole corpus.
+    fn rank_all(&self, suspects: &mut [Suspect], workers: &mut Workers<'_>) -> Result<()> {
+        let scorer = self.chooser.scorer;
+        let anchors: Vec<u32> = suspects.iter().map(|s| s.anchor).collect();
+        let watched: Vec<f32> = suspects.iter().map(|s| s.score).collect();
+        let job = Job { scorer, anchors: &anchors, depth: 0, max_memory: self.settings.max_memory };
+        let plan = Plan::fitting(&job, &Tile::new(scorer.level), workers.threads());
+        let found = Mutex::new(Vec::with_capacity(anchors.len()));
+        let outputs = vec![(); plan.blocks.len()];
+        search(&job, &plan, &Ranks(&watched), workers, self.work, outputs, |(), finished| {
+            let mut ranks = Vec::new();
+            finished.each(|f, _| ranks.push((f.slot, f.above + 1)))?;
+            found.lock().unwrap_or_else(PoisonError::into_inner).extend(ranks);
+            Ok(())
+        })?;
+        for (slot, rank) in found.into_inner().unwrap_or_else(PoisonError::into_inner) {
+            suspects[slot].rank = rank;
+        }
+        Ok(())
+    }
 }
 
 /// What one block adds to the books.
@@ -529,57 +585,4 @@ impl Accept for Ranks<'_> {
     fn watch(&self, slot: usize) -> f64 {
         f64::from(self.0[slot])
     }
-}
-
-/// All positives that rank below the bound. The lowest positive of an anchor has the lowest rank, and is known; only
-/// where it is suspect and not alone do the others have to be ranked.
-fn suspects(
-    scorer: &Scorer<'_>,
-    known: &Known<'_>,
-    scores: &[f32],
-    ranks: &[u64],
-    settings: &Settings,
-    workers: &mut Workers<'_>,
-    work: &Work,
-) -> Result<Vec<Suspect>> {
-    let Settings { suspect_rank: bound, max_memory, .. } = *settings;
-    let positives = &known.positives;
-    let (mut suspects, mut unranked) = (Vec::new(), Vec::new());
-    for anchor in (0..positives.len()).filter(|&anchor| ranks[anchor] > bound) {
-        let first = positives.starts()[anchor];
-        let list = positives.of(anchor);
-        for (i, &row) in list.iter().enumerate() {
-            let suspect = Suspect { anchor: anchor as u32, row, score: scores[first + i], rank: ranks[anchor] };
-            if list.len() == 1 { suspects.push(suspect) } else { unranked.push(suspect) }
-        }
-    }
-    rank(scorer, &mut unranked, max_memory, workers, work)?;
-    suspects.extend(unranked.into_iter().filter(|s| s.rank > bound));
-    suspects.sort_unstable_by_key(|s| (s.anchor, s.row));
-    Ok(suspects)
-}
-
-fn rank(
-    scorer: &Scorer<'_>,
-    suspects: &mut [Suspect],
-    max_memory: Option<usize>,
-    workers: &mut Workers<'_>,
-    work: &Work,
-) -> Result<()> {
-    let anchors: Vec<u32> = suspects.iter().map(|s| s.anchor).collect();
-    let watched: Vec<f32> = suspects.iter().map(|s| s.score).collect();
-    let job = Job { scorer, anchors: &anchors, depth: 0, max_memory };
-    let plan = Plan::fitting(&job, &Tile::new(scorer.level), workers.threads());
-    let found = Mutex::new(Vec::with_capacity(anchors.len()));
-    let outputs = vec![(); plan.blocks.len()];
-    search(&job, &plan, &Ranks(&watched), workers, work, outputs, |(), finished| {
-        let mut ranks = Vec::new();
-        finished.each(|f, _| ranks.push((f.slot, f.above + 1)))?;
-        found.lock().unwrap_or_else(PoisonError::into_inner).extend(ranks);
-        Ok(())
-    })?;
-    for (slot, rank) in found.into_inner().unwrap_or_else(PoisonError::into_inner) {
-        suspects[slot].rank = rank;
-    }
-    Ok(())
 }

@@ -147,9 +147,10 @@ struct Banned<'a> {
 }
 
 impl<'a> Banned<'a> {
-    fn new((queries, corpus): (Labels<'a>, Labels<'a>), positives: &Lists) -> Self {
-        let (mut starts, mut labels, mut own) = (vec![0], Vec::new(), Vec::new());
-        for anchor in 0..positives.len() {
+    /// The labels that each of `anchors`, which ascend, bans; none for others.
+    fn new((queries, corpus): (Labels<'a>, Labels<'a>), positives: &Lists, anchors: &[u32]) -> Self {
+        let (mut starts, mut labels, mut own) = (vec![0; positives.len() + 1], Vec::new(), Vec::new());
+        for anchor in anchors.iter().map(|&anchor| anchor as usize) {
             own.clear();
             own.extend(queries.of(anchor));
             own.extend(positives.of(anchor).iter().flat_map(|&row| corpus.of(row as usize)));
@@ -157,7 +158,10 @@ impl<'a> Banned<'a> {
             own.sort_unstable();
             own.dedup();
             labels.extend(&own);
-            starts.push(labels.len());
+            starts[anchor + 1] = labels.len();
+        }
+        for i in 1..starts.len() {
+            starts[i] = starts[i].max(starts[i - 1]);
         }
         Self { corpus, starts, labels }
     }
@@ -204,9 +208,16 @@ impl Caps {
 }
 
 impl<'a> Guard<'a> {
-    /// Binds `rules`; `lowest_positive` is each anchor's lowest positive score, NaN where it has none.
-    pub fn new(scorer: &'a Scorer<'a>, rules: &'a Rules, known: &'a Known<'a>, lowest_positive: &'a [f32]) -> Self {
-        let banned = |labels: Option<_>| labels.map(|labels| Banned::new(labels, &known.positives));
+    /// Binds `rules` to judge rows for `anchors`, which ascend; `lowest_positive` is the lowest positive score of each
+    /// query, NaN where it has none or is no anchor.
+    pub fn new(
+        scorer: &'a Scorer<'a>,
+        rules: &'a Rules,
+        known: &'a Known<'a>,
+        anchors: &[u32],
+        lowest_positive: &'a [f32],
+    ) -> Self {
+        let banned = |labels: Option<_>| labels.map(|labels| Banned::new(labels, &known.positives, anchors));
         Self {
             scorer,
             rules,

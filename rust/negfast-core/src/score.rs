@@ -2,6 +2,7 @@
 
 use crate::error::{Error, Result};
 use crate::kernel::{BATCH, Level, dot, dots, estimate};
+use crate::lists::Lists;
 use crate::rows::Rows;
 use crate::threads::{Workers, cut, split};
 
@@ -235,24 +236,26 @@ fn over_norms(product: f64, a: f64, b: f64) -> f32 {
     if norms == 0.0 { 0.0 } else { (product / norms) as f32 + 0.0 }
 }
 
-/// The score of every pair that `pairs` names, in order: `(anchor, row)` pairs grouped by anchor in CSR form.
+/// The score of every row in the lists of `anchors`, which ascend; NaN for the lists of others.
 ///
 /// # Errors
 /// [`Error::Cancelled`].
-pub fn score_lists(scorer: &Scorer<'_>, starts: &[usize], rows: &[u32], workers: &mut Workers<'_>) -> Result<Vec<f32>> {
-    let mut scores = vec![0.0f32; rows.len()];
-    let anchors = starts.len().saturating_sub(1);
+pub fn score_lists(scorer: &Scorer<'_>, anchors: &[u32], lists: &Lists, workers: &mut Workers<'_>) -> Result<Vec<f32>> {
+    let (starts, rows) = (lists.starts(), lists.rows());
+    let mut scores = vec![f32::NAN; rows.len()];
+    let first = |rank: usize| anchors.get(rank).map_or(rows.len(), |&anchor| starts[anchor as usize]);
+    let wanted: usize = anchors.iter().map(|&anchor| lists.of(anchor as usize).len()).sum();
     let dim = scorer.corpus.rows().dim();
-    let spans = spans(anchors, rows.len(), dim, workers.threads());
-    let parts = cut(&mut scores, spans.iter().map(|span| starts[span.end] - starts[span.start]));
+    let spans = spans(anchors.len(), wanted, dim, workers.threads());
+    let parts = cut(&mut scores[first(0)..], spans.iter().map(|span| first(span.end) - first(span.start)));
     let tasks: Vec<_> = spans.iter().cloned().zip(parts).collect();
     let start = || Scratch::new(dim);
-    workers.run((rows.len() * dim) as u64, tasks, start, |scratch, (span, out), progress| {
-        let first = starts[span.start];
-        for anchor in span {
-            let list = starts[anchor]..starts[anchor + 1];
-            let part = &mut out[list.start - first..list.end - first];
-            scorer.score_all(anchor, &rows[list], part, scratch);
+    workers.run((wanted * dim) as u64, tasks, start, |scratch, (span, out), progress| {
+        let before = first(span.start);
+        for &anchor in &anchors[span] {
+            let list = starts[anchor as usize]..starts[anchor as usize + 1];
+            let part = &mut out[list.start - before..list.end - before];
+            scorer.score_all(anchor as usize, &rows[list], part, scratch);
         }
         progress.advance(0)
     })?;

@@ -3,13 +3,16 @@
 mod making;
 mod naive;
 
-use making::{Dice, Kind, Posed, Way, problem, settings, ways};
+use making::{Dice, Kind, Posed, Way, bits, problem, settings, ways};
 use naive::{Problem, Sides};
+use negfast_core::anchors::Anchors;
 use negfast_core::draw::Draw;
 use negfast_core::kernel::Level;
-use negfast_core::mine::Settings;
-use negfast_core::rules::Rules;
+use negfast_core::mine::{Mined, Settings, Suspect};
+use negfast_core::pool::FalseNegatives;
+use negfast_core::rules::{Counts, Rules};
 use negfast_core::score::Metric;
+use negfast_core::threads::split;
 use proptest::prelude::*;
 
 /// What the rows look like.
@@ -174,6 +177,63 @@ proptest! {
     fn mining_equals_brute_force(shape in shapes()) {
         shape.with_rules().check_mine(&ways());
     }
+
+    #[test]
+    fn parts_put_together_are_the_whole(shape in shapes(), parts in 1usize..5) {
+        let mut posed = shape.with_rules();
+        posed.problem.settings.rules.max_exposure = None;
+        let dice = &mut Dice(shape.seed ^ 1);
+        let mut order: Vec<i64> = (0..shape.anchors as i64).collect();
+        (1..order.len()).for_each(|i| order.swap(i, dice.below(i + 1)));
+        let cuts = split(order.len(), parts);
+        check_parts(&posed, cuts.into_iter().map(|span| &order[span]), ways()[dice.below(ways().len())]);
+    }
+
+    #[test]
+    fn the_order_of_anchors_is_that_of_the_result_alone(shape in shapes()) {
+        let mut posed = shape.with_rules();
+        posed.problem.settings.rules.max_exposure = Some(1);
+        let turned: Vec<i64> = (0..shape.anchors as i64).rev().collect();
+        check_parts(&posed, [&turned[..]].into_iter(), ways()[0]);
+    }
+}
+
+/// Mines for each part of the anchors and compares what comes together with what mining for all gives.
+fn check_parts<'a>(posed: &Posed, parts: impl Iterator<Item = &'a [i64]>, way: Way) {
+    let anchors = posed.problem.queries.len();
+    let k = posed.problem.settings.num_negatives;
+    let whole = posed.mine(way).expect("a legal problem");
+    let (mut removed, mut deepened, mut false_negatives) = Default::default();
+    let mut suspects: Vec<Suspect> = Vec::new();
+    for part in parts {
+        let asked = Anchors::new("anchors", part, anchors).expect("distinct rows");
+        let mined = posed.mine_for(&asked, way).expect("a legal problem");
+        for (place, &anchor) in part.iter().enumerate() {
+            let (here, there) = (place * k..(place + 1) * k, anchor as usize * k..(anchor as usize + 1) * k);
+            assert_eq!(mined.indices[here.clone()], whole.indices[there.clone()], "indices, {way:?}");
+            assert_eq!(bits(&mined.scores[here.clone()]), bits(&whole.scores[there.clone()]), "scores, {way:?}");
+            assert_eq!(mined.tiers[here], whole.tiers[there], "tiers, {way:?}");
+            assert_eq!(mined.positive_ranks[place], whole.positive_ranks[anchor as usize], "ranks, {way:?}");
+        }
+        let scores: Vec<f32> = part.iter().map(|&anchor| whole.positive_scores[anchor as usize]).collect();
+        assert_eq!(bits(&mined.positive_scores), bits(&scores), "positive scores, {way:?}");
+        add(&mut removed, &mut false_negatives, &mined);
+        suspects.extend(mined.suspects);
+        deepened += mined.deepened;
+    }
+    suspects.sort_by_key(|s| (s.anchor, s.row));
+    let sums = (removed, deepened, false_negatives);
+    assert_eq!(sums, (whole.removed, whole.deepened, whole.false_negatives), "counts, {way:?}");
+    assert_eq!(suspects, whole.suspects, "suspects, {way:?}");
+}
+
+fn add(removed: &mut Counts, false_negatives: &mut FalseNegatives, mined: &Mined) {
+    removed.iter_mut().zip(mined.removed).for_each(|(sum, count)| *sum += count);
+    let more = mined.false_negatives;
+    false_negatives.rows += more.rows;
+    false_negatives.known += more.known;
+    false_negatives.rows_within += more.rows_within;
+    false_negatives.known_within += more.known_within;
 }
 
 /// Rules of every kind at once, for fixed shapes too large for the property tests.

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use negfast_core::anchors::Anchors;
 use negfast_core::error::{Error, Result};
 use negfast_core::kernel::Level;
 use negfast_core::lists::Lists;
@@ -171,25 +172,33 @@ fn detached<T: Send>(
 }
 
 #[pyfunction]
-#[pyo3(signature = (queries, corpus, known, settings, n_threads, progress))]
+#[pyo3(signature = (queries, corpus, known, anchors, settings, n_threads, progress))]
+#[expect(clippy::too_many_arguments, reason = "one per argument of the public function")]
 pub(crate) fn mine<'py>(
     py: Python<'py>,
     queries: &Bound<'py, PyAny>,
     corpus: &Bound<'py, PyAny>,
     known: KnownIn<'py>,
+    anchors: Option<Bound<'py, PyAny>>,
     settings: SettingsIn,
     n_threads: usize,
     progress: Option<Py<PyAny>>,
 ) -> PyResult<Bound<'py, PyDict>> {
     let (queries, corpus) = (Matrix::new("queries", queries)?, Matrix::new("corpus", corpus)?);
     let arrays = KnownArrays::new(&known)?;
+    let anchors = anchors.map(|rows| Borrowed::<i64>::new("anchors", &rows, "int64", 1..=1)).transpose()?;
     let (metric, settings) = (settings.metric()?, settings.into_core()?);
-    let inputs = Detached((queries, corpus, arrays));
+    let inputs = Detached((queries, corpus, arrays, anchors));
     let (mined, ran) = detached(py, progress, |watch| {
-        let (queries, corpus, arrays) = inputs.get();
+        let (queries, corpus, arrays, anchors) = inputs.get();
         with_scorer(queries, corpus, metric, n_threads, watch, |scorer, workers, work| {
-            let known = arrays.known(scorer.queries.len(), scorer.corpus.len())?;
-            negfast_core::mine::mine(scorer, &known, &settings, workers, work)
+            let n_queries = scorer.queries.len();
+            let known = arrays.known(n_queries, scorer.corpus.len())?;
+            let anchors = match anchors {
+                None => Anchors::all(n_queries),
+                Some(rows) => Anchors::new("anchors", rows.slice(), n_queries)?,
+            };
+            negfast_core::mine::mine(scorer, &known, &anchors, &settings, workers, work)
         })
     })?;
     wrap_mined(py, mined, settings.num_negatives, &ran)

@@ -4,6 +4,7 @@
 #![allow(dead_code)]
 
 use half::{bf16, f16};
+use negfast_core::anchors::Anchors;
 use negfast_core::draw::Draw;
 use negfast_core::error::Result;
 use negfast_core::kernel::Level;
@@ -163,6 +164,10 @@ impl Posed {
     }
 
     pub(crate) fn mine(&self, way: Way) -> Result<Mined> {
+        self.mine_for(&Anchors::all(self.problem.queries.len()), way)
+    }
+
+    pub(crate) fn mine_for(&self, anchors: &Anchors, way: Way) -> Result<Mined> {
         let Problem { keys, groups, exclude, forbidden, .. } = &self.problem;
         let corpus = self.problem.corpus.len();
         let (key_values, group_values) = (keys.as_ref().map(flat), groups.as_ref().map(flat));
@@ -175,7 +180,7 @@ impl Posed {
             forbidden: mask.as_deref(),
         };
         let settings = Settings { max_memory: way.max_memory, ..self.problem.settings.clone() };
-        self.with_scorer(way, |scorer, workers| mine(scorer, &known, &settings, workers, &Work::default()))
+        self.with_scorer(way, |scorer, workers| mine(scorer, &known, anchors, &settings, workers, &Work::default()))
     }
 
     pub(crate) fn nearest(&self, k: usize, way: Way) -> Result<(Vec<i64>, Vec<f32>)> {
