@@ -427,7 +427,10 @@ class _Call:
             total=done - self.started,
         )
         arrays = {name: core[name] for name in Lists._fields}
-        return MinedNegatives(**arrays, report=report, recipe=self.recipe, fingerprints=fingerprints)
+        anchors = given.get("anchors")
+        if anchors is None:
+            anchors = np.arange(len(self.queries))
+        return MinedNegatives(anchors=anchors, **arrays, report=report, recipe=self.recipe, fingerprints=fingerprints)
 
     def _fingerprints(self) -> dict[str, str]:
         known = self.known

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 FORMAT = 2
 """Version of the saved form of :class:`MinedNegatives`."""
 _ARRAYS = {
+    "anchors": np.int64,
     "indices": np.int64,
     "scores": np.float32,
     "positive_scores": np.float32,
@@ -70,6 +71,8 @@ class MinedNegatives:
 
     Attributes
     ----------
+    anchors : ndarray of int64, shape (n_anchors,)
+        The row of the queries that each list belongs to.
     indices : ndarray of int64, shape (n_anchors, num_negatives)
         Corpus rows, best first, -1 where fewer are allowed.
     scores : ndarray of float32, shape (n_anchors, num_negatives)
@@ -88,6 +91,7 @@ class MinedNegatives:
         Dtype, shape and hash of each input array.
     """
 
+    anchors: NDArray[np.int64]
     indices: NDArray[np.int64]
     scores: NDArray[np.float32]
     positive_scores: NDArray[np.float32]
@@ -229,8 +233,7 @@ def _check_arrays(arrays: dict[str, NDArray[Any]]) -> None:
     shape, length = arrays["indices"].shape, arrays["suspect_anchors"].size
     expected = {
         **dict.fromkeys(_ARRAYS, shape),
-        "positive_scores": shape[:1],
-        "positive_ranks": shape[:1],
+        **dict.fromkeys(("anchors", "positive_scores", "positive_ranks"), shape[:1]),
         **dict.fromkeys(_SUSPECTS, (length,)),
     }
     if len(shape) != 2 or any(array.shape != expected[name] for name, array in arrays.items()):

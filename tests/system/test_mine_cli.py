@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -121,8 +122,9 @@ def test_equals_the_python_call(table: Path, tmp_path: Path) -> None:
         for q in kept_q
     ]
     q, c = np.load(queries)[kept_q], np.load(corpus)[kept_c]
-    keys = negfast.content_keys([rows[i]["query"] for i in kept_q]), negfast.content_keys(
-        [rows[i]["passage"] for i in kept_c]
+    keys = (
+        negfast.content_keys([rows[i]["query"] for i in kept_q]),
+        negfast.content_keys([rows[i]["passage"] for i in kept_c]),
     )
     mined = negfast.mine(
         q, c, positives, keys=keys, num_negatives=4, draw=negfast.Softmax(0.1), seed=5,
@@ -141,7 +143,10 @@ def test_parquet_and_jsonl_agree(table: Path, tmp_path: Path) -> None:
     texts = ("--triplets", "triplets.parquet", "--n-tuples", "tuples.parquet")
     mine(table, *COLUMNS, *SMALL, "--id", "id", "-o", "a.jsonl")
     mine("pairs.parquet", *COLUMNS, *SMALL, "--id", "id", "-o", "b.parquet", *texts)
-    assert pq.read_table("b.parquet").to_pylist() == read_jsonl(tmp_path / "a.jsonl")
+    for one, other in zip(pq.read_table("b.parquet").to_pylist(), read_jsonl(tmp_path / "a.jsonl"), strict=True):
+        for name in ("scores", "positive_score"):
+            np.testing.assert_array_equal(np.float32(one.pop(name)), np.float32(other.pop(name)))
+        assert one == other
     triplets, tuples = pq.read_table("triplets.parquet"), pq.read_table("tuples.parquet")
     assert triplets.column_names == ["anchor", "positive", "negative"]
     assert tuples.column_names == ["anchor", "positive", "negative_1", "negative_2", "negative_3"]
@@ -263,7 +268,7 @@ def test_recipe_gives_settings_to_another_job(table: Path, tmp_path: Path) -> No
 # Breaking off and going on
 
 
-def test_resumes_after_a_kill(table: Path, tmp_path: Path) -> None:
+def test_resumes_after_a_kill(tmp_path: Path) -> None:
     """A job that is killed without warning goes on from its last block and writes the same file."""
     rows = pairs(3000)
     write_jsonl(tmp_path / "many.jsonl", rows)
@@ -400,8 +405,8 @@ MISTAKES: list[tuple[str, list[Any], str]] = [
     ("bad JSON", [file("x.jsonl", b'{"anchor": "a", "positive": "b"}\n{"anchor"\n'), *OUT], r"x\.jsonl.*line 2"),
     ("JSON list", [file("x.jsonl", b"[1]\n"), *OUT], r"x\.jsonl.*line 1"),
     ("bytes", [file("x.jsonl", b"\xff\xfe\n"), *OUT], r"x\.jsonl.*line 1"),
-    ("missing column", ["IN", *OUT], r'"anchor".*query'),
-    ("a number for a text", [file("x.jsonl", b'{"anchor": 3, "positive": "b"}\n'), *OUT], "anchor.*0.*int"),
+    ("missing column", ["IN", *OUT], "'anchor'.*query"),
+    ("a number for a text", [file("x.jsonl", b'{"anchor": 3, "positive": "b"}\n'), *OUT], "anchor.*int 3 in row 0"),
     ("null anchor", [file("x.jsonl", b'{"anchor": null, "positive": "b"}\n'), *OUT], "anchor.*0"),
     ("repeated id", [file("x.jsonl", b'{"anchor":"a","positive":"b","id":1}\n' * 2), "--id", "id", *OUT], "id.*1"),
     ("no output", ["IN", *COLUMNS], "--output"),
@@ -413,7 +418,7 @@ MISTAKES: list[tuple[str, list[Any], str]] = [
     ("float64 rows", given(bad_npy), r"bad\.npy.*float64"),
     ("cut-off rows", given(cut_npy), r"cut\.npy"),
     ("no rows file", given(lambda _: "no.npy"), r"no\.npy"),
-    ("NaN row", given(nan_npy), "queries.*17"),
+    ("NaN row", given(nan_npy), r"anchor-embeddings.*row 17.*nan\.npy"),
     ("rows of another length", given(lambda path: str(np.save(path / "s.npy", np.ones((3, 4), np.float32)) or "s.npy")),
      "60 texts.*got 3"),
     ("one side of embeddings", ["IN", *COLUMNS, "--anchor-embeddings", cut_npy, *OUT], r"cut\.npy|positive-embeddings"),
@@ -473,17 +478,12 @@ def test_mistakes_end_in_one_line(
     assert error.startswith("negfast")
     assert error.count("\n") == 1, error
     assert "Traceback" not in error
-    pytest.importorskip("re")
-    import re
-
     assert re.search(message, error), error
     after = {path: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()}
     assert after == before
 
 
-def test_a_changed_input_is_not_a_repeat(
-    table: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_changed_input_is_not_a_repeat(table: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     mine(table, *COLUMNS, *SMALL, "-o", "out.jsonl")
     first = (tmp_path / "out.jsonl").read_bytes()
     write_jsonl(table, pairs()[:-1])
@@ -504,9 +504,12 @@ def test_a_full_disk_leaves_nothing_half_written(table: Path, tmp_path: Path) ->
         "sys.exit(main(sys.argv[2:]))\n"
     )
     arguments = ["mine", str(table), *COLUMNS, *SMALL, "-o", "out.jsonl", "--quiet"]
-    for limit in (500, 20_000, 100_000):
+    for limit in (500, 20_000, 80_000):
         done = subprocess.run(
-            [sys.executable, "-c", code, str(limit), *arguments, "--restart"], capture_output=True, text=True, timeout=60
+            [sys.executable, "-c", code, str(limit), *arguments, "--restart"],
+            capture_output=True,
+            text=True,
+            timeout=60,
         )
         assert done.returncode == 2, (limit, done.stderr)
         assert done.stderr.count("\n") == 1, done.stderr

@@ -1,6 +1,7 @@
 """The mining itself, block of anchors by block of anchors."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -45,12 +46,13 @@ def mine_blocks(
         block = parts.load(number)
         if block is None:
             anchors = np.arange(start, min(start + size, n))
+            told = partial(_tell, progress, start, len(anchors))
             block = negfast.mine(
                 queries,
                 corpus,
                 anchors=anchors,
                 n_threads=n_threads,
-                progress=lambda share, start=start, anchors=anchors: progress(start + share * len(anchors)),
+                progress=told,
                 **known,
                 **recipe.arguments(),
             )
@@ -58,3 +60,7 @@ def mine_blocks(
         progress(min(start + size, n))
         done.append(block)
     return negfast.concatenate(done)
+
+
+def _tell(progress: Callable[[float], None], start: int, n_anchors: int, share: float) -> None:
+    progress(start + share * n_anchors)

@@ -17,7 +17,7 @@ from negfast import threads
 from negfast.cli.encoding import Encoder, encoder_for
 from negfast.cli.mine import outputs
 from negfast.cli.mine.blocks import block_size, mine_blocks
-from negfast.cli.mine.embed import encoded_matrices, given_matrices, given_sources
+from negfast.cli.mine.embed import encoded_matrices, given_matrices, given_sources, name_bad_row
 from negfast.cli.mine.estimate import estimate
 from negfast.cli.mine.job import BUILT_IN, Job
 from negfast.cli.mine.pairs import Pairs, read_pairs
@@ -157,6 +157,9 @@ def run(arguments: argparse.Namespace) -> int:
                 pairs, queries, corpus, recipe=recipe, size=size, n_threads=n_threads, parts=parts, progress=progress
             )
         written = _write(job, recipe, mined, pairs, fingerprints, encoder)
+    except InvalidValueError:
+        name_bad_row(job)  # rows have other numbers in the file than in the search, where repeats are left out
+        raise
     except KeyboardInterrupt:
         sys.stderr.write(f"\nwhat is finished is kept in {parts.folder}; add --resume to go on with it")
         raise

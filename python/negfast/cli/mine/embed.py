@@ -67,6 +67,23 @@ def _opened(option: str, spec: str | None, n_rows: int, table: str) -> Rows:
     return rows
 
 
+def name_bad_row(job: Job) -> None:
+    """Raise an error that names the first row of the given embeddings that is not finite, if there is one."""
+    for option, spec in (
+        ("--anchor-embeddings", job.anchor_embeddings),
+        ("--corpus-embeddings", job.corpus_embeddings),
+        ("--positive-embeddings", job.positive_embeddings),
+    ):
+        rows = np.zeros((0, 1)) if spec is None else open_embeddings(spec)
+        for start in range(0, len(rows), ROWS_PER_COPY):
+            bad = np.flatnonzero(~np.isfinite(rows[start : start + ROWS_PER_COPY]).all(axis=1))
+            if bad.size:
+                raise InvalidValueError(
+                    f"{option} must hold finite numbers, got NaN or infinity in row {start + bad[0]} of {spec}; encode "
+                    "that text again"
+                )
+
+
 def gathered(sources: Sequence[Rows], rows: Ints, path: Path) -> Rows:
     """Return these rows of the sources, one after the other; copied into a file unless they are all rows of one."""
     if not sources:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from negfast.errors import StateError, shown
+from negfast.files.embeddings import tensor_of
 
 FORMAT = 1
 """Version of the plain form of a job."""
@@ -77,7 +78,7 @@ class Job:
     def files(self) -> dict[str, Path]:
         """Return the files that the job reads, by field; the name of a tensor is no part of them."""
         named = {name: getattr(self, name) for name in READ}
-        return {name: embedding_file(value) for name, value in named.items() if value is not None}
+        return {name: tensor_of(value)[0] for name, value in named.items() if value is not None}
 
     def to_dict(self, folder: Path) -> dict[str, Any]:
         """Return the fields as plain values, with files as they are reached from `folder`."""
@@ -112,16 +113,10 @@ class Job:
             raise StateError(f'"input" must be in the job of {source}, got none; name the input file')
         job = cls(**given)
         found = {name: getattr(job, name) for name in (*_PATHS, *_EMBEDDINGS)}
-        reached = {name: _reached(value, folder) for name, value in found.items() if value is not None}
+        reached: dict[str, Any] = {name: _reached(value, folder) for name, value in found.items() if value is not None}
         if job.model.startswith(os.curdir):
             reached["model"] = _reached(job.model, folder)
         return replace(job, **reached)
-
-
-def embedding_file(spec: str) -> Path:
-    """Return the file of an embedding argument, which may name one of its tensors after a colon."""
-    path, colon, _ = spec.rpartition(":")
-    return Path(path) if colon and path.endswith(".safetensors") else Path(spec)
 
 
 def _relative(path: str, folder: Path) -> str:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from negfast.arrays import Ints
 from negfast.cli.mine.pairs import SOURCES, Pairs, Texts
@@ -39,22 +40,27 @@ def _by_id(anchor: int, mined: MinedNegatives, pairs: Pairs) -> tuple[Any, ...]:
     indptr, indices = pairs.positives
     positives = indices[indptr[anchor] : indptr[anchor + 1]]
     negatives = _found(mined, anchor)
-    score = float(mined.positive_scores[anchor])
+    (score,) = _shortest(mined.positive_scores[anchor : anchor + 1])
     return (
         pairs.anchors.ids[anchor],
         _ids(pairs, positives),
         _sources(pairs, positives),
         None if np.isnan(score) else score,
         _ids(pairs, negatives),
-        mined.scores[anchor, : len(negatives)].tolist(),
+        _shortest(mined.scores[anchor, : len(negatives)]),
         [TIER_NAMES[tier] for tier in mined.tiers[anchor, : len(negatives)].tolist()],
         _sources(pairs, negatives),
     )
 
 
 def _found(mined: MinedNegatives, anchor: int) -> Ints:
-    row = mined.indices[anchor]
-    return row[row >= 0]
+    found: Ints = mined.indices[anchor][mined.indices[anchor] >= 0]
+    return found
+
+
+def _shortest(scores: NDArray[np.float32]) -> list[float]:
+    """Return the shortest numbers that read as these in float32."""
+    return [float(str(score)) for score in scores]
 
 
 def _ids(pairs: Pairs, rows: Ints) -> list[Any]:

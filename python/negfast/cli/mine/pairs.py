@@ -120,7 +120,10 @@ def read_pairs(job: Job) -> Pairs:
     further = _corpus_file(job)
     row_groups, corpus_groups = None, further.groups
     if job.group is not None:
-        row_groups, corpus_groups = group_numbers(table[job.group], further.groups or [])
+        row_groups, corpus_groups = group_numbers(
+            (_label(job.group, job.input), table[job.group]),
+            (_label(str(job.corpus_group), str(job.corpus)), further.groups or []),
+        )
     anchors = _distinct(anchor_texts, row_ids, row_groups)
     positive_groups = None if row_groups is None else [row_groups[row] for row in row_of_positive]
     listed = any(isinstance(value, list) for value in table[job.positive])
@@ -182,7 +185,7 @@ def _joined_ids(first: Ids, second: Ids) -> Ids:
     kinds = {type(value) for value in (*first[:1], *second[:1])}
     if len(kinds) > 1:
         return [str(value) for value in chain(first, second)]
-    return [*first, *second]  # type: ignore[return-value]
+    return [*first, *second]
 
 
 def _distinct(found: list[str], row_ids: Ids, groups: list[list[int]] | None) -> Texts:
@@ -197,7 +200,7 @@ def _distinct(found: list[str], row_ids: Ids, groups: list[list[int]] | None) ->
     places = rows.tolist()
     return Texts(
         texts=[found[row] for row in places],
-        ids=[row_ids[row] for row in places],  # type: ignore[arg-type]
+        ids=[row_ids[row] for row in places],
         rows=rows,
         n_read=len(found),
         keys=keys[rows],

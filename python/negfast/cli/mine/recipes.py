@@ -22,8 +22,8 @@ def _count_or_off(text: str) -> int | str:
 
 # Option, its type, and what it means; the field has the option's name.
 _RULES: tuple[tuple[str, Any, str, str], ...] = (
-    ("relative_margin", _or_off, "M", "drop rows scoring above p - M * |p|, p the lowest positive score (default 0.05)"),
-    ("absolute_margin", _or_off, "M", "drop rows scoring above p - M"),
+    ("relative_margin", _or_off, "M", "drop rows above p - M * |p|, p the score of the lowest positive (default 0.05)"),
+    ("absolute_margin", _or_off, "M", "drop rows above p - M"),
     ("max_score", _or_off, "S", "drop rows that score more"),
     ("min_score", _or_off, "S", "drop rows that score less"),
     ("range_min", natural, "N", "skip this many of the best allowed rows"),
