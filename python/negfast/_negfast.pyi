@@ -19,6 +19,7 @@ __all__ = [
     "fingerprint",
     "mine",
     "read_tensors",
+    "safetensors_layout",
     "select",
     "simd_level",
     "topk",
@@ -70,6 +71,7 @@ def topk(
 def simd_level() -> str: ...
 def available_threads() -> int: ...
 def fingerprint(data: NDArray[np.uint8]) -> str: ...
+def safetensors_layout(path: str | PathLike[str]) -> list[tuple[str, str, list[int], int, int]]: ...
 def write_tensors(
     path: str | PathLike[str],
     tensors: list[tuple[str, str, list[int], NDArray[np.uint8]]],

@@ -23,7 +23,7 @@ OPTIONAL = {"torch", "sentence_transformers", "faiss", "pyarrow", "tqdm", "datas
 # Ground floor first. A module may use itself and the layers below its own.
 LAYERS = [
     {"error"},
-    {"rows", "lists", "anchors", "rng", "threads"},
+    {"rows", "lists", "anchors", "rng", "threads", "tensors"},
     {"kernel"},
     {"score"},
     {"topk", "accept"},

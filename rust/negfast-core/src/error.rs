@@ -43,6 +43,12 @@ pub enum Error {
         /// Rows in the matrix.
         rows: usize,
     },
+    /// A file that does not hold what it says.
+    #[error("{why}")]
+    Corrupt {
+        /// What is wrong with it.
+        why: String,
+    },
     /// The caller asked for a stop while the call was running.
     #[error("cancelled")]
     Cancelled,

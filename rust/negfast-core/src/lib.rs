@@ -24,5 +24,6 @@ pub mod rows;
 pub mod rules;
 pub mod score;
 pub mod search;
+pub mod tensors;
 pub mod threads;
 pub mod topk;

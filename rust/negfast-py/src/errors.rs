@@ -88,6 +88,7 @@ pub(crate) fn from_core(error: &Error) -> PyErr {
     match error {
         Error::Invalid { .. } | Error::NonFinite { .. } => raise(&VALUE, message),
         Error::Index { .. } => raise(&INDEX, message),
+        Error::Corrupt { .. } => raise(&STATE, message),
         Error::Cancelled => PyKeyboardInterrupt::new_err(()),
     }
 }

@@ -25,6 +25,7 @@ fn _negfast(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(calls::simd_level, module)?)?;
     module.add_function(wrap_pyfunction!(calls::available_threads, module)?)?;
     module.add_function(wrap_pyfunction!(state::fingerprint, module)?)?;
+    module.add_function(wrap_pyfunction!(state::safetensors_layout, module)?)?;
     module.add_function(wrap_pyfunction!(state::write_tensors, module)?)?;
     module.add_function(wrap_pyfunction!(state::read_tensors, module)?)?;
     Ok(())
