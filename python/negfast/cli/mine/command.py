@@ -288,7 +288,7 @@ def _write(
     }
     recipe_path, report_path = (output.with_name(f"{output.name}.{kind}.json") for kind in ("recipe", "report"))
     _write_json(recipe_path, {**recipe.to_dict(), "job": record})
-    _write_json(report_path, mined.report.to_dict())
+    _write_json(report_path, {**mined.report.to_dict(), "suspects": outputs.suspects_by_id(mined, pairs)})
     return {**written, recipe_path: "the recipe: repeats this job", report_path: "the report"}
 
 

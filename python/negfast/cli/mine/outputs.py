@@ -53,6 +53,17 @@ def _by_id(anchor: int, mined: MinedNegatives, pairs: Pairs) -> tuple[Any, ...]:
     )
 
 
+def suspects_by_id(mined: MinedNegatives, pairs: Pairs) -> dict[str, list[Any]]:
+    """Return the pairs whose positive ranks low for its anchor, by id, with scores and ranks."""
+    suspects = mined.report.suspects
+    return {
+        "anchor_ids": [pairs.anchors.ids[row] for row in suspects.anchors.tolist()],
+        "positive_ids": _ids(pairs, suspects.positives),
+        "scores": _shortest(suspects.scores),
+        "ranks": suspects.ranks.tolist(),
+    }
+
+
 def _found(mined: MinedNegatives, anchor: int) -> Ints:
     found: Ints = mined.indices[anchor][mined.indices[anchor] >= 0]
     return found
