@@ -13,7 +13,7 @@ export VIRTUAL_ENV := $(CURDIR)/.venv
 export PYO3_PYTHON := $(CURDIR)/$(BIN)/python
 unexport CONDA_PREFIX PYTHONHOME
 
-.PHONY: setup demo test test-peers test-heavy test-rust lint deny bench clean
+.PHONY: setup demo test test-peers test-heavy test-rust lint deny fuzz bench clean
 .DEFAULT_GOAL := test
 
 setup: .venv/.installed-lint,progress,test
@@ -50,6 +50,16 @@ lint: .venv/.installed-lint deny
 deny:
 	@if cargo deny --version >/dev/null 2>&1; then set -x; cargo deny --workspace check; \
 	else echo 'cargo-deny is not installed: licences, advisories and sources of the crates are not checked'; fi
+
+# Each parser of files in turn; needs a nightly toolchain with cargo-fuzz.
+FUZZ_SECONDS ?= 300
+
+fuzz: .venv/.installed-cli,test
+	$(BIN)/python -m pip install --quiet atheris
+	for target in npy safetensors mined jsonl parquet recipe plan; do \
+	  $(BIN)/python fuzz/run.py $$target -max_total_time=$(FUZZ_SECONDS) || exit 1; done
+	for target in tensors nearest; do \
+	  cargo +nightly fuzz run --fuzz-dir rust/fuzz $$target -- -max_total_time=$(FUZZ_SECONDS) || exit 1; done
 
 bench: .venv/.installed-bench
 	cargo bench --workspace --exclude negfast-py

@@ -1,5 +1,6 @@
 """Embeddings in files: mapped into memory as they are, and written piece by piece."""
 
+import ast
 import os
 from pathlib import Path
 from types import TracebackType
@@ -13,6 +14,9 @@ from negfast.errors import InvalidTypeError, InvalidValueError, StateError
 
 _DTYPES = ("float32", "float16", "bfloat16")
 _CONVERT = "convert it with numpy: np.save(path, np.load(path).astype('float32'))"
+MOST_HEADER = 10_000
+MOST_ROWS = 2**40
+MOST_DIM = 2**24
 HEADER = 128
 """Bytes that the header of a written file takes, whatever the number of rows."""
 
@@ -55,18 +59,46 @@ def open_embeddings(spec: str | os.PathLike[str]) -> NDArray[Any]:
 
 def _npy(path: Path) -> NDArray[Any]:
     with path.open("rb") as file:
-        try:
-            version = np.lib.format.read_magic(file)
-            read = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
-            shape, fortran, dtype = read[version](file)
-        except (ValueError, KeyError, EOFError, RecursionError, MemoryError, TypeError, SyntaxError) as error:
-            raise StateError(f"{path} must be a .npy file, got a damaged header or none; write it again") from error
+        fields = _npy_header(file)
         offset = file.tell()
+    if fields is None:
+        raise StateError(f"{path} must be a .npy file, got a damaged header or none; write it again")
+    descr, fortran, shape = fields
     if fortran and len(shape) == 2 and min(shape) > 1:
         raise InvalidValueError(
             f"{path} must hold rows one after the other, got Fortran order; save np.ascontiguousarray of it"
         )
-    return _mapped(path, dtype, dtype.str if dtype.byteorder == ">" else dtype.name, shape, offset)
+    known: np.dtype[Any] | None = {"<f4": np.dtype(np.float32), "<f2": np.dtype(np.float16)}.get(descr)
+    if known is None:
+        return _mapped(path, np.dtype(np.uint8), _named(descr), shape, offset)
+    return _mapped(path, known, known.name, shape, offset)
+
+
+def _named(descr: str) -> str:
+    try:
+        dtype = np.dtype(descr)
+    except (TypeError, ValueError, SyntaxError):
+        return repr(descr)
+    return descr if dtype.byteorder == ">" else dtype.name
+
+
+def _npy_header(file: IO[bytes]) -> tuple[str, bool, tuple[int, ...]] | None:
+    """Read a header: element type, whether columns come first, and shape; ``None`` if it is none.
+
+    numpy's own reader takes headers of Python 2 too, and what its tokenizer raises about damage is not documented.
+    """
+    start = file.read(8)
+    if start[:6] != b"\x93NUMPY" or start[6:] not in (b"\x01\x00", b"\x02\x00", b"\x03\x00"):
+        return None
+    length = int.from_bytes(file.read(2 if start[6] == 1 else 4), "little")
+    text = file.read(min(length, MOST_HEADER))
+    try:
+        fields = ast.literal_eval(text.decode("utf-8").strip())
+        descr, fortran, shape = fields["descr"], fields["fortran_order"], fields["shape"]
+    except (ValueError, SyntaxError, KeyError, TypeError, RecursionError, MemoryError):
+        return None
+    sizes = isinstance(shape, tuple) and all(type(n) is int and 0 <= n <= MOST_ROWS for n in shape)
+    return (str(descr), fortran, shape) if len(text) == length and sizes and isinstance(fortran, bool) else None
 
 
 def _safetensors(path: Path, name: str | None) -> NDArray[Any]:
@@ -93,7 +125,7 @@ def _safetensors(path: Path, name: str | None) -> NDArray[Any]:
 def _mapped(path: Path, dtype: np.dtype[Any], name: str, shape: tuple[int, ...], offset: int) -> NDArray[Any]:
     if name not in _DTYPES:
         raise InvalidTypeError(f"{path} must hold float32, float16 or bfloat16, got {name} {shape}; {_CONVERT}")
-    if len(shape) != 2 or shape[1] == 0:
+    if len(shape) != 2 or not 0 < shape[1] <= MOST_DIM:
         raise InvalidValueError(f"{path} must hold rows of shape (n_rows, dim), got {shape}; save one row per text")
     n_bytes = shape[0] * shape[1] * dtype.itemsize
     there = path.stat().st_size - offset
