@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 Rows = npt.NDArray[Any]
 Lists = Sequence[Sequence[int]]
+Labels = Rows | Lists
 
 RULES = (
     "positive",
@@ -167,7 +168,7 @@ def unique(rows: Iterable[int]) -> list[int]:
     return list(dict.fromkeys(int(row) for row in rows if row != -1))
 
 
-def labels(values: Rows | None, row: int) -> set[int]:
+def labels(values: Labels | None, row: int) -> set[int]:
     """Read the set of groups or keys that one row carries; -1 is none."""
     if values is None:
         return set()
@@ -183,8 +184,8 @@ class _Job:
     in_play: list[list[int]]
     positives: list[list[int]]
     positive_scores: list[list[float]]
-    groups: tuple[Rows, Rows] | None
-    keys: tuple[Rows, Rows] | None
+    groups: tuple[Labels, Labels] | None
+    keys: tuple[Labels, Labels] | None
     exclude: list[set[int]]
     forbidden: set[int]
     rules: Rules
@@ -196,7 +197,7 @@ class _Job:
             return own
         return own.union(*(other for other in self.positives if own & set(other)))
 
-    def shares(self, pair: tuple[Rows, Rows] | None, anchor: int, row: int) -> bool:
+    def shares(self, pair: tuple[Labels, Labels] | None, anchor: int, row: int) -> bool:
         """Say whether a row has a label of the anchor or of one of its positives."""
         if pair is None:
             return False
@@ -331,8 +332,8 @@ def mine(
     *,
     num_negatives: int = 8,
     metric: str = "cosine",
-    groups: tuple[Rows, Rows] | None = None,
-    keys: tuple[Rows, Rows] | None = None,
+    groups: tuple[Labels, Labels] | None = None,
+    keys: tuple[Labels, Labels] | None = None,
     exclude: Lists | None = None,
     forbidden: Iterable[int] = (),
     rules: Rules = Rules(),
@@ -369,8 +370,8 @@ def select(
     positive_scores: Sequence[Sequence[float]] | None = None,
     num_negatives: int = 8,
     metric: str = "cosine",
-    groups: tuple[Rows, Rows] | None = None,
-    keys: tuple[Rows, Rows] | None = None,
+    groups: tuple[Labels, Labels] | None = None,
+    keys: tuple[Labels, Labels] | None = None,
     exclude: Lists | None = None,
     forbidden: Iterable[int] = (),
     rules: Rules = Rules(),

@@ -99,10 +99,16 @@ def rule_options(draw: st.DrawFn, *, lists: bool = True) -> dict[str, Any]:
     return options
 
 
-def labels(rng: np.random.Generator, n: int, size: int, columns: int) -> tuple[Any, Any]:
-    """Make group or key labels, few enough to collide; columns 0 means one flat label each."""
-    shape = (columns,) if columns else ()
-    return rng.integers(-1, 9, (n, *shape)), rng.integers(-1, 9, (size, *shape))
+def labels(rng: np.random.Generator, n: int, how: str) -> tuple[Any, Any]:
+    """Make group or key labels for the package and for the oracle, few enough to collide."""
+    if how == "flat":
+        flat = rng.integers(-1, 9, n)
+        return flat, flat
+    if how == "columns":
+        table = rng.integers(-1, 9, (n, rng.integers(1, 3)))
+        return table, table
+    lists = [rng.integers(-1, 9, rng.integers(0, 4)).tolist() for _ in range(n)]
+    return contain(lists, how), lists
 
 
 @st.composite
@@ -112,7 +118,9 @@ def identity(draw: st.DrawFn, n: int, size: int, rng: np.random.Generator) -> tu
     theirs: dict[str, Any] = {}
     for name in ("groups", "keys"):
         if draw(st.booleans()):
-            ours[name] = theirs[name] = labels(rng, n, size, draw(st.integers(0, 2)))
+            ways = st.sampled_from(["flat", "columns", "csr", "lists"])
+            sides = labels(rng, n, draw(ways)), labels(rng, size, draw(ways))
+            ours[name], theirs[name] = zip(*sides, strict=True)
     if draw(st.booleans()) and size:
         lists = [rng.integers(0, size, rng.integers(0, 5)).tolist() for _ in range(n)]
         ours["exclude"], theirs["exclude"] = contain(lists, draw(containers)), lists

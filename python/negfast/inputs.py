@@ -24,7 +24,7 @@ else:
 Lists = tuple[Ints, Ints]
 """Per-anchor lists in CSR form: ``indices[indptr[i]:indptr[i + 1]]`` is the list of anchor ``i``."""
 RowLists: TypeAlias = NDArray[np.integer[Any]] | Sequence[Any] | tuple[Any, Any]
-Labels: TypeAlias = NDArray[np.integer[Any]] | Sequence[Any]
+Labels: TypeAlias = NDArray[np.integer[Any]] | Sequence[Any] | tuple[Any, Any]
 _PARALLEL = "give it one number per entry, nested in the same way"
 
 
@@ -123,8 +123,8 @@ def _refuse_unknown(argument: str, scores: NDArray[np.float32], indptr: Ints, re
         )
 
 
-def label_pair(argument: str, value: object) -> tuple[Ints, Ints]:
-    """Return labels of queries and corpus as int64 arrays of one or two dimensions."""
+def label_pair(argument: str, value: object) -> tuple[Ints | Lists, Ints | Lists]:
+    """Return labels of queries and corpus, each as an int64 array of one or two dimensions or in CSR form."""
     if not isinstance(value, tuple | list) or len(value) != 2:
         raise InvalidTypeError(
             f"{argument} must be a pair ({argument} of the queries, {argument} of the corpus), got "
@@ -201,7 +201,7 @@ def _csr(argument: str, value: tuple[Any, ...]) -> Lists:
     if len(value) != 2:
         raise InvalidValueError(
             f"{argument} must be a CSR tuple (indptr, indices), got a tuple of {len(value)}; "
-            "use a list for one list per query"
+            "use a list for one entry per row"
         )
     indptr, indices = (integers(f"{argument}[{part}]", array) for part, array in enumerate(value))
     if indptr.ndim != 1 or indices.ndim != 1:
@@ -237,33 +237,49 @@ def _nested(argument: str, value: list[Any], n_queries: int) -> Lists:
         )
     if value and is_flat(value):
         return _padded(argument, value, n_queries)
+    return _joined(argument, value, "row numbers", "query")
+
+
+def _joined(argument: str, value: list[Any], holds: str, of: str) -> Lists:
+    """Return a list of lists, one for each query or row, in CSR form."""
     for i, entry in enumerate(value):
         if not is_list(entry):
             raise InvalidTypeError(
-                f"{argument} must hold lists of row numbers, got {type(entry).__name__} {shown(entry)} for query {i}; "
+                f"{argument} must hold lists of {holds}, got {type(entry).__name__} {shown(entry)} for {of} {i}; "
                 "wrap a single number in a list"
             )
     indptr = np.concatenate([[0], np.cumsum([len(entry) for entry in value], dtype=np.int64)])
-    indices = integers(argument, chained(argument, value))
-    if indices.ndim != 1:
+    entries = integers(argument, chained(argument, value))
+    if entries.ndim != 1:
         raise InvalidValueError(
-            f"{argument} must hold lists of row numbers, got lists of lists in them; flatten each query's list"
+            f"{argument} must hold lists of {holds}, got lists of lists in them; flatten the list of each {of}"
         )
-    return indptr.astype(np.int64), indices
+    return indptr.astype(np.int64), entries
 
 
-def _labels(argument: str, value: object) -> Ints:
-    labels = integers(argument, value)
-    if labels.ndim not in (1, 2):
-        raise InvalidValueError(
-            f"{argument} must be of shape (n,) or (n, columns), got {labels.shape}; one label per row and column"
-        )
+def _labels(argument: str, value: object) -> Ints | Lists:
+    if isinstance(value, tuple):
+        ragged = _csr(argument, value)
+    elif isinstance(value, list) and not is_flat(value):
+        ragged = _joined(argument, value, "labels", "row")
+    else:
+        labels = integers(argument, value)
+        if labels.ndim not in (1, 2):
+            raise InvalidValueError(
+                f"{argument} must be of shape (n,) or (n, columns), got {labels.shape}; one label per row and column"
+            )
+        _refuse_low_labels(argument, labels)
+        return labels
+    _refuse_low_labels(argument, ragged[1])
+    return ragged
+
+
+def _refuse_low_labels(argument: str, labels: Ints) -> None:
     if labels.size and int(labels.min()) < -1:
         raise InvalidValueError(
             f"{argument} must be -1 (none) or more, got {labels.min()}; "
             "drop the highest bit of hashes (x & 0x7fffffffffffffff)"
         )
-    return labels
 
 
 def _plain_scores(argument: str, value: object) -> NDArray[Any] | list[Any]:

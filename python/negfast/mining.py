@@ -67,10 +67,11 @@ def mine(
         Negatives per anchor.
     metric : {"cosine", "dot"}, default "cosine"
         What "close" means.
-    groups : pair of int arrays of shape (n_queries,) and (n_corpus,), or with columns
-        Rows of one group are variants of the same thing: a row that shares a group with the anchor or with one
-        of its positives is never a negative. -1 is no group.
-    keys : pair of int arrays, as `groups`
+    groups : pair, of the queries and of the corpus
+        Each an int array of shape (n,) or (n, columns), a list of lists, or a CSR tuple (indptr, groups). Rows of one
+        group are variants of the same thing: a row that shares a group with the anchor or with one of its positives is
+        never a negative. -1 is no group.
+    keys : pair, as `groups`
         The same for identical texts; see :func:`content_keys`.
     exclude : as `positives`
         Further corpus rows that an anchor must not get.
@@ -434,20 +435,14 @@ class _Call:
 
     def _fingerprints(self) -> dict[str, str]:
         known = self.known
-        pairs = {
-            f"{name}_of_{side}": known[name][i]
-            for name in ("keys", "groups")
-            if known[name] is not None
-            for i, side in enumerate(("queries", "corpus"))
-        }
-        lists = {
-            f"{name}_{part}": known[name][i]
-            for name in ("positives", "exclude")
-            if known[name] is not None
-            for i, part in enumerate(("indptr", "indices"))
-        }
         arrays = {"queries": self.queries, "corpus": self.corpus, "forbidden": known["forbidden"]}
-        return inputs.fingerprints(**arrays, **pairs, **lists)
+        for name in ("positives", "exclude"):
+            arrays |= _parts(name, known[name])
+        for name in ("keys", "groups"):
+            if known[name] is not None:
+                of_queries, of_corpus = known[name]
+                arrays |= _parts(f"{name}_of_queries", of_queries) | _parts(f"{name}_of_corpus", of_corpus)
+        return inputs.fingerprints(**arrays)
 
     def _report(self, core: dict[str, Any], search: SearchReport) -> Report:
         known = self.known["keys"] is not None or self.known["groups"] is not None
@@ -463,3 +458,10 @@ class _Call:
             suspects=Suspects(*(core[f"suspect_{part}"] for part in ("anchors", "positives", "scores", "ranks"))),
             false_negatives=FalseNegatives(*core["false_negatives"]) if known else None,
         )
+
+
+def _parts(name: str, value: Any) -> dict[str, Any]:
+    """Return the arrays that an argument consists of, by name: an array alone or a CSR tuple."""
+    if not isinstance(value, tuple):
+        return {name: value}
+    return {f"{name}_indptr": value[0], f"{name}_indices": value[1]}

@@ -429,3 +429,35 @@ def test_nearly_equal_scores_are_ordered_by_the_exact_score() -> None:
 def test_the_arguments_after_the_arrays_are_keyword_only(ladder: Ladder) -> None:
     with pytest.raises(TypeError):
         negfast.mine(*ladder, [[0]], 3)  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("name", ["groups", "keys"])
+@pytest.mark.parametrize(
+    "of_corpus",
+    [
+        [[], [7, 8], [5], [], [9], [8]],
+        (np.array([0, 0, 2, 3, 3, 4, 5]), np.array([7, 8, 5, 9, 8])),
+        ([0, 0, 2, 3, 3, 4, 5], [7, 8, 5, 9, 8]),
+        [np.array([], dtype=int), np.array([7, 8]), (5,), [-1], [9, -1], [8]],
+        np.array([[-1, -1], [7, 8], [5, -1], [-1, -1], [9, -1], [8, 8]]),
+    ],
+    ids=["lists", "csr", "csr of lists", "mixed lists", "columns"],
+)
+def test_labels_in_every_container(ladder: Ladder, name: str, of_corpus: Any) -> None:
+    """The anchor has labels 3 and 9, its positive 7 and 8; each side comes in a container of its own."""
+    for of_queries in (np.array([[3, 9]]), [[3, 9]], ([0, 2], [3, 9])):
+        mined = mine_ladder(ladder, [[1]], **{name: (of_queries, of_corpus)})
+        assert mined.indices.tolist() == [[0, 2, 3]]
+        mined = mine_ladder(ladder, [[1]], num_negatives=6, **{name: [of_queries, of_corpus]})
+        assert mined.indices.tolist() == [[0, 2, 3, -1, -1, -1]]
+
+
+def test_ragged_labels_are_part_of_the_record(ladder: Ladder) -> None:
+    def record(of_corpus: Any) -> dict[str, str]:
+        fingerprints = mine_ladder(ladder, [[1]], groups=([[3]], of_corpus)).fingerprints
+        return {name: value for name, value in fingerprints.items() if name.startswith("groups")}
+
+    first = record([[1], [], [], [], [], [2]])
+    assert len(first) == 4
+    assert first == record(([0, 1, 1, 1, 1, 1, 2], [1, 2]))
+    assert first != record([[1], [], [], [], [2], []])

@@ -40,6 +40,7 @@ def test_mine_takes_the_documented_keywords() -> None:
         "keys": None,
         "exclude": None,
         "forbidden": None,
+        "anchors": None,
         "rules": negfast.Rules(),
         "tiers": negfast.Tiers(),
         "draw": "top",
@@ -50,7 +51,7 @@ def test_mine_takes_the_documented_keywords() -> None:
         "n_threads": None,
         "progress": False,
     }
-    shared = set(parameters) - {"search"} | {"candidates", "scores", "positive_scores"}
+    shared = set(parameters) - {"anchors", "search"} | {"candidates", "scores", "positive_scores"}
     assert set(inspect.signature(negfast.select).parameters) == shared
 
 

@@ -17,7 +17,7 @@ impl Lists {
     /// # Errors
     /// If `indptr` does not cut `indices` into `anchors` lists, or an index is no row of the corpus.
     pub fn new(argument: &str, indptr: &[i64], indices: &[i64], anchors: usize, corpus: usize) -> Result<Self> {
-        let starts = check(argument, indptr, indices.len(), anchors)?;
+        let starts = starts(argument, indptr, indices.len(), anchors, "queries")?;
         let mut lists = Self {
             starts: vec![0],
             rows: Vec::with_capacity(indices.len()),
@@ -110,19 +110,19 @@ impl Lists {
     }
 }
 
-fn check(argument: &str, indptr: &[i64], indices: usize, anchors: usize) -> Result<Vec<usize>> {
+/// Checks that `indptr` cuts `indices` entries into `lists` lists, one for each of the rows that `of` names.
+///
+/// # Errors
+/// If it does not.
+pub(crate) fn starts(argument: &str, indptr: &[i64], indices: usize, lists: usize, of: &str) -> Result<Vec<usize>> {
     let remedy = "see the CSR convention of scipy.sparse: list i is indices[indptr[i]:indptr[i + 1]]";
-    if indptr.len() != anchors + 1 {
-        let expected = format!("one list for each of the {anchors} queries");
-        return Err(Error::invalid(
-            argument,
-            expected,
-            format!("{}", indptr.len().saturating_sub(1)),
-            "pass one list per query, empty where it has none",
-        ));
+    if indptr.len() != lists + 1 {
+        let expected = format!("one list for each of the {lists} {of}");
+        let got = indptr.len().saturating_sub(1).to_string();
+        return Err(Error::invalid(argument, expected, got, "pass an empty list where there is nothing"));
     }
     let starts: Option<Vec<usize>> = indptr.iter().map(|&start| usize::try_from(start).ok()).collect();
-    let starts = starts.filter(|s| s[0] == 0 && s[anchors] == indices && s.windows(2).all(|w| w[0] <= w[1]));
+    let starts = starts.filter(|s| s[0] == 0 && s[lists] == indices && s.windows(2).all(|w| w[0] <= w[1]));
     starts.ok_or_else(|| {
         let expected = format!("a CSR pair whose indptr rises from 0 to len(indices) = {indices}");
         Error::invalid(argument, expected, "an indptr that does not", remedy)

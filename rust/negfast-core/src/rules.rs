@@ -5,7 +5,7 @@
 
 use crate::accept::Accept;
 use crate::error::{Error, Result};
-use crate::lists::Lists;
+use crate::lists::{Lists, starts};
 use crate::score::{Scorer, Scratch};
 
 /// The rules, in the order in which they are asked; a row is attributed to the first that rejects it.
@@ -97,29 +97,49 @@ pub struct Rules {
     pub transitive: bool,
 }
 
-/// One or more labels per row; negative labels mean none.
-#[derive(Debug, Clone, Copy)]
+/// Any number of labels per row; negative labels mean none.
+#[derive(Debug)]
 pub struct Labels<'a> {
     values: &'a [i64],
-    columns: usize,
+    cuts: Cuts,
+}
+
+/// Which labels belong to which row.
+#[derive(Debug)]
+enum Cuts {
+    /// As many to each.
+    Columns(usize),
+    /// From where on, and the total.
+    Starts(Vec<usize>),
 }
 
 impl<'a> Labels<'a> {
-    /// Labels of `rows` rows, `columns` each.
+    /// `columns` labels for each of `rows` rows.
     ///
     /// # Errors
     /// If the number of values is another.
     pub fn new(argument: &str, values: &'a [i64], columns: usize, rows: usize) -> Result<Self> {
         if rows.checked_mul(columns) == Some(values.len()) {
-            return Ok(Self { values, columns });
+            return Ok(Self { values, cuts: Cuts::Columns(columns) });
         }
         let got = values.len() / columns.max(1);
         let remedy = "pass one label per row, -1 where it has none";
         Err(Error::invalid(argument, format!("one entry for each of the {rows} rows"), got.to_string(), remedy))
     }
 
+    /// Labels of `rows` rows, those of row `i` being `values[indptr[i]..indptr[i + 1]]`.
+    ///
+    /// # Errors
+    /// If `indptr` does not cut `values` into so many lists.
+    pub fn ragged(argument: &str, indptr: &[i64], values: &'a [i64], rows: usize) -> Result<Self> {
+        Ok(Self { values, cuts: Cuts::Starts(starts(argument, indptr, values.len(), rows, "rows")?) })
+    }
+
     fn of(&self, row: usize) -> &'a [i64] {
-        &self.values[row * self.columns..(row + 1) * self.columns]
+        match &self.cuts {
+            Cuts::Columns(columns) => &self.values[row * columns..(row + 1) * columns],
+            Cuts::Starts(starts) => &self.values[starts[row]..starts[row + 1]],
+        }
     }
 }
 
@@ -141,14 +161,14 @@ pub struct Known<'a> {
 /// For each anchor the labels that no negative of it may have.
 #[derive(Debug)]
 struct Banned<'a> {
-    corpus: Labels<'a>,
+    corpus: &'a Labels<'a>,
     starts: Vec<usize>,
     labels: Vec<i64>,
 }
 
 impl<'a> Banned<'a> {
     /// The labels that each of `anchors`, which ascend, bans; none for others.
-    fn new((queries, corpus): (Labels<'a>, Labels<'a>), positives: &Lists, anchors: &[u32]) -> Self {
+    fn new((queries, corpus): &'a (Labels<'a>, Labels<'a>), positives: &Lists, anchors: &[u32]) -> Self {
         let (mut starts, mut labels, mut own) = (vec![0; positives.len() + 1], Vec::new(), Vec::new());
         for anchor in anchors.iter().map(|&anchor| anchor as usize) {
             own.clear();
@@ -217,14 +237,15 @@ impl<'a> Guard<'a> {
         anchors: &[u32],
         lowest_positive: &'a [f32],
     ) -> Self {
-        let banned = |labels: Option<_>| labels.map(|labels| Banned::new(labels, &known.positives, anchors));
+        let banned =
+            |labels: &'a Option<_>| labels.as_ref().map(|labels| Banned::new(labels, &known.positives, anchors));
         Self {
             scorer,
             rules,
             known,
             company: rules.transitive.then(|| known.positives.company(scorer.corpus.len())),
-            keys: banned(known.keys),
-            groups: banned(known.groups),
+            keys: banned(&known.keys),
+            groups: banned(&known.groups),
             lowest_positive,
             caps: lowest_positive.iter().map(|&p| Caps::new(rules, f64::from(p))).collect(),
         }

@@ -117,10 +117,12 @@ impl Shape {
     }
 
     fn labels(&self, dice: &mut Dice, most: usize) -> Option<Sides> {
-        let columns = 1 + dice.below(2);
-        let side = |dice: &mut Dice, n: usize| -> Vec<Vec<i64>> {
-            (0..n).map(|_| (0..columns).map(|_| dice.below(most) as i64 - 1).collect()).collect()
+        let (columns, ragged) = (1 + dice.below(2), dice.below(3) == 0);
+        let row = |dice: &mut Dice| -> Vec<i64> {
+            let labels = if ragged { dice.below(4) } else { columns };
+            (0..labels).map(|_| dice.below(most) as i64 - 1).collect()
         };
+        let side = |dice: &mut Dice, n: usize| -> Vec<Vec<i64>> { (0..n).map(|_| row(dice)).collect() };
         (dice.below(2) == 0).then(|| (side(dice, self.anchors), side(dice, self.rows)))
     }
 

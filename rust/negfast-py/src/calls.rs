@@ -24,7 +24,16 @@ use crate::settings::{SettingsIn, metric};
 /// Per-anchor lists: `(indptr, indices)`.
 type ListsIn<'py> = (Bound<'py, PyAny>, Bound<'py, PyAny>);
 /// Labels of queries and corpus.
-type PairIn<'py> = (Bound<'py, PyAny>, Bound<'py, PyAny>);
+type PairIn<'py> = (LabelsIn<'py>, LabelsIn<'py>);
+
+/// Labels of the rows of a matrix.
+#[derive(FromPyObject)]
+pub(crate) enum LabelsIn<'py> {
+    /// `(indptr, labels)`.
+    Ragged(ListsIn<'py>),
+    /// One row of labels for each row.
+    Columns(Bound<'py, PyAny>),
+}
 
 /// What is known about the rows, as it crosses.
 #[derive(FromPyObject)]
@@ -57,44 +66,58 @@ impl<'py> ListArrays<'py> {
     }
 }
 
+/// Labels of the rows of one matrix, borrowed.
 struct LabelArrays<'py> {
-    argument: &'static str,
-    queries: Borrowed<'py, i64>,
-    corpus: Borrowed<'py, i64>,
+    argument: String,
+    indptr: Option<Borrowed<'py, i64>>,
+    labels: Borrowed<'py, i64>,
 }
 
 impl<'py> LabelArrays<'py> {
-    fn new(argument: &'static str, (queries, corpus): &PairIn<'py>) -> PyResult<Self> {
-        Ok(Self {
-            argument,
-            queries: Borrowed::new(argument, queries, "int64", 1..=2)?,
-            corpus: Borrowed::new(argument, corpus, "int64", 1..=2)?,
-        })
+    fn new(argument: String, labels: &LabelsIn<'py>) -> PyResult<Self> {
+        let (indptr, labels) = match labels {
+            LabelsIn::Ragged((indptr, labels)) => (Some(indptr), Borrowed::new(&argument, labels, "int64", 1..=1)?),
+            LabelsIn::Columns(labels) => (None, Borrowed::new(&argument, labels, "int64", 1..=2)?),
+        };
+        let indptr = indptr.map(|indptr| Borrowed::new(&argument, indptr, "int64", 1..=1)).transpose()?;
+        Ok(Self { argument, indptr, labels })
+    }
+
+    fn labels(&self, rows: usize) -> Result<Labels<'_>> {
+        let (argument, values, shape) = (&self.argument, self.labels.slice(), self.labels.shape());
+        if let Some(indptr) = &self.indptr {
+            return Labels::ragged(argument, indptr.slice(), values, rows);
+        }
+        if shape[0] != rows {
+            let expected = format!("one entry for each of the {rows} rows");
+            return Err(Error::invalid(argument, expected, shape[0].to_string(), "use -1 where a row has none"));
+        }
+        Labels::new(argument, values, shape.get(1).copied().unwrap_or(1), rows)
+    }
+}
+
+/// Labels of queries and corpus, borrowed.
+struct LabelPair<'py> {
+    queries: LabelArrays<'py>,
+    corpus: LabelArrays<'py>,
+}
+
+impl<'py> LabelPair<'py> {
+    fn new(argument: &str, (queries, corpus): &PairIn<'py>) -> PyResult<Self> {
+        let side = |name: &str, labels| LabelArrays::new(format!("{argument} of the {name}"), labels);
+        Ok(Self { queries: side("queries", queries)?, corpus: side("corpus", corpus)? })
     }
 
     fn labels(&self, anchors: usize, rows: usize) -> Result<(Labels<'_>, Labels<'_>)> {
-        let read = |side: &str, array: &'_ Borrowed<'py, i64>, rows| -> Result<(usize, String)> {
-            let argument = format!("{} of the {side}", self.argument);
-            let shape = array.shape();
-            if shape[0] != rows {
-                let expected = format!("one entry for each of the {rows} rows");
-                return Err(Error::invalid(argument, expected, shape[0].to_string(), "use -1 where a row has none"));
-            }
-            Ok((shape.get(1).copied().unwrap_or(1), argument))
-        };
-        let (columns, name) = read("queries", &self.queries, anchors)?;
-        let queries = Labels::new(&name, self.queries.slice(), columns, anchors)?;
-        let (columns, name) = read("corpus", &self.corpus, rows)?;
-        let corpus = Labels::new(&name, self.corpus.slice(), columns, rows)?;
-        Ok((queries, corpus))
+        Ok((self.queries.labels(anchors)?, self.corpus.labels(rows)?))
     }
 }
 
 /// Borrowed arrays behind a [`Known`].
 struct KnownArrays<'py> {
     positives: ListArrays<'py>,
-    keys: Option<LabelArrays<'py>>,
-    groups: Option<LabelArrays<'py>>,
+    keys: Option<LabelPair<'py>>,
+    groups: Option<LabelPair<'py>>,
     exclude: Option<ListArrays<'py>>,
     forbidden: Option<Borrowed<'py, u8>>,
 }
@@ -104,8 +127,8 @@ impl<'py> KnownArrays<'py> {
         let forbidden = known.forbidden.as_ref();
         Ok(Self {
             positives: ListArrays::new("positives", &known.positives)?,
-            keys: known.keys.as_ref().map(|pair| LabelArrays::new("keys", pair)).transpose()?,
-            groups: known.groups.as_ref().map(|pair| LabelArrays::new("groups", pair)).transpose()?,
+            keys: known.keys.as_ref().map(|pair| LabelPair::new("keys", pair)).transpose()?,
+            groups: known.groups.as_ref().map(|pair| LabelPair::new("groups", pair)).transpose()?,
             exclude: known.exclude.as_ref().map(|lists| ListArrays::new("exclude", lists)).transpose()?,
             forbidden: forbidden.map(|mask| Borrowed::new("forbidden", mask, "uint8", 1..=1)).transpose()?,
         })
@@ -119,8 +142,8 @@ impl<'py> KnownArrays<'py> {
         }
         Ok(Known {
             positives: self.positives.lists(anchors, corpus)?,
-            keys: self.keys.as_ref().map(|labels| labels.labels(anchors, corpus)).transpose()?,
-            groups: self.groups.as_ref().map(|labels| labels.labels(anchors, corpus)).transpose()?,
+            keys: self.keys.as_ref().map(|pair| pair.labels(anchors, corpus)).transpose()?,
+            groups: self.groups.as_ref().map(|pair| pair.labels(anchors, corpus)).transpose()?,
             exclude: self.exclude.as_ref().map(|lists| lists.lists(anchors, corpus)).transpose()?,
             forbidden,
         })

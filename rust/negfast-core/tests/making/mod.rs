@@ -254,13 +254,32 @@ fn lists(lists: &[Vec<u32>], corpus: usize) -> Lists {
     Lists::new("lists", &starts, &indices, lists.len(), corpus).expect("legal lists")
 }
 
-fn flat(sides: &Sides) -> (Vec<i64>, Vec<i64>) {
-    (sides.0.concat(), sides.1.concat())
+/// Labels in CSR form, which borrowed ones are read from.
+type Flat = [(Vec<i64>, Vec<i64>); 2];
+
+fn flat(sides: &Sides) -> Flat {
+    let one = |rows: &[Vec<i64>]| {
+        let mut starts = vec![0];
+        starts.extend(rows.iter().scan(0, |total, row| {
+            *total += row.len() as i64;
+            Some(*total)
+        }));
+        (starts, rows.concat())
+    };
+    [one(&sides.0), one(&sides.1)]
 }
 
-fn labels<'a>(sides: Option<&Sides>, flat: Option<&'a (Vec<i64>, Vec<i64>)>) -> Option<(Labels<'a>, Labels<'a>)> {
-    let one = |rows: &[Vec<i64>], values: &'a [i64]| {
-        Labels::new("labels", values, rows.first().map_or(1, Vec::len), rows.len()).expect("whole labels")
+/// Labels in columns where all rows have as many, and ragged ones elsewhere.
+fn labels<'a>(sides: Option<&Sides>, flat: Option<&'a Flat>) -> Option<(Labels<'a>, Labels<'a>)> {
+    let one = |rows: &[Vec<i64>], (starts, values): &'a (Vec<i64>, Vec<i64>)| {
+        let columns = rows.first().map_or(1, Vec::len);
+        let even = rows.iter().all(|row| row.len() == columns);
+        let labels = if even {
+            Labels::new("labels", values, columns, rows.len())
+        } else {
+            Labels::ragged("labels", starts, values, rows.len())
+        };
+        labels.expect("whole labels")
     };
-    sides.zip(flat).map(|(sides, flat)| (one(&sides.0, &flat.0), one(&sides.1, &flat.1)))
+    sides.zip(flat).map(|(sides, flat)| (one(&sides.0, &flat[0]), one(&sides.1, &flat[1])))
 }
