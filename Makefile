@@ -16,9 +16,9 @@ unexport CONDA_PREFIX PYTHONHOME
 .PHONY: setup demo test test-peers test-heavy test-rust lint deny fuzz bench clean
 .DEFAULT_GOAL := test
 
-setup: .venv/.installed-lint,progress,test
+setup: .venv/.installed-lint,test
 
-demo: .venv/.installed-progress
+demo: .venv/.installed-cli
 	$(BIN)/negfast demo $(DEMO_ARGUMENTS)
 
 test: .venv/.installed-$(NEGFAST_TEST_EXTRAS) test-rust
