@@ -91,6 +91,9 @@ def _load(name: str) -> Any:  # a SentenceTransformer, whose type is not at hand
             f"--model {name} needs sentence-transformers, which is not installed; "
             "use pip install 'negfast[sentence-transformers]', or leave --model out for the built-in encoder"
         ) from error
+    from transformers.utils.logging import disable_progress_bar
+
+    disable_progress_bar()  # commands have bars of their own, and --quiet means all of them
     try:
         return SentenceTransformer(name)
     except Exception as error:  # a hub, a tokenizer or a weights file may fail in any way of their own

@@ -45,12 +45,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except (NegfastError, OSError) as error:
-        sys.stderr.write(f"negfast: {' '.join(str(error).split())}\n")
+        sys.stderr.write(f"negfast: {_line(error)}\n")
         return EXIT_MISTAKE
     except KeyboardInterrupt:
         sys.stderr.write("\nnegfast: interrupted\n")
         return EXIT_INTERRUPTED
     return code
+
+
+def _line(error: Exception) -> str:
+    """Return what an error says on one line; of an error of the system, which file and why."""
+    named = isinstance(error, OSError) and error.filename is not None and error.strerror is not None
+    text = f"{error.filename}: {error.strerror}" if named and isinstance(error, OSError) else str(error)
+    return " ".join(text.split())
 
 
 def _parser() -> argparse.ArgumentParser:

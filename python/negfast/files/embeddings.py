@@ -68,7 +68,7 @@ def _npy(path: Path) -> NDArray[Any]:
         raise InvalidValueError(
             f"{path} must hold rows one after the other, got Fortran order; save np.ascontiguousarray of it"
         )
-    known: np.dtype[Any] | None = {"<f4": np.dtype(np.float32), "<f2": np.dtype(np.float16)}.get(descr)
+    known = np.dtype(descr) if descr in ("<f4", "<f2") else None
     if known is None:
         return _mapped(path, np.dtype(np.uint8), _named(descr), shape, offset)
     return _mapped(path, known, known.name, shape, offset)
