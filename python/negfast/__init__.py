@@ -1,6 +1,7 @@
 """Fast mining of negatives for contrastive training of text embeddings."""
 
 from negfast._negfast import __version__, simd_level
+from negfast.duplicates import near_duplicates
 from negfast.errors import (
     InvalidTypeError,
     InvalidValueError,
@@ -36,6 +37,7 @@ __all__ = [
     "__version__",
     "content_keys",
     "mine",
+    "near_duplicates",
     "select",
     "simd_level",
     "topk",
