@@ -13,7 +13,7 @@ export VIRTUAL_ENV := $(CURDIR)/.venv
 export PYO3_PYTHON := $(CURDIR)/$(BIN)/python
 unexport CONDA_PREFIX PYTHONHOME
 
-.PHONY: setup demo test test-peers test-heavy test-rust lint deny fuzz bench clean
+.PHONY: setup demo test test-peers test-heavy test-rust lint deny fuzz bench docs docs-serve clean
 .DEFAULT_GOAL := test
 
 setup: .venv/.installed-lint,test
@@ -67,8 +67,14 @@ bench: .venv/.installed-bench
 	$(BIN)/python benches/peers/topk.py
 	$(BIN)/python benches/peers/mine.py
 
+docs: .venv/.installed-docs
+	$(BIN)/python -m mkdocs build --strict
+
+docs-serve: .venv/.installed-docs
+	$(BIN)/python -m mkdocs serve --strict
+
 clean:
-	rm -rf .venv target dist
+	rm -rf .venv target dist site docs/plots
 
 .venv/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo 'negfast needs Python 3.11 or newer; name one: make PYTHON=python3.12'; exit 1; }

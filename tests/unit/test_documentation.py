@@ -1,9 +1,7 @@
-"""The examples in docstrings and in the README run, and print what they say."""
+"""The examples in docstrings, in the README and in the documentation run, and print what they say."""
 
-import contextlib
 import doctest
 import importlib
-import io
 import pkgutil
 import re
 from pathlib import Path
@@ -11,8 +9,12 @@ from pathlib import Path
 import pytest
 
 import negfast
+from pages import Page, compare, fences, unbalanced
 
-README = Path(__file__).parents[2] / "README.md"
+ROOT = Path(__file__).parents[2]
+DOCS = ROOT / "docs"
+PAGES = [ROOT / "README.md", *sorted(DOCS.rglob("*.md"))]
+NAMES = [path.relative_to(ROOT).as_posix() for path in PAGES]
 MODULES = sorted(
     info.name
     for info in pkgutil.walk_packages(negfast.__path__, "negfast.")
@@ -33,14 +35,81 @@ def test_there_are_docstring_examples() -> None:
     assert {"negfast.mining.mine", "negfast.mining.select", "negfast.mining.topk"} <= names
 
 
-def test_readme_example_prints_what_the_readme_shows() -> None:
-    text = README.read_text(encoding="utf-8")
-    code, shown = re.search(r"```python\n(.*?)```\n+```text\n(.*?)```", text, re.DOTALL).groups()  # type: ignore[union-attr]
-    printed = io.StringIO()
-    with contextlib.redirect_stdout(printed):
-        exec(compile(code, str(README), "exec"), {})
-    # Times, threads and levels differ from machine to machine.
-    fixed = [line for line in shown.splitlines() if not re.search(r" in \d+\.\d+ s", line)]
-    assert len(fixed) > 10
-    got = printed.getvalue().splitlines()
-    assert [line for line in fixed if line not in got] == []
+@pytest.mark.parametrize("name", NAMES)
+def test_examples_of_the_pages(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    page = Page(name, (ROOT / name).read_text(encoding="utf-8"))
+    page.run()
+    if page.skipped:
+        pytest.skip("; ".join(page.skipped))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_fence_is_seen(name: str) -> None:
+    assert not unbalanced((ROOT / name).read_text(encoding="utf-8"))
+
+
+def test_the_readme_shows_what_its_example_prints() -> None:
+    languages = [block.language for block in fences((ROOT / "README.md").read_text(encoding="utf-8"))]
+    assert languages[:2] == ["python", "text"]
+
+
+def test_every_public_name_has_an_entry_in_the_reference() -> None:
+    text = "\n".join(path.read_text(encoding="utf-8") for path in (DOCS / "api").glob("*.md"))
+    entries = set(re.findall(r"^::: negfast\.(\w+)$", text, re.MULTILINE))
+    described = set(re.findall(r"^## `negfast\.(\w+)`", text, re.MULTILINE))
+    assert set(negfast.__all__) - entries - described == set()
+
+
+def test_every_page_is_in_the_navigation() -> None:
+    named = re.findall(r"[\w-]+(?:/[\w-]+)*\.md", (ROOT / "mkdocs.yml").read_text(encoding="utf-8"))
+    assert sorted(named) == sorted(path.relative_to(DOCS).as_posix() for path in PAGES[1:])
+
+
+def test_links_between_pages_lead_somewhere() -> None:
+    for path in PAGES[1:]:
+        for target in re.findall(r"\]\((?!https?:|#)([^)#\s]+)", path.read_text(encoding="utf-8")):
+            made = "plots/" in target  # by the build
+            assert made or (path.parent / target).exists(), f"{path} links to {target}"
+
+
+def test_every_plot_is_one_that_the_script_makes() -> None:
+    made = re.search(r"^PLOTS = \((.*)\)$", (DOCS / "plots.py").read_text(encoding="utf-8"), re.MULTILINE)
+    assert made
+    used = {name for path in PAGES for name in re.findall(r"plots/([\w-]+)\.svg", path.read_text(encoding="utf-8"))}
+    assert used == set(made[1].split(", "))
+
+
+@pytest.mark.parametrize(
+    ("shown", "printed", "same"),
+    [
+        ("1 s on 2 threads (avx2)", "0.25 s on 1 thread (scalar)", True),
+        ("7.9 MiB", "12 KiB", True),
+        ("a ... z", "a b c z", True),
+        ("8 negatives", "9 negatives", False),
+        ("score 0.5", "score 0.6", False),
+    ],
+)
+def test_only_what_machines_differ_in_is_forgiven(shown: str, printed: str, same: bool) -> None:
+    if same:
+        compare("page:1", f"{shown}\n", f"{printed}\n")
+    else:
+        with pytest.raises(AssertionError, match="page:1"):
+            compare("page:1", f"{shown}\n", f"{printed}\n")
+
+
+def test_a_page_is_held_to_what_it_shows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    wrong = [
+        "```python\nprint(1)\n```\n\n```text\n2\n```\n",
+        "```python\n1 / 0\n```\n",
+        "```python\nprint(1)\n```\n\n```text\nValueError: no\n```\n",
+        "```console\n$ negfast nonsense\n```\n",
+        "```console\n$ negfast --version\nnegfast 99\n```\n",
+    ]
+    for text in wrong:
+        with pytest.raises(AssertionError):
+            Page("page", text).run()
+    Page(
+        "page", "```python\nx = 1\n```\n\n```python\nprint(x / 0)\n```\n\n```text\nZeroDivisionError: ...\n```\n"
+    ).run()
