@@ -19,13 +19,15 @@ import shlex
 import traceback
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
 from negfast.cli.main import main
 
 FENCE = re.compile(
-    r"^(?:<!-- needs: (?P<needs>[\w, ]+) -->\n)?(?P<indent> *)```(?P<language>\w*)[^\n]*\n(?P<body>.*?)^(?P=indent)```$",
+    r"^(?:<!-- needs: (?P<needs>[\w, ]+) -->\n)?(?P<indent> *)```(?P<language>\w*)[^\n]*\n"
+    r"(?P<body>.*?)^(?P=indent)```$",
     re.DOTALL | re.MULTILINE,
 )
 SHOWN_ONLY = {"", "bash", "json", "text"}
@@ -74,8 +76,7 @@ class Page:
 
     def run(self) -> None:
         """Run all examples; an AssertionError names the first that is not as shown."""
-        followers = [*self.blocks[1:], None]
-        for block, follower in zip(self.blocks, followers, strict=True):
+        for block, follower in zip_longest(self.blocks, self.blocks[1:]):
             absent = [name for name in block.needs if importlib.util.find_spec(name) is None]
             if absent:
                 self.skipped.append(f"line {block.line} needs {', '.join(absent)}")
