@@ -54,9 +54,20 @@ def _parquet(path: Path, names: Sequence[str]) -> dict[str, list[Any]]:
             for name in names:
                 _check_column(path, name, known)
             table = file.read(columns=list(names))
-        return {name: table.column(name).to_pylist() for name in names}
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise InvalidValueError(f"{path} must be a parquet file, got {_one_line(error)}; write it again") from error
+    return {name: _values(path, name, table.column(name)) for name in names}
+
+
+def _values(path: Path, name: str, column: Any) -> list[Any]:
+    try:
+        values: list[Any] = column.to_pylist()
+    except (ArithmeticError, ValueError, LookupError) as error:  # texts that are no UTF-8, dates that Python lacks
+        raise InvalidValueError(
+            f"column {name!r} of {path} must hold texts or integers, got {column.type} that Python cannot hold "
+            f"({_one_line(error)}); convert it"
+        ) from error
+    return values
 
 
 def _check_column(path: Path, name: str, known: Sequence[str]) -> None:

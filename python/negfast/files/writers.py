@@ -1,5 +1,6 @@
 """Files that are whole or not there: each is written under a temporary name and renamed when it is done."""
 
+import errno
 import itertools
 import json
 import os
@@ -23,18 +24,23 @@ _written = itertools.count()
 def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Yield a temporary name in the folder of `path`; rename it when the block ends, remove it if the block fails.
 
+    A link stays, and what it points to is replaced.
+
     Raises
     ------
     OSError
         If the file cannot be written; it names `path`.
     """
-    final = Path(os.fsdecode(path))
+    final = Path(os.path.realpath(os.fsdecode(path)))
     temporary = final.with_name(f".{final.name[:100]}.{os.getpid()}-{next(_written)}.part")
     try:
         yield temporary
         temporary.replace(final)
     except OSError as error:
-        raise type(error)(error.errno, error.strerror or str(error), str(final)) from error
+        if error.filename not in (None, os.fspath(temporary)):  # trouble with another file
+            raise
+        reason = error.strerror or str(error).replace(str(temporary), str(final))
+        raise OSError(error.errno or errno.EIO, reason, os.fsdecode(path)) from error
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -53,6 +59,8 @@ def check_writable(path: Path, argument: str) -> None:
         raise InvalidValueError(f"{argument} must be a .parquet or .jsonl file, got {path}; name one")
     if path.is_dir():
         raise InvalidValueError(f"{argument} must be a file, got the folder {path}; name a file in it")
+    if path.exists() and not path.is_file():  # renaming would do away with a device or a pipe
+        raise InvalidValueError(f"{argument} must be a plain file, got {path}, which is none; name another")
     if not path.parent.is_dir():
         raise InvalidValueError(f"{argument} must be in a folder that is there, got {path.parent}; make it first")
     if not os.access(path.parent, os.W_OK):
