@@ -21,6 +21,17 @@ _written = itertools.count()
 
 
 @contextmanager
+def naming(path: str | os.PathLike[str], *others: str | os.PathLike[str]) -> Iterator[None]:
+    """Let errors of writing name `path`, unless they name a file that is none of the `others`."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is not None and error.filename not in map(os.fspath, others):
+            raise
+        raise OSError(error.errno or errno.EIO, error.strerror or str(error), os.fsdecode(path)) from error
+
+
+@contextmanager
 def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Yield a temporary name in the folder of `path`; rename it when the block ends, remove it if the block fails.
 
@@ -34,13 +45,9 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     final = Path(os.path.realpath(os.fsdecode(path)))
     temporary = final.with_name(f".{final.name[:100]}.{os.getpid()}-{next(_written)}.part")
     try:
-        yield temporary
-        temporary.replace(final)
-    except OSError as error:
-        if error.filename not in (None, os.fspath(temporary)):  # trouble with another file
-            raise
-        reason = error.strerror or str(error).replace(str(temporary), str(final))
-        raise OSError(error.errno or errno.EIO, reason, os.fsdecode(path)) from error
+        with naming(path, temporary):
+            yield temporary
+            temporary.replace(final)
     finally:
         temporary.unlink(missing_ok=True)
 
