@@ -172,7 +172,9 @@ def test_bfloat16_is_widened(tmp_path: Path) -> None:
 def test_tensors_by_name(tmp_path: Path) -> None:
     path = tmp_path / "x.safetensors"
     path.write_bytes(
-        safetensors({"a": ("F32", [2, 4], 32), "b:c": ("F16", [2, 2], 8), "d\ne": ("F32", [3], 12), "": ("F32", [0, 2], 0)})
+        safetensors(
+            {"a": ("F32", [2, 4], 32), "b:c": ("F16", [2, 2], 8), "d\ne": ("F32", [3], 12), "": ("F32", [0, 2], 0)}
+        )
     )
     assert open_embeddings(f"{path}:a").shape == (2, 4)
     assert open_embeddings(f"{path}:").shape == (0, 2)
@@ -264,7 +266,10 @@ def test_nothing_has_the_name_before_it_is_whole(tmp_path: Path) -> None:
 
 
 def test_rows_of_another_width(tmp_path: Path) -> None:
-    with pytest.raises(InvalidValueError, match=r"width 4, got \(4, 2\)"), EmbeddingWriter(tmp_path / "x.npy", 4) as writer:
+    with (
+        pytest.raises(InvalidValueError, match=r"width 4, got \(4, 2\)"),
+        EmbeddingWriter(tmp_path / "x.npy", 4) as writer,
+    ):
         writer.append(ROWS[:, :2])
 
 

@@ -113,9 +113,7 @@ def _safetensors(path: Path, name: str | None) -> NDArray[Any]:
         )
     chosen = matrices[0] if name is None else name
     if chosen not in tensors:
-        raise InvalidValueError(
-            f"{path} must hold the tensor {shown(chosen)}, got {shown([*tensors])}; name another"
-        )
+        raise InvalidValueError(f"{path} must hold the tensor {shown(chosen)}, got {shown([*tensors])}; name another")
     dtype, shape, offset = tensors[chosen]
     if dtype == "bfloat16":
         bits = _mapped(path, np.dtype(np.uint16), dtype, tuple(shape), offset)
@@ -128,7 +126,9 @@ def _mapped(path: Path, dtype: np.dtype[Any], name: str, shape: tuple[int, ...],
     if name not in _DTYPES:
         raise InvalidTypeError(f"{path} must hold float32, float16 or bfloat16, got {name} {shown(shape)}; {_CONVERT}")
     if len(shape) != 2 or not 0 < shape[1] <= MOST_DIM:
-        raise InvalidValueError(f"{path} must hold rows of shape (n_rows, dim), got {shown(shape)}; save one row per text")
+        raise InvalidValueError(
+            f"{path} must hold rows of shape (n_rows, dim), got {shown(shape)}; save one row per text"
+        )
     n_bytes = shape[0] * shape[1] * dtype.itemsize
     there = path.stat().st_size - offset
     if there < n_bytes:
