@@ -4,6 +4,7 @@ import re
 import struct
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -189,10 +190,8 @@ def test_damaged_parquet(tmp_path: Path) -> None:
         data = bytearray(whole)
         data[rng.integers(len(data))] = rng.integers(256)
         path.write_bytes(data)
-        try:
+        with suppress(NegfastError):  # it need not fail
             read(path, "a", "b")
-        except (NegfastError, OSError) as error:
-            assert "t.parquet" in str(error)  # noqa: PT017: it need not fail
     path.write_bytes(GOOD)
     fails(lambda: read(path), path)
 
@@ -204,10 +203,10 @@ def test_texts_and_lists() -> None:
     assert texts("c", ["x", ""]) == ["x", ""]
     assert text_lists("c", ["x", None, [], ["y", "z"]]) == [["x"], [], [], ["y", "z"]]
     for bad in (None, 1, float("nan"), ["x"]):
-        with pytest.raises(InvalidTypeError, match="^c must hold texts, got .* in row 1; "):
+        with pytest.raises(InvalidTypeError, match=r"^c must hold texts, got .* in row 1; "):
             texts("c", ["x", bad])
     for bad in (1, ["x", None], [["x"]], {"x": 1}):
-        with pytest.raises(InvalidTypeError, match="^c must hold texts or lists.* in row 1; "):
+        with pytest.raises(InvalidTypeError, match=r"^c must hold texts or lists.* in row 1; "):
             text_lists("c", ["x", bad])
 
 
@@ -241,5 +240,5 @@ def test_groups_are_numbered_across_columns() -> None:
     assert first == [[0], [], [1, 0], [2], [3]]
     assert second == [[3, 2], [], [4]]
     for bad in (1.5, True, ["x", None], {"x": 1}, [["x"]]):
-        with pytest.raises(InvalidTypeError, match="^c must hold .* in row 1; "):
+        with pytest.raises(InvalidTypeError, match=r"^c must hold .* in row 1; "):
             group_numbers(("c", ["x", bad]))

@@ -50,7 +50,7 @@ def test_reads_back(suffix: str, pieces: list[list[tuple[Any, ...]]], tmp_path_f
     rows = [row for piece in pieces for row in piece]
     assert found == {name: [clean(row[i]) for row in rows] for i, name in enumerate(COLUMNS)}
     assert write(path, pieces) == data
-    assert os.listdir(path.parent) == [path.name]  # noqa: PTH208: names, not paths
+    assert os.listdir(path.parent) == [path.name]
 
 
 def test_lines_are_plain_json(tmp_path: Path) -> None:
@@ -66,7 +66,7 @@ def test_a_failure_leaves_what_was_there(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"x{suffix}"
     path.write_text("before")
     writer = RowWriter(path, COLUMNS)
-    with pytest.raises(KeyboardInterrupt), writer:
+    with pytest.raises(KeyboardInterrupt), writer:  # noqa: PT012
         writer.write({name: [None] for name in COLUMNS})
         raise KeyboardInterrupt
     assert path.read_text() == "before"
@@ -83,14 +83,14 @@ def test_no_folder(tmp_path: Path, suffix: str) -> None:
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="a device of Linux")
 def test_errors_name_the_file_asked_for(tmp_path: Path) -> None:
-    with pytest.raises(OSError, match=rf"No space left.*{re.escape(str(tmp_path / 'x.jsonl'))}"):  # noqa: SIM117
+    with pytest.raises(OSError, match=rf"No space left.*{re.escape(str(tmp_path / 'x.jsonl'))}"):  # noqa: SIM117, PT012
         with replacing(tmp_path / "x.jsonl") as temporary, Path("/dev/full").open("w") as full:
             temporary.write_text("half")
             full.write("more")
-    with pytest.raises(OSError, match="pyarrow says so.*x.jsonl"), replacing(tmp_path / "x.jsonl"):
+    with pytest.raises(OSError, match=r"pyarrow says so.*x.jsonl"), replacing(tmp_path / "x.jsonl"):
         raise OSError("pyarrow says so")
     with pytest.raises(FileNotFoundError, match="'another'"), replacing(tmp_path / "x.jsonl"):
-        open("another")  # noqa: PTH123, SIM115
+        open("another")  # noqa: SIM115
     with pytest.raises(StateError), replacing(tmp_path / "x.jsonl"):
         raise StateError("not about files")
     with pytest.raises(FileNotFoundError, match="none"), replacing(tmp_path / "none" / "x") as temporary:

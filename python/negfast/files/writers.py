@@ -26,7 +26,7 @@ def naming(path: str | os.PathLike[str], *others: str | os.PathLike[str]) -> Ite
     try:
         yield
     except OSError as error:
-        if error.filename is not None and error.filename not in map(os.fspath, others):
+        if error.filename is not None and error.filename not in [os.fspath(other) for other in others]:
             raise
         raise OSError(error.errno or errno.EIO, error.strerror or str(error), os.fsdecode(path)) from error
 
