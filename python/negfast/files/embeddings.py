@@ -19,6 +19,7 @@ _CONVERT = "convert it with numpy: np.save(path, np.load(path).astype('float32')
 MOST_HEADER = 10_000
 MOST_ROWS = 2**40
 MOST_DIM = 2**24
+ROWS_PER_LOOK = 8192
 HEADER = 128
 """Bytes that the header of a written file takes, whatever the number of rows."""
 
@@ -139,6 +140,18 @@ def _mapped(path: Path, dtype: np.dtype[Any], name: str, shape: tuple[int, ...],
     if offset % dtype.itemsize:
         rows = rows.copy()
     return rows.view(dtype).reshape(shape)
+
+
+def refuse_bad_rows(argument: str, spec: str) -> None:
+    """Raise an error that names the first row of a file that is not finite, if there is one."""
+    rows = open_embeddings(spec)
+    for start in range(0, len(rows), ROWS_PER_LOOK):
+        bad = np.flatnonzero(~np.isfinite(rows[start : start + ROWS_PER_LOOK]).all(axis=1))
+        if bad.size:
+            raise InvalidValueError(
+                f"{argument} must hold finite numbers, got NaN or infinity in row {start + bad[0]} of {spec}; encode "
+                "that text again"
+            )
 
 
 class EmbeddingWriter:

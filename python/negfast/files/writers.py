@@ -52,8 +52,16 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
-def check_writable(path: Path, argument: str) -> None:
+def check_writable(path: Path, argument: str, suffixes: Sequence[str] = SUFFIXES) -> None:
     """Refuse a path that a table could not be written to, before the work that leads to it.
+
+    Parameters
+    ----------
+    path : Path
+    argument : str
+        What messages call it.
+    suffixes : sequence of str
+        The kinds of files that can be written.
 
     Raises
     ------
@@ -62,8 +70,9 @@ def check_writable(path: Path, argument: str) -> None:
     MissingExtraError
         If it is parquet and pyarrow is not installed.
     """
-    if path.suffix not in SUFFIXES:
-        raise InvalidValueError(f"{argument} must be a .parquet or .jsonl file, got {path}; name one")
+    if path.suffix not in suffixes:
+        known = " or ".join((", ".join(suffixes[:-1]), suffixes[-1]))
+        raise InvalidValueError(f"{argument} must be a {known} file, got {path}; name one")
     if path.is_dir():
         raise InvalidValueError(f"{argument} must be a file, got the folder {path}; name a file in it")
     if path.exists() and not path.is_file():  # renaming would do away with a device or a pipe
