@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 import negfast
-from negfast.cli import demo
+from negfast.cli import demo, near_duplicates
 from negfast.cli.mine import command as mine
 from negfast.errors import NegfastError
 
@@ -65,6 +65,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"negfast {negfast.__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     mine.add_command(commands)
+    near_duplicates.add_command(commands)
     demo.add_command(commands)
     return parser
 
