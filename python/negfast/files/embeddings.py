@@ -71,18 +71,11 @@ def _npy(path: Path) -> NDArray[Any]:
         raise InvalidValueError(
             f"{path} must hold rows one after the other, got Fortran order; save np.ascontiguousarray of it"
         )
-    known = np.dtype(descr) if descr in ("<f4", "<f2") else None
-    if known is None:
-        return _mapped(path, np.dtype(np.uint8), _named(descr), shape, offset)
-    return _mapped(path, known, known.name, shape, offset)
-
-
-def _named(descr: str) -> str:
     try:
         dtype = np.dtype(descr)
     except (TypeError, ValueError, SyntaxError):
-        return shown(descr)
-    return descr if dtype.byteorder == ">" else dtype.name
+        return _mapped(path, np.dtype(np.uint8), shown(descr), shape, offset)
+    return _mapped(path, dtype, dtype.name if dtype.isnative else descr, shape, offset)
 
 
 def _npy_header(file: IO[bytes]) -> tuple[str, bool, tuple[int, ...]] | None:
