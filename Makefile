@@ -13,7 +13,7 @@ export VIRTUAL_ENV := $(CURDIR)/.venv
 export PYO3_PYTHON := $(CURDIR)/$(BIN)/python
 unexport CONDA_PREFIX PYTHONHOME
 
-.PHONY: setup demo test test-peers test-heavy test-rust lint deny fuzz bench docs docs-serve clean
+.PHONY: setup demo test test-peers test-rust lint deny fuzz wheels bench docs docs-serve clean
 .DEFAULT_GOAL := test
 
 setup: .venv/.installed-lint,test
@@ -26,9 +26,6 @@ test: .venv/.installed-$(NEGFAST_TEST_EXTRAS) test-rust
 
 test-peers:
 	$(MAKE) test NEGFAST_TEST_EXTRAS=test,bench
-
-test-heavy: .venv/.installed-test
-	$(BIN)/python -m pytest -m heavy $(PYTEST_ARGUMENTS)
 
 # The binding is left out: Python tests it, and a test binary of it would need Python's development library.
 # cargo-nextest, where it is installed, runs the tests and cargo the examples in the documentation.
@@ -60,6 +57,10 @@ fuzz: .venv/.installed-cli,test
 	  $(BIN)/python fuzz/run.py $$target -max_total_time=$(FUZZ_SECONDS) || exit 1; done
 	for target in tensors nearest; do \
 	  cargo +nightly fuzz run --fuzz-dir rust/fuzz $$target -- -max_total_time=$(FUZZ_SECONDS) || exit 1; done
+
+# Other interpreters to build for and to install into: make wheels WHEEL_ARGUMENTS='--python python3.11 --python python3.14t'
+wheels: | .venv/bin/python
+	$(BIN)/python scripts/check_wheels.py --out dist $(WHEEL_ARGUMENTS)
 
 bench: .venv/.installed-bench
 	cargo bench --workspace --exclude negfast-py

@@ -15,6 +15,7 @@ import sys
 import tarfile
 import tempfile
 import tomllib
+import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -59,12 +60,12 @@ class Summary:
     failed: list[str] = field(default_factory=list)
     not_done: list[str] = field(default_factory=list)
 
-    def attempt(self, what: str, check: Callable[[], str]) -> None:
-        """Run a check, and note how it went with what it returns or raises."""
+    def attempt(self, what: str, step: Callable[..., str], *arguments: object) -> None:
+        """Call a step, and note how it went with what it returns or raises."""
         print(f"-- {what}", flush=True)
         try:
-            self.passed.append(f"{what}: {check()}")
-        except CheckError as error:
+            self.passed.append(f"{what}: {step(*arguments)}")
+        except (CheckError, OSError, subprocess.SubprocessError, tarfile.TarError, zipfile.BadZipFile) as error:
             self.failed.append(f"{what}: {error}")
 
     def show(self) -> None:
@@ -105,7 +106,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def parser() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
     result = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    result.add_argument("file", nargs="*", type=Path, metavar="FILE", help="distribution to check instead of building")
+    result.add_argument(
+        "file", nargs="*", type=distribution, metavar="FILE", help="distribution to check instead of building"
+    )
     result.add_argument(
         "--python",
         action="append",
@@ -116,6 +119,14 @@ def parser() -> argparse.ArgumentParser:
     result.add_argument("--out", type=Path, metavar="FOLDER", help="leave the distributions here")
     result.add_argument("--strict", action="store_true", help="let what cannot be done fail")
     return result
+
+
+def distribution(text: str) -> Path:
+    """Return the path of a distribution, whose name must be that of one."""
+    path = Path(text)
+    if not path.is_file() or not (path.name.endswith(".tar.gz") or distributions.WHEEL_NAME.fullmatch(path.name)):
+        raise argparse.ArgumentTypeError(f"{text} is no source distribution or wheel")
+    return path
 
 
 def default_pythons() -> list[str]:
@@ -133,7 +144,7 @@ def interpreter(path: str) -> Interpreter:
 def build(pythons: list[Interpreter], work: Path, summary: Summary) -> list[Path]:
     """Build all that these interpreters can; return the files."""
     out = work / "dist"
-    summary.attempt("build the source distribution", lambda: build_sdist(pythons[0], work, out))
+    summary.attempt("build the source distribution", build_sdist, pythons[0], work, out)
     if summary.failed:
         return []
     source = unpacked(next(out.glob("*.tar.gz")), work)
@@ -149,7 +160,7 @@ def build(pythons: list[Interpreter], work: Path, summary: Summary) -> list[Path
             "use --python python3.14t"
         )
     for name, python in builders.items():
-        summary.attempt(f"build the wheel for {name}", lambda python=python: build_wheel(python, source, work, out))
+        summary.attempt(f"build the wheel for {name}", build_wheel, python, source, work, out)
     return sorted(out.iterdir())
 
 
@@ -165,7 +176,9 @@ def build_sdist(python: Interpreter, work: Path, out: Path) -> str:
 def unpacked(sdist: Path, work: Path) -> Path:
     """Unpack a source distribution once, so that what two wheels share is compiled once; return its folder."""
     with tarfile.open(sdist) as archive:
-        archive.extractall(work / "source", filter="data")
+        # Not an argument, which the first releases of Python 3.11 do not know.
+        archive.extraction_filter = getattr(tarfile, "data_filter", None)
+        archive.extractall(work / "source")
     return next((work / "source").iterdir())
 
 
@@ -182,16 +195,16 @@ def build_wheel(python: Interpreter, source: Path, work: Path, out: Path) -> str
 def check(path: Path, pythons: list[Interpreter], work: Path, summary: Summary) -> None:
     """Check what a distribution holds, and use a wheel in each interpreter that loads it."""
     if path.suffix != ".whl":
-        summary.attempt(f"contents of {path.name}", lambda: contents(path, distributions.sdist_problems))
+        summary.attempt(f"contents of {path.name}", contents, path, distributions.sdist_problems)
         return
-    summary.attempt(f"contents of {path.name}", lambda: contents(path, distributions.wheel_problems))
+    summary.attempt(f"contents of {path.name}", contents, path, distributions.wheel_problems)
     tags = distributions.tags(path)
     fitting = [python for python in pythons if tags.fits(python.version, free_threaded=python.free_threaded)]
     if not fitting:
         summary.not_done.append(f"use of {path.name}: none of the interpreters loads it")
     for number, python in enumerate(fitting):
         clean = work / f"clean-{tags.python}-{tags.abi}-{number}"
-        summary.attempt(f"{path.name} in {python}", lambda python=python, clean=clean: use(path, python, clean))
+        summary.attempt(f"use of {path.name} in {python}", use, path, python, clean)
 
 
 def contents(path: Path, problems: Callable[[Path], Iterator[str]]) -> str:

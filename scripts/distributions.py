@@ -144,7 +144,7 @@ def _metadata_problems(metadata: Message) -> Iterator[str]:
         yield f"without extras it requires {required}, not {project()['dependencies']}"
     if set(metadata.get_all("Provides-Extra", [])) != set(extras()):
         yield f"the extras are {metadata.get_all('Provides-Extra')}, not {sorted(extras())}"
-    if not metadata.get_payload():
+    if not str(metadata.get_payload()).strip():
         yield "the description, which is README.md, is missing"
 
 

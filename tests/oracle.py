@@ -421,6 +421,22 @@ def topk(
     return indices, best
 
 
+def near_duplicates(corpus: Rows, threshold: float) -> npt.NDArray[np.int64]:
+    """Number the components of rows whose cosine reaches the threshold, by colouring from each row in turn."""
+    linked = score_matrix(corpus, corpus).astype(np.float64) >= threshold
+    numbers = np.full(len(corpus), -1, dtype=np.int64)
+    for row in range(len(corpus)):
+        if numbers[row] >= 0:
+            continue
+        reached, number = [row], numbers.max() + 1
+        numbers[row] = number
+        while reached:
+            found = np.flatnonzero(linked[reached.pop()] & (numbers < 0))
+            numbers[found] = number
+            reached += found.tolist()
+    return numbers
+
+
 # ----------------------------------------------------------------------------------------------- containers
 
 

@@ -2,6 +2,7 @@
 
 from negfast._negfast import __version__, simd_level
 from negfast.concatenation import concatenate
+from negfast.duplicates import near_duplicates
 from negfast.errors import (
     InvalidTypeError,
     InvalidValueError,
@@ -38,6 +39,7 @@ __all__ = [
     "concatenate",
     "content_keys",
     "mine",
+    "near_duplicates",
     "select",
     "simd_level",
     "topk",

@@ -18,6 +18,7 @@ __all__ = [
     "available_threads",
     "fingerprint",
     "mine",
+    "near_duplicates",
     "read_tensors",
     "safetensors_layout",
     "select",
@@ -68,6 +69,9 @@ def topk(
     n_threads: int,
     progress: _Progress,
 ) -> dict[str, Any]: ...
+def near_duplicates(
+    corpus: NDArray[Any], threshold: float, n_threads: int, progress: _Progress
+) -> NDArray[np.int64]: ...
 def simd_level() -> str: ...
 def available_threads() -> int: ...
 def fingerprint(data: NDArray[np.uint8]) -> str: ...

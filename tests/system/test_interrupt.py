@@ -14,7 +14,7 @@ TRIES = 3
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no signal that a process can send to itself as Ctrl-C")
 @pytest.mark.parametrize("n_threads", [1, 2])
-@pytest.mark.parametrize("job", ["topk", "mine"])
+@pytest.mark.parametrize("job", ["topk", "mine", "near_duplicates"])
 # Early, while rows are read and packed, and in the middle of the scan.
 @pytest.mark.parametrize("after", [0.02, 0.7])
 def test_an_interrupt_ends_a_search_at_once(job: str, n_threads: int, after: float) -> None:

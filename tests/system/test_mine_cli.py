@@ -280,7 +280,7 @@ def test_resumes_after_a_kill(tmp_path: Path) -> None:
     with subprocess.Popen([*command, "part.parquet"]) as job:
         blocks = tmp_path / "part.parquet.parts"
         until = time.monotonic() + 60
-        while len(list(blocks.glob("block-*"))) < 5 and job.poll() is None and time.monotonic() < until:
+        while len(list(blocks.glob("block-*.safetensors"))) < 5 and job.poll() is None and time.monotonic() < until:
             time.sleep(0.005)
         job.send_signal(signal.SIGKILL)
     done = {path: path.stat().st_mtime_ns for path in blocks.glob("block-*.safetensors")}

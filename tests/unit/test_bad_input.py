@@ -51,6 +51,10 @@ def topk(queries: Any = Q, corpus: Any = C, k: Any = 3, **options: Any) -> Calla
     return lambda: negfast.topk(queries, corpus, k, **options)
 
 
+def duplicates(corpus: Any = C, threshold: Any = 0.9, **options: Any) -> Callable[[], Any]:
+    return lambda: negfast.near_duplicates(corpus, threshold, **options)
+
+
 def rules(**options: Any) -> Callable[[], Any]:
     return lambda: negfast.Rules(**options)
 
@@ -217,6 +221,19 @@ TABLE: list[tuple[str, Callable[[], Any], type[Exception], str]] = [
         Value,
         r"exclude_self.*4.*5|exclude_self.*5.*4",
     ),
+    # near-duplicates
+    ("threshold zero", duplicates(threshold=0.0), Value, r"threshold.*above 0.*0\.0"),
+    ("threshold negative", duplicates(threshold=-0.5), Value, r"threshold.*above 0.*-0\.5"),
+    ("threshold beyond", duplicates(threshold=1.5), Value, r"threshold.*1\.5"),
+    ("threshold nan", duplicates(threshold=NAN), Value, r"threshold.*nan"),
+    ("threshold text", duplicates(threshold="0.9"), Type, r"threshold.*str"),
+    ("duplicates nan", duplicates(broken(NAN, 3)), Value, r"corpus.*row 3"),
+    ("duplicates float64", duplicates(C.astype(float)), Type, r"corpus.*float64.*float32"),
+    ("duplicates flat", duplicates(C[0]), Value, r"corpus.*\(6,\)"),
+    ("duplicates list", duplicates(C.tolist()), Type, r"corpus.*list"),
+    ("duplicates strided", duplicates(np.zeros((6, 8), np.float32).T), Value, r"corpus.*contiguous"),
+    ("duplicates n_threads", duplicates(n_threads=0), Value, r"n_threads.*0"),
+    ("duplicates progress", duplicates(progress=1), Type, r"progress.*int"),
     # settings
     ("relative_margin nan", rules(relative_margin=NAN), Value, r"relative_margin.*nan"),
     ("relative_margin negative", rules(relative_margin=-0.1), Value, r"relative_margin.*-0\.1"),

@@ -28,7 +28,7 @@ LAYERS = [
     {"score"},
     {"topk", "accept"},
     {"search", "rules", "draw", "exposure"},
-    {"copies"},
+    {"copies", "duplicates"},
     {"pool"},
     {"mine", "nearest"},
 ]

@@ -49,6 +49,26 @@ def encoder_for(model: str | None) -> Encoder:
     return _BuiltIn() if model is None else _Model(model)
 
 
+def encode_all(
+    encoder: Encoder, texts: Sequence[str], progress: Callable[[int], None], *, prompt: str | None, queries: bool
+) -> _Floats:
+    """Encode texts in chunks; `progress` is called with each number of encoded texts.
+
+    Returns
+    -------
+    ndarray of float32, shape (n_texts, dim)
+        Of dim 1 where there is no text.
+    """
+    rows = np.zeros((len(texts), 1), dtype=np.float32)
+    for start in range(0, len(texts), TEXTS_PER_CALL):
+        part = encoder.encode(list(texts[start : start + TEXTS_PER_CALL]), prompt=prompt, queries=queries)
+        if start == 0:
+            rows = np.empty((len(texts), part.shape[1]), dtype=np.float32)
+        rows[start : start + len(part)] = part
+        progress(len(part))
+    return rows
+
+
 class _BuiltIn:
     description = "the built-in encoder, which knows spelling and not meaning"
 
@@ -91,6 +111,9 @@ def _load(name: str) -> Any:  # a SentenceTransformer, whose type is not at hand
             f"--model {name} needs sentence-transformers, which is not installed; "
             "use pip install 'negfast[sentence-transformers]', or leave --model out for the built-in encoder"
         ) from error
+    from transformers.utils.logging import disable_progress_bar
+
+    disable_progress_bar()  # commands have bars of their own, and --quiet means all of them
     try:
         return SentenceTransformer(name)
     except Exception as error:  # a hub, a tokenizer or a weights file may fail in any way of their own

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 import negfast
-from negfast.cli import demo
+from negfast.cli import demo, near_duplicates
 from negfast.cli.mine import command as mine
 from negfast.errors import NegfastError
 
@@ -45,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except (NegfastError, OSError) as error:
-        sys.stderr.write(f"negfast: {' '.join(str(error).split())}\n")
+        sys.stderr.write(f"negfast: {_line(error)}\n")
         return EXIT_MISTAKE
     except KeyboardInterrupt:
         sys.stderr.write("\nnegfast: interrupted\n")
@@ -53,11 +53,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return code
 
 
+def _line(error: Exception) -> str:
+    """Return what an error says on one line; of an error of the system, which file and why."""
+    named = isinstance(error, OSError) and error.filename is not None and error.strerror is not None
+    text = f"{error.filename}: {error.strerror}" if named and isinstance(error, OSError) else str(error)
+    return " ".join(text.split())
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(prog="negfast", description="Hard negatives for contrastive training: mined exactly, under rules.")
     parser.add_argument("--version", action="version", version=f"negfast {negfast.__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     mine.add_command(commands)
+    near_duplicates.add_command(commands)
     demo.add_command(commands)
     return parser
 

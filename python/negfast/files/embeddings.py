@@ -2,6 +2,7 @@
 
 import ast
 import os
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self
@@ -10,13 +11,15 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from negfast import _negfast
-from negfast.errors import InvalidTypeError, InvalidValueError, StateError
+from negfast.errors import InvalidTypeError, InvalidValueError, StateError, shown
+from negfast.files.writers import naming
 
 _DTYPES = ("float32", "float16", "bfloat16")
 _CONVERT = "convert it with numpy: np.save(path, np.load(path).astype('float32'))"
 MOST_HEADER = 10_000
 MOST_ROWS = 2**40
 MOST_DIM = 2**24
+ROWS_PER_LOOK = 8192
 HEADER = 128
 """Bytes that the header of a written file takes, whatever the number of rows."""
 
@@ -68,7 +71,7 @@ def _npy(path: Path) -> NDArray[Any]:
         raise InvalidValueError(
             f"{path} must hold rows one after the other, got Fortran order; save np.ascontiguousarray of it"
         )
-    known: np.dtype[Any] | None = {"<f4": np.dtype(np.float32), "<f2": np.dtype(np.float16)}.get(descr)
+    known = np.dtype(descr) if descr in ("<f4", "<f2") else None
     if known is None:
         return _mapped(path, np.dtype(np.uint8), _named(descr), shape, offset)
     return _mapped(path, known, known.name, shape, offset)
@@ -78,7 +81,7 @@ def _named(descr: str) -> str:
     try:
         dtype = np.dtype(descr)
     except (TypeError, ValueError, SyntaxError):
-        return repr(descr)
+        return shown(descr)
     return descr if dtype.byteorder == ">" else dtype.name
 
 
@@ -107,13 +110,11 @@ def _safetensors(path: Path, name: str | None) -> NDArray[Any]:
     if name is None and len(matrices) != 1:
         raise InvalidValueError(
             f"{path} must hold one matrix or be followed by the name of one, got {len(matrices)}: "
-            f"{', '.join(matrices[:8]) or 'none'}; use {path}:NAME"
+            f"{shown(matrices)}; use {path}:NAME"
         )
     chosen = matrices[0] if name is None else name
     if chosen not in tensors:
-        raise InvalidValueError(
-            f"{path} must hold the tensor {chosen!r}, got {', '.join([*tensors][:8])}; name another"
-        )
+        raise InvalidValueError(f"{path} must hold the tensor {shown(chosen)}, got {shown([*tensors])}; name another")
     dtype, shape, offset = tensors[chosen]
     if dtype == "bfloat16":
         bits = _mapped(path, np.dtype(np.uint16), dtype, tuple(shape), offset)
@@ -124,9 +125,11 @@ def _safetensors(path: Path, name: str | None) -> NDArray[Any]:
 
 def _mapped(path: Path, dtype: np.dtype[Any], name: str, shape: tuple[int, ...], offset: int) -> NDArray[Any]:
     if name not in _DTYPES:
-        raise InvalidTypeError(f"{path} must hold float32, float16 or bfloat16, got {name} {shape}; {_CONVERT}")
+        raise InvalidTypeError(f"{path} must hold float32, float16 or bfloat16, got {name} {shown(shape)}; {_CONVERT}")
     if len(shape) != 2 or not 0 < shape[1] <= MOST_DIM:
-        raise InvalidValueError(f"{path} must hold rows of shape (n_rows, dim), got {shape}; save one row per text")
+        raise InvalidValueError(
+            f"{path} must hold rows of shape (n_rows, dim), got {shown(shape)}; save one row per text"
+        )
     n_bytes = shape[0] * shape[1] * dtype.itemsize
     there = path.stat().st_size - offset
     if there < n_bytes:
@@ -137,6 +140,18 @@ def _mapped(path: Path, dtype: np.dtype[Any], name: str, shape: tuple[int, ...],
     if offset % dtype.itemsize:
         rows = rows.copy()
     return rows.view(dtype).reshape(shape)
+
+
+def refuse_bad_rows(argument: str, spec: str) -> None:
+    """Raise an error that names the first row of a file that is not finite, if there is one."""
+    rows = open_embeddings(spec)
+    for start in range(0, len(rows), ROWS_PER_LOOK):
+        bad = np.flatnonzero(~np.isfinite(rows[start : start + ROWS_PER_LOOK]).all(axis=1))
+        if bad.size:
+            raise InvalidValueError(
+                f"{argument} must hold finite numbers, got NaN or infinity in row {start + bad[0]} of {spec}; encode "
+                "that text again"
+            )
 
 
 class EmbeddingWriter:
@@ -164,7 +179,8 @@ class EmbeddingWriter:
         self._path, self._dim, self._dtype = path, dim, np.dtype(dtype)
         self._temporary = path.with_name(f"{path.name}.growing")
         exists = resume and self._temporary.exists()
-        self._file: IO[bytes] = self._temporary.open("r+b" if exists else "w+b")
+        with naming(path, self._temporary):
+            self._file: IO[bytes] = self._temporary.open("r+b" if exists else "w+b")
         size = self._file.seek(0, os.SEEK_END)
         self.rows = max(size - HEADER, 0) // self._row_bytes
         self.truncate(self.rows)
@@ -183,31 +199,35 @@ class EmbeddingWriter:
         """Close the file, and give it its name if all went well."""
         if kind is None:
             self.close()
-        else:
+            return
+        with suppress(OSError):  # what could not be written before cannot be now
             self._file.close()
 
     def append(self, rows: NDArray[Any]) -> None:
         """Write rows, shape (n, dim), after those that are there."""
         if rows.shape[1:] != (self._dim,):
             raise InvalidValueError(f"rows must be of width {self._dim}, got {rows.shape}; encode with one model")
-        self._file.write(np.ascontiguousarray(rows, dtype=self._dtype).data)
-        self._file.flush()
+        with naming(self._path):
+            self._file.write(np.ascontiguousarray(rows, dtype=self._dtype).data)
+            self._file.flush()
         self.rows += len(rows)
 
     def truncate(self, n_rows: int) -> None:
         """Keep the first `n_rows` rows."""
-        self._file.seek(0)
-        self._file.write(self._header(n_rows))
-        self._file.truncate(HEADER + n_rows * self._row_bytes)
-        self._file.seek(0, os.SEEK_END)
+        with naming(self._path):
+            self._file.seek(0)
+            self._file.write(self._header(n_rows))
+            self._file.truncate(HEADER + n_rows * self._row_bytes)
+            self._file.seek(0, os.SEEK_END)
         self.rows = n_rows
 
     def close(self) -> None:
         """Write the number of rows into the header, and give the file its name."""
-        with self._file:
-            self._file.seek(0)
-            self._file.write(self._header(self.rows))
-        self._temporary.replace(self._path)
+        with naming(self._path, self._temporary):
+            with self._file:
+                self._file.seek(0)
+                self._file.write(self._header(self.rows))
+            self._temporary.replace(self._path)
 
     def _header(self, n_rows: int) -> bytes:
         fields = {"descr": self._dtype.str, "fortran_order": False, "shape": (n_rows, self._dim)}

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +41,24 @@ def read_columns(path: Path, names: Sequence[str]) -> dict[str, list[Any]]:
     return _parquet(path, names) if path.suffix == ".parquet" else _jsonl(path, names)
 
 
-def _parquet(path: Path, names: Sequence[str]) -> dict[str, list[Any]]:
+def parquet_names(path: Path) -> list[str]:
+    """Return the columns of a parquet file; errors are those of :func:`read_columns`."""
+    with _open_parquet(path) as file:
+        names: list[str] = file.schema_arrow.names
+    return names
+
+
+def parquet_table(path: Path, names: Sequence[str] | None = None) -> Any:
+    """Return these columns of a parquet file, or all, as a pyarrow table; errors are those of :func:`read_columns`."""
+    with _open_parquet(path) as file:
+        known = file.schema_arrow.names
+        for name in names or ():
+            _check_column(path, name, known)
+        return file.read(columns=None if names is None else list(names))
+
+
+@contextmanager
+def _open_parquet(path: Path) -> Iterator[Any]:  # a ParquetFile, whose type is not at hand where it is not installed
     with path.open("rb"):  # a file that cannot be read is not one that is damaged
         pass
     try:
@@ -50,13 +68,25 @@ def _parquet(path: Path, names: Sequence[str]) -> dict[str, list[Any]]:
         raise MissingExtraError(f"{path} needs pyarrow; use pip install 'negfast[cli]', or a .jsonl file") from error
     try:
         with pq.ParquetFile(path) as file:
-            known = file.schema_arrow.names
-            for name in names:
-                _check_column(path, name, known)
-            table = file.read(columns=list(names))
-        return {name: table.column(name).to_pylist() for name in names}
+            yield file
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise InvalidValueError(f"{path} must be a parquet file, got {_one_line(error)}; write it again") from error
+
+
+def _parquet(path: Path, names: Sequence[str]) -> dict[str, list[Any]]:
+    table = parquet_table(path, names)
+    return {name: _values(path, name, table.column(name)) for name in names}
+
+
+def _values(path: Path, name: str, column: Any) -> list[Any]:
+    try:
+        values: list[Any] = column.to_pylist()
+    except (ArithmeticError, ValueError, LookupError) as error:  # texts that are no UTF-8, dates that Python lacks
+        raise InvalidValueError(
+            f"column {name!r} of {path} must hold texts or integers, got {column.type} that Python cannot hold "
+            f"({_one_line(error)}); convert it"
+        ) from error
+    return values
 
 
 def _check_column(path: Path, name: str, known: Sequence[str]) -> None:
@@ -69,7 +99,7 @@ def _check_column(path: Path, name: str, known: Sequence[str]) -> None:
 
 def _jsonl(path: Path, names: Sequence[str]) -> dict[str, list[Any]]:
     columns: dict[str, list[Any]] = {name: [] for name in names}
-    for line, entry in _objects(path):
+    for line, entry in json_objects(path):
         for name in names:
             if name not in entry:
                 known = ", ".join(map(repr, list(entry)[:20]))
@@ -80,7 +110,8 @@ def _jsonl(path: Path, names: Sequence[str]) -> dict[str, list[Any]]:
     return columns
 
 
-def _objects(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+def json_objects(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Yield the number of each line and its object; errors are those of :func:`read_columns`."""
     with path.open("rb") as file:
         for line, raw in enumerate(file, 1):
             text = raw.removeprefix(b"\xef\xbb\xbf") if line == 1 else raw

@@ -1,5 +1,6 @@
 """Files that are whole or not there: each is written under a temporary name and renamed when it is done."""
 
+import errno
 import itertools
 import json
 import os
@@ -20,27 +21,47 @@ _written = itertools.count()
 
 
 @contextmanager
+def naming(path: str | os.PathLike[str], *others: str | os.PathLike[str]) -> Iterator[None]:
+    """Let errors of writing name `path`, unless they name a file that is none of the `others`."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is not None and error.filename not in [os.fspath(other) for other in others]:
+            raise
+        raise OSError(error.errno or errno.EIO, error.strerror or str(error), os.fsdecode(path)) from error
+
+
+@contextmanager
 def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Yield a temporary name in the folder of `path`; rename it when the block ends, remove it if the block fails.
+
+    A link stays, and what it points to is replaced.
 
     Raises
     ------
     OSError
         If the file cannot be written; it names `path`.
     """
-    final = Path(os.fsdecode(path))
+    final = Path(os.path.realpath(os.fsdecode(path)))
     temporary = final.with_name(f".{final.name[:100]}.{os.getpid()}-{next(_written)}.part")
     try:
-        yield temporary
-        temporary.replace(final)
-    except OSError as error:
-        raise type(error)(error.errno, error.strerror or str(error), str(final)) from error
+        with naming(path, temporary):
+            yield temporary
+            temporary.replace(final)
     finally:
         temporary.unlink(missing_ok=True)
 
 
-def check_writable(path: Path, argument: str) -> None:
+def check_writable(path: Path, argument: str, suffixes: Sequence[str] = SUFFIXES) -> None:
     """Refuse a path that a table could not be written to, before the work that leads to it.
+
+    Parameters
+    ----------
+    path : Path
+    argument : str
+        What messages call it.
+    suffixes : sequence of str
+        The kinds of files that can be written.
 
     Raises
     ------
@@ -49,10 +70,13 @@ def check_writable(path: Path, argument: str) -> None:
     MissingExtraError
         If it is parquet and pyarrow is not installed.
     """
-    if path.suffix not in SUFFIXES:
-        raise InvalidValueError(f"{argument} must be a .parquet or .jsonl file, got {path}; name one")
+    if path.suffix not in suffixes:
+        known = " or ".join((", ".join(suffixes[:-1]), suffixes[-1]))
+        raise InvalidValueError(f"{argument} must be a {known} file, got {path}; name one")
     if path.is_dir():
         raise InvalidValueError(f"{argument} must be a file, got the folder {path}; name a file in it")
+    if path.exists() and not path.is_file():  # renaming would do away with a device or a pipe
+        raise InvalidValueError(f"{argument} must be a plain file, got {path}, which is none; name another")
     if not path.parent.is_dir():
         raise InvalidValueError(f"{argument} must be in a folder that is there, got {path.parent}; make it first")
     if not os.access(path.parent, os.W_OK):

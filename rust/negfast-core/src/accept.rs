@@ -1,5 +1,7 @@
 //! The seam between a search and the rules: what a search may keep.
 
+use std::ops::Range;
+
 use crate::score::Scratch;
 
 /// What a search may keep for each anchor.
@@ -10,6 +12,17 @@ use crate::score::Scratch;
 pub trait Accept: Sync {
     /// What is counted about rows above the cap.
     type Tally: Default + Send;
+
+    /// The first row of the corpus that can matter to the anchors of these slots; those before are not searched.
+    fn first_row(&self, _slots: &Range<usize>) -> usize {
+        0
+    }
+
+    /// Whether a row that may reach the floor is dealt with and the search has nothing to do with it;
+    /// `exceeds(x)` tells whether its score is above `x`.
+    fn take(&self, _slot: usize, _row: u32, _exceeds: &mut dyn FnMut(f64) -> bool) -> bool {
+        false
+    }
 
     /// Only rows that score this or less are kept.
     fn cap(&self, _slot: usize) -> f64 {

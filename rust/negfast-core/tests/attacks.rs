@@ -64,6 +64,25 @@ fn a_flood_of_copies() {
     });
 }
 
+/// Links in their millions, each at the threshold itself, and a chain through all rows.
+#[test]
+fn a_flood_of_links() {
+    in_time(|| {
+        let mut dice = Dice(13);
+        let (row, others) = (dice.row(24), dice.rows(100, 24));
+        let mut copies = others;
+        copies.extend(vec![row; 20_000]);
+        let posed = posed(Vec::new(), copies, Metric::Cosine, Rules::default());
+        posed.check_near_duplicates(1.0, &[fast(1), fast(2), fast(7)]);
+    });
+    in_time(|| {
+        let angle = |i: usize| (i as f32 * 1e-3).sin_cos();
+        let chain = (0..3000).map(|i| <[f32; 2]>::from(angle(i * 1009 % 3000)).to_vec()).collect();
+        let posed = posed(Vec::new(), chain, Metric::Cosine, Rules::default());
+        posed.check_near_duplicates(f64::from(1.1e-3f32.cos()), &[fast(1), fast(7)]);
+    });
+}
+
 /// A zero row scores 0 with everything: nothing but ties.
 #[test]
 fn zero_anchors() {

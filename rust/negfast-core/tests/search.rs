@@ -176,6 +176,21 @@ proptest! {
     }
 
     #[test]
+    fn near_duplicates_equal_brute_force(shape in shapes(), level in 0.0f64..1.0) {
+        let mut dice = Dice(shape.seed);
+        let mut posed = Posed::new(shape.bare(&mut dice), shape.dim, shape.kind);
+        posed.problem.metric = Metric::Cosine;
+        let some = |dice: &mut Dice| -> f64 {
+            let corpus = &posed.problem.corpus;
+            f64::from(naive::cosine(&corpus[dice.below(shape.rows)], &corpus[dice.below(shape.rows)]))
+        };
+        let thresholds = if shape.rows == 0 { [level; 2] } else { [some(&mut dice), some(&mut dice).next_up()] };
+        for threshold in thresholds.into_iter().chain([level, 1.0]).filter(|t| *t > 0.0) {
+            posed.check_near_duplicates(threshold, &ways());
+        }
+    }
+
+    #[test]
     fn mining_equals_brute_force(shape in shapes()) {
         shape.with_rules().check_mine(&ways());
     }
@@ -274,6 +289,17 @@ fn threads_share_the_corpus() {
         let posed = everything(anchors, 30_011, 7, look);
         posed.check_mine(&ways());
         posed.check_nearest(100, &ways());
+    }
+}
+
+/// Links within blocks of anchors and between them, from several threads at once.
+#[test]
+fn threads_join_the_same_rows() {
+    for look in [Look::Plain, Look::Quantised, Look::Copies, Look::NearCopies] {
+        let posed = everything(1, 2500, 9, look);
+        for threshold in [0.7, 0.9, 1.0] {
+            posed.check_near_duplicates(threshold, &ways());
+        }
     }
 }
 

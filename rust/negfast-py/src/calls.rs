@@ -304,6 +304,25 @@ pub(crate) fn topk<'py>(
     Ok(out)
 }
 
+#[pyfunction]
+#[pyo3(signature = (corpus, threshold, n_threads, progress))]
+pub(crate) fn near_duplicates<'py>(
+    py: Python<'py>,
+    corpus: &Bound<'py, PyAny>,
+    threshold: f64,
+    n_threads: usize,
+    progress: Option<Py<PyAny>>,
+) -> PyResult<Bound<'py, PyArray1<i64>>> {
+    let inputs = Detached(Matrix::new("corpus", corpus)?);
+    let numbers = detached(py, progress, |watch| {
+        let level = Level::chosen()?;
+        let mut workers = Workers::new(n_threads, watch);
+        let corpus = Measured::measure("corpus", inputs.get().rows("corpus")?, level, &mut workers)?;
+        negfast_core::duplicates::near_duplicates(&corpus, threshold, level, &mut workers, &Work::default())
+    })?;
+    Ok(PyArray1::from_vec(py, numbers))
+}
+
 /// The SIMD level that kernels run at: "scalar", "avx2" or "avx512".
 #[pyfunction]
 pub(crate) fn simd_level() -> PyResult<&'static str> {

@@ -30,6 +30,8 @@ def main(job: str, n_threads: int, after: float) -> None:
     try:
         if job == "topk":
             negfast.topk(queries, corpus, 100, n_threads=n_threads)
+        elif job == "near_duplicates":
+            negfast.near_duplicates(corpus, 0.9, n_threads=n_threads)
         else:
             negfast.mine(queries, corpus, positives, n_threads=n_threads)
     except KeyboardInterrupt:

@@ -12,7 +12,7 @@ from negfast.cli.encoding import TEXTS_PER_CALL, Encoder
 from negfast.cli.mine.job import Job
 from negfast.cli.mine.pairs import Pairs
 from negfast.errors import InvalidValueError
-from negfast.files.embeddings import EmbeddingWriter, open_embeddings
+from negfast.files.embeddings import EmbeddingWriter, open_embeddings, refuse_bad_rows
 
 Rows = NDArray[Any]
 Progress = Callable[[int], None]
@@ -74,14 +74,8 @@ def name_bad_row(job: Job) -> None:
         ("--corpus-embeddings", job.corpus_embeddings),
         ("--positive-embeddings", job.positive_embeddings),
     ):
-        rows = np.zeros((0, 1)) if spec is None else open_embeddings(spec)
-        for start in range(0, len(rows), ROWS_PER_COPY):
-            bad = np.flatnonzero(~np.isfinite(rows[start : start + ROWS_PER_COPY]).all(axis=1))
-            if bad.size:
-                raise InvalidValueError(
-                    f"{option} must hold finite numbers, got NaN or infinity in row {start + bad[0]} of {spec}; encode "
-                    "that text again"
-                )
+        if spec is not None:
+            refuse_bad_rows(option, spec)
 
 
 def gathered(sources: Sequence[Rows], rows: Ints, path: Path) -> Rows:

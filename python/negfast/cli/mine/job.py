@@ -109,6 +109,8 @@ class Job:
                     f'"{name}" of the job in {source} must be {kind.__name__}, got {shown(value)}; mend the file or '
                     "name the input file"
                 )
+            if isinstance(value, str) and not _is_name(value):
+                raise StateError(f'"{name}" of the job in {source} must be a name, got {shown(value)}; mend the file')
         if "input" not in given:
             raise StateError(f'"input" must be in the job of {source}, got none; name the input file')
         job = cls(**given)
@@ -117,6 +119,14 @@ class Job:
         if job.model.startswith(os.curdir):
             reached["model"] = _reached(job.model, folder)
         return replace(job, **reached)
+
+
+def _is_name(value: str) -> bool:
+    """Return whether a file can have this name; JSON can hold characters that no name can."""
+    try:
+        return b"\0" not in os.fsencode(value)
+    except UnicodeEncodeError:
+        return False
 
 
 def _relative(path: str, folder: Path) -> str:

@@ -168,6 +168,9 @@ impl<'a, A: Accept> Block<'a, A> {
     fn hit(&mut self, i: usize, found: Candidate, scratch: &mut Scratch) {
         let (accept, slot, marks) = (self.accept, self.first_slot + i, self.marks[i]);
         let Candidate { score: estimate, row } = found;
+        if accept.take(slot, row, &mut exceeding(self.scorer, self.anchors[i] as usize, marks, found, scratch)) {
+            return;
+        }
         if estimate > marks.watch.high
             || estimate >= marks.watch.low && self.exactly(i, row, scratch) > accept.watch(slot)
         {
@@ -195,15 +198,7 @@ impl<'a, A: Accept> Block<'a, A> {
     }
 
     fn over_cap(&mut self, i: usize, found: Candidate, scratch: &mut Scratch) {
-        let (scorer, anchor, marks) = (self.scorer, self.anchors[i] as usize, self.marks[i]);
-        let mut score = None;
-        let mut exceeds = |bound: f64| {
-            let mark = Mark::new(bound, marks.unit, marks.slack);
-            if found.score > mark.high || found.score < mark.low {
-                return found.score > mark.high;
-            }
-            f64::from(*score.get_or_insert_with(|| scorer.score(anchor, found.row, scratch))) > bound
-        };
+        let mut exceeds = exceeding(self.scorer, self.anchors[i] as usize, self.marks[i], found, scratch);
         self.accept.over_cap(self.first_slot + i, found.row, &mut exceeds, &mut self.tallies[i]);
     }
 
@@ -308,6 +303,24 @@ impl<'a, A: Accept> Block<'a, A> {
         refused.retain(|c| c.score >= lowest);
         let refused = if refused.is_empty() { refused } else { self.score(i, &refused, scratch) };
         (kept, refused)
+    }
+}
+
+/// Tells whether the score of a row is above a bound, by its estimate where that can tell.
+fn exceeding<'s>(
+    scorer: &'s Scorer<'_>,
+    anchor: usize,
+    marks: Marks,
+    found: Candidate,
+    scratch: &'s mut Scratch,
+) -> impl FnMut(f64) -> bool + 's {
+    let mut score = None;
+    move |bound| {
+        let mark = Mark::new(bound, marks.unit, marks.slack);
+        if found.score > mark.high || found.score < mark.low {
+            return found.score > mark.high;
+        }
+        f64::from(*score.get_or_insert_with(|| scorer.score(anchor, found.row, scratch))) > bound
     }
 }
 

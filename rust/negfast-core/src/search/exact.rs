@@ -45,7 +45,6 @@ pub fn search<A: Accept, O: Send>(
     let pass = Pass { job, plan, accept, work, tile: Tile::new(job.scorer.level), scale: corpus_scale(job.scorer) };
     let (anchors, rows, dim) = (job.anchors.len(), job.scorer.corpus.len(), job.scorer.corpus.rows().dim());
     let pairs = (anchors * rows) as u64;
-    work.rows_scanned.fetch_add(pairs, Ordering::Relaxed);
     work.bytes.fetch_max(plan.bytes as u64, Ordering::Relaxed);
     workers.progress().expect(pairs);
     let operations = pairs * dim as u64;
@@ -113,6 +112,10 @@ impl<'a, A: Accept> Pass<'a, A> {
     ) -> Result<Block<'a, A>> {
         let Job { scorer, anchors, depth, .. } = *self.job;
         let mut block = Block::new(scorer, self.accept, anchors, slots.clone(), depth, self.scale);
+        let first = self.accept.first_row(&slots).clamp(range.start, range.end);
+        progress.advance(((first - range.start) * slots.len()) as u64)?;
+        let range = first..range.end;
+        self.work.rows_scanned.fetch_add((range.len() * slots.len()) as u64, Ordering::Relaxed);
         let clock = Instant::now();
         let ids = anchors[slots].iter().map(|&anchor| anchor as usize);
         pack(

@@ -6,6 +6,7 @@
 use half::{bf16, f16};
 use negfast_core::anchors::Anchors;
 use negfast_core::draw::Draw;
+use negfast_core::duplicates::near_duplicates;
 use negfast_core::error::Result;
 use negfast_core::kernel::Level;
 use negfast_core::lists::Lists;
@@ -190,6 +191,17 @@ impl Posed {
             nearest(scorer, k, way.max_memory, workers, &Work::default(), &mut indices, &mut scores)
         })?;
         Ok((indices, scores))
+    }
+
+    /// Compares the near-duplicates of the corpus in each of `ways` with the oracle's.
+    pub(crate) fn check_near_duplicates(&self, threshold: f64, ways: &[Way]) {
+        let expected = naive::near_duplicates(&self.problem.corpus, threshold);
+        for &way in ways {
+            let found = self.with_scorer(way, |scorer, workers| {
+                near_duplicates(scorer.corpus, threshold, way.level, workers, &Work::default())
+            });
+            assert_eq!(found.as_ref(), Ok(&expected), "{threshold}, {way:?}");
+        }
     }
 
     fn with_scorer<T>(&self, way: Way, call: impl FnOnce(&Scorer<'_>, &mut Workers<'_>) -> Result<T>) -> Result<T> {

@@ -91,6 +91,29 @@ pub(crate) fn nearest(queries: &[Vec<f32>], corpus: &[Vec<f32>], metric: Metric,
     (indices, scores)
 }
 
+/// The number of each row's component, rows being linked that score at least `threshold` with each other.
+pub(crate) fn near_duplicates(corpus: &[Vec<f32>], threshold: f64) -> Vec<i64> {
+    let mut numbers = vec![-1; corpus.len()];
+    let mut next = 0;
+    for first in 0..corpus.len() {
+        if numbers[first] >= 0 {
+            continue;
+        }
+        numbers[first] = next;
+        let mut reached = vec![first];
+        while let Some(row) = reached.pop() {
+            for other in 0..corpus.len() {
+                if numbers[other] < 0 && f64::from(cosine(&corpus[row], &corpus[other])) >= threshold {
+                    numbers[other] = next;
+                    reached.push(other);
+                }
+            }
+        }
+        next += 1;
+    }
+    numbers
+}
+
 /// One anchor on its way through the rules.
 #[derive(Debug, Default)]
 struct Anchor {
