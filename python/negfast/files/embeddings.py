@@ -2,6 +2,7 @@
 
 import ast
 import os
+import warnings
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -79,7 +80,8 @@ def _npy(path: Path) -> NDArray[Any]:
 
 def _named(descr: str) -> str:
     try:
-        dtype = np.dtype(descr)
+        with warnings.catch_warnings(action="ignore"):  # about names that numpy is going to forget
+            dtype = np.dtype(descr)
     except (TypeError, ValueError, SyntaxError):
         return shown(descr)
     return descr if dtype.byteorder == ">" else dtype.name
