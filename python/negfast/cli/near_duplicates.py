@@ -133,9 +133,7 @@ def run(arguments: argparse.Namespace) -> int:
 def _check_options(arguments: argparse.Namespace, *, is_table: bool) -> None:
     for name in _OF_TABLES:
         if not is_table and getattr(arguments, name) is not None:
-            raise InvalidValueError(
-                f"--{name} must be given with a table, got it with {arguments.input}; leave it out"
-            )
+            raise InvalidValueError(f"--{name} must be given with a table, got it with {arguments.input}; leave it out")
     if arguments.embeddings is not None and arguments.model is not None:
         raise InvalidValueError("--model must be given without --embeddings, got both; leave one out")
     if arguments.prompt is not None and arguments.model is None:
