@@ -16,6 +16,8 @@ from negfast.results import MinedNegatives
 from negfast.settings import one_of, optional_whole, whole
 from negfast.torch.philox import random_bits
 
+_NO_LIST = -1
+
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Example:
@@ -166,17 +168,16 @@ class NegativesDataset(Dataset[Example]):
 
     def _example(self, index: int, pair: Any) -> Example:
         anchor, positive = self._parts(index, pair)
-        row, position = int(self._rows[index]), int(self._lists[index])
-        kept = self._kept(row, position) if position >= 0 else np.empty(0, dtype=np.int64)
-        negative_rows = self._indices[position, kept]
+        row = int(self._rows[index])
+        negative_rows, scores, tiers = self._negatives(row, int(self._lists[index]))
         return Example(
             anchor=anchor,
             positive=positive,
             negatives=[self._corpus[negative] for negative in negative_rows.tolist()],
             row=row,
             negative_rows=negative_rows,
-            scores=self._scores[position, kept],
-            tiers=self._tiers[position, kept],
+            scores=scores,
+            tiers=tiers,
         )
 
     def _parts(self, index: int, pair: Any) -> tuple[Any, Any]:
@@ -195,11 +196,16 @@ class NegativesDataset(Dataset[Example]):
             )
         return pair[0], pair[1]
 
-    def _kept(self, row: int, position: int) -> Ints:
-        """Return which places of a list an example gets."""
+    def _negatives(self, row: int, position: int) -> tuple[Ints, NDArray[np.float32], NDArray[np.uint8]]:
+        """Return rows, scores and tiers of the negatives that an example gets from the list at `position`."""
+        if position == _NO_LIST:
+            return np.empty(0, np.int64), np.empty(0, np.float32), np.empty(0, np.uint8)
         places = np.flatnonzero(self._indices[position] >= 0)
-        if self._most is None or len(places) <= self._most:
-            return places
+        if self._most is not None and len(places) > self._most:
+            places = self._chosen(row, places)
+        return self._indices[position, places], self._scores[position, places], self._tiers[position, places]
+
+    def _chosen(self, row: int, places: Ints) -> Ints:
         if not self._random:
             return places[: self._most]
         bits = random_bits(len(places), purpose="negatives", seed=self._seed, epoch=self.epoch, row=row)
@@ -258,9 +264,9 @@ def _rows_of_pairs(rows: Any, n_pairs: int, anchors: Ints) -> Ints:
 
 
 def _positions(rows: Ints, anchors: Ints) -> Ints:
-    """Return where `anchors` holds each row, -1 where it does not."""
+    """Return where `anchors` holds each row."""
     if anchors.size == 0:
-        return np.full(rows.shape, -1, dtype=np.int64)
+        return np.full(rows.shape, _NO_LIST, dtype=np.int64)
     order = np.argsort(anchors, kind="stable")
     found = order[np.minimum(np.searchsorted(anchors, rows, sorter=order), anchors.size - 1)]
-    return np.where(anchors[found] == rows, found, -1)
+    return np.where(anchors[found] == rows, found, _NO_LIST)
