@@ -6,8 +6,9 @@ All examples of a page run in order, in one namespace and one folder. A fence is
 * ``console``: lines that begin with ``$`` are commands, the lines below each what it prints. `negfast` runs in this
   process; `cat`, `head`, `ls` and `echo $?` are known too.
 
-A fence with a ``title="name"`` is written to a file of that name. Any other is only shown. ``<!-- needs: torch -->`` before a fence skips it where that package is not
-installed. ``...`` stands for any text; times, threads, levels and sizes of buffers are not compared.
+A fence with a ``title="name"`` is written to a file of that name. Any other is only shown. ``<!-- needs: torch -->``
+before a fence skips it where that package is not installed.
+``...`` stands for any text; times, threads, levels and sizes of buffers are not compared.
 """
 
 import contextlib

@@ -56,7 +56,8 @@ def add_command(commands: Any) -> None:  # argparse has no public name for the t
         description="Links rows whose cosine reaches a threshold, and numbers the groups that links hold together. "
         "With the group as a column of its table, `negfast mine --group COLUMN` gives no anchor a near-copy of one of "
         "its positives: negfast near-duplicates pairs.parquet --text positive --join -o grouped.parquet, then "
-        "negfast mine grouped.parquet --group group -o negatives.parquet.",
+        "negfast mine grouped.parquet --group group -o negatives.parquet. Groups of two runs have nothing to do with "
+        "each other.",
     )
     parser.add_argument(
         "input", metavar="INPUT", help="table of texts, .parquet or .jsonl, or embeddings, .npy or .safetensors"
@@ -156,6 +157,8 @@ def _check_output(arguments: argparse.Namespace) -> None:
     read = [tensor_of(spec)[0] for spec in (arguments.input, arguments.embeddings) if spec is not None]
     if output.exists() and any(path.exists() and path.samefile(output) for path in read):
         raise InvalidValueError(f"--output must be a file of its own, got {output}, which is read; name another")
+    if not arguments.join and arguments.column in ("row", "id"):
+        raise InvalidValueError(f"--column must be another name than row and id, got {arguments.column!r}; choose one")
     if arguments.join:
         refuse_column(source, arguments.column)
 
@@ -222,7 +225,8 @@ def _show(screen: Screen, groups: Ints, rows: _Rows, threshold: float) -> None:
     n_members = int(sizes[several].sum())
     screen.line(f"{len(groups):,} rows, {len(sizes):,} groups at a cosine of {threshold:g}", "bold")
     share = 100 * n_members / max(len(groups), 1)
-    screen.prose(f"{len(several):,} groups have several members; they hold {n_members:,} rows ({share:.1f} %)")
+    counted = "1 group has" if len(several) == 1 else f"{len(several):,} groups have"
+    screen.prose(f"{counted} several members: {n_members:,} rows in all ({share:.1f} %)")
     if not len(several):
         return
     screen.heading("The largest groups")
