@@ -67,6 +67,7 @@ bench: .venv/.installed-bench
 	$(BIN)/python benches/peers/overhead.py
 	$(BIN)/python benches/peers/topk.py
 	$(BIN)/python benches/peers/mine.py
+	$(BIN)/python benches/peers/near_duplicates.py
 
 docs: .venv/.installed-docs
 	$(BIN)/python -m mkdocs build --strict
