@@ -15,6 +15,7 @@ import sys
 import tarfile
 import tempfile
 import tomllib
+import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -64,7 +65,7 @@ class Summary:
         print(f"-- {what}", flush=True)
         try:
             self.passed.append(f"{what}: {step(*arguments)}")
-        except CheckError as error:
+        except (CheckError, OSError, subprocess.SubprocessError, tarfile.TarError, zipfile.BadZipFile) as error:
             self.failed.append(f"{what}: {error}")
 
     def show(self) -> None:
@@ -105,7 +106,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def parser() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
     result = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    result.add_argument("file", nargs="*", type=Path, metavar="FILE", help="distribution to check instead of building")
+    result.add_argument(
+        "file", nargs="*", type=distribution, metavar="FILE", help="distribution to check instead of building"
+    )
     result.add_argument(
         "--python",
         action="append",
@@ -116,6 +119,14 @@ def parser() -> argparse.ArgumentParser:
     result.add_argument("--out", type=Path, metavar="FOLDER", help="leave the distributions here")
     result.add_argument("--strict", action="store_true", help="let what cannot be done fail")
     return result
+
+
+def distribution(text: str) -> Path:
+    """Return the path of a distribution, whose name must be that of one."""
+    path = Path(text)
+    if not path.is_file() or not (path.name.endswith(".tar.gz") or distributions.WHEEL_NAME.fullmatch(path.name)):
+        raise argparse.ArgumentTypeError(f"{text} is no source distribution or wheel")
+    return path
 
 
 def default_pythons() -> list[str]:

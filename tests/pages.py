@@ -6,8 +6,9 @@ All examples of a page run in order, in one namespace and one folder. A fence is
 * ``console``: lines that begin with ``$`` are commands, the lines below each what it prints. `negfast` runs in this
   process; `cat`, `head`, `ls` and `echo $?` are known too.
 
-Any other language is only shown. ``<!-- needs: torch -->`` before a fence skips it where that package is not
-installed. ``...`` stands for any text; times, threads, levels and sizes of buffers are not compared.
+A fence with a ``title="name"`` is written to a file of that name. Any other is only shown. ``<!-- needs: torch -->``
+before a fence skips it where that package is not installed.
+``...`` stands for any text; times, threads, levels and sizes of buffers are not compared.
 """
 
 import contextlib
@@ -26,7 +27,7 @@ from typing import Any
 from negfast.cli.main import main
 
 FENCE = re.compile(
-    r"^(?:<!-- needs: (?P<needs>[\w, ]+) -->\n)?(?P<indent> *)```(?P<language>\w*)[^\n]*\n"
+    r"^(?:<!-- needs: (?P<needs>[\w, ]+) -->\n)?(?P<indent> *)```(?P<language>\w*)(?: title=\"(?P<title>[\w.]+)\")?\n"
     r"(?P<body>.*?)^(?P=indent)```$",
     re.DOTALL | re.MULTILINE,
 )
@@ -44,9 +45,10 @@ FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 
 @dataclass
 class Fence:
-    """One fenced block: its language, text, first line, and the packages it needs."""
+    """One fenced block: its language, title, text, first line, and the packages it needs."""
 
     language: str
+    title: str | None
     body: str
     line: int
     needs: tuple[str, ...]
@@ -56,7 +58,8 @@ def fences(text: str) -> Iterator[Fence]:
     """Yield the fenced blocks of a page."""
     for found in FENCE.finditer(text):
         needs = tuple(re.findall(r"\w+", found["needs"] or ""))
-        yield Fence(found["language"], found["body"], text.count("\n", 0, found.start("body")) + 1, needs)
+        line = text.count("\n", 0, found.start("body")) + 1
+        yield Fence(found["language"], found["title"], found["body"], line, needs)
 
 
 def unbalanced(text: str) -> bool:
@@ -80,6 +83,8 @@ class Page:
             absent = [name for name in block.needs if importlib.util.find_spec(name) is None]
             if absent:
                 self.skipped.append(f"line {block.line} needs {', '.join(absent)}")
+            elif block.title is not None:
+                Path(block.title).write_text(block.body, encoding="utf-8")
             elif block.language == "python":
                 shown = follower.body if follower is not None and follower.language == "text" else None
                 self._python(block, shown)

@@ -72,7 +72,7 @@ impl Contest<'_> {
         self.timed(|workers| {
             let anchors: Vec<u32> = (0..self.scorer.queries.len() as u32).collect();
             let job = Job { scorer: &self.scorer, anchors: &anchors, depth, max_memory: None };
-            let plan = Plan::new(&job, &Tile::new(self.scorer.level), workers.threads())?;
+            let plan = Plan::new(&job.sizes(), &Tile::new(self.scorer.level), workers.threads())?;
             let outputs = vec![(); plan.blocks.len()];
             search(&job, &plan, &Nothing, workers, &Work::default(), outputs, |(), _| Ok(()))
         })

@@ -19,8 +19,10 @@ __all__ = [
     "fingerprint",
     "mine",
     "near_duplicates",
+    "plan",
     "read_tensors",
     "safetensors_layout",
+    "search_depth",
     "select",
     "simd_level",
     "topk",
@@ -72,6 +74,10 @@ def topk(
 def near_duplicates(
     corpus: NDArray[Any], threshold: float, n_threads: int, progress: _Progress
 ) -> NDArray[np.int64]: ...
+def plan(
+    n_queries: int, n_corpus: int, dim: int, depth: int, max_memory: int | None, n_threads: int
+) -> dict[str, Any]: ...
+def search_depth(settings: dict[str, Any], n_corpus: int) -> int: ...
 def simd_level() -> str: ...
 def available_threads() -> int: ...
 def fingerprint(data: NDArray[np.uint8]) -> str: ...

@@ -348,6 +348,22 @@ def topk(
     return TopK(core["indices"], core["scores"], report)
 
 
+def core_settings(recipe: Recipe) -> dict[str, Any]:
+    """Return a recipe as the compiled module takes it."""
+    rules = {**recipe.rules.to_dict(), "range_max": recipe.last_rank, "exclude_self": bool(recipe.rules.exclude_self)}
+    return {
+        "metric": recipe.metric,
+        "num_negatives": recipe.num_negatives,
+        "rules": rules,
+        "tiers": (recipe.tiers.hard, recipe.tiers.semi_hard),
+        "draw": draw_to_core(recipe.draw),
+        "suspect_rank": recipe.suspect_rank,
+        "seed": recipe.seed,
+        "epoch": recipe.epoch,
+        "max_memory": recipe.search.max_memory,
+    }
+
+
 class _Call:
     """The checked arguments of a call, in the form of the compiled module."""
 
@@ -373,17 +389,7 @@ class _Call:
         self.recipe = self._complete(recipe, same=queries is corpus)
         self.n_threads = threads.resolve(n_threads)
         self.known = self._known(positives, groups, keys, exclude, forbidden)
-        self.settings = {
-            "metric": self.recipe.metric,
-            "num_negatives": self.recipe.num_negatives,
-            "rules": self.recipe.rules.to_dict(),
-            "tiers": (self.recipe.tiers.hard, self.recipe.tiers.semi_hard),
-            "draw": draw_to_core(self.recipe.draw),
-            "suspect_rank": self.recipe.suspect_rank,
-            "seed": self.recipe.seed,
-            "epoch": self.recipe.epoch,
-            "max_memory": self.recipe.search.max_memory,
-        }
+        self.settings = core_settings(self.recipe)
         self.prepared = time.perf_counter()
 
     def _complete(self, recipe: Recipe, *, same: bool) -> Recipe:
@@ -394,9 +400,8 @@ class _Call:
                 f"queries must have as many rows as the corpus with exclude_self=True, got {len(self.queries)} and "
                 f"{len(self.corpus)}; use exclude= to name the rows"
             )
-        window = recipe.window
-        range_max = None if window is None else recipe.rules.range_min + window
-        return replace(recipe, rules=replace(recipe.rules, range_max=range_max, exclude_self=exclude_self))
+        rules = replace(recipe.rules, range_max=recipe.last_rank, exclude_self=exclude_self)
+        return replace(recipe, rules=rules)
 
     def _known(
         self,

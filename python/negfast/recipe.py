@@ -111,6 +111,11 @@ class Recipe:
         return None if self.draw == "top" else 10 * self.num_negatives
 
     @property
+    def last_rank(self) -> int | None:
+        """Last rank among the allowed rows that the draw chooses from, ``None`` for as many as there are."""
+        return None if self.window is None else self.rules.range_min + self.window
+
+    @property
     def fingerprint(self) -> str:
         """32 hexadecimal digits that name the settings: the same for equal recipes, on any machine.
 

@@ -518,12 +518,21 @@ def test_a_full_disk_leaves_nothing_half_written(table: Path, tmp_path: Path) ->
     mine(*arguments[1:-1], "--restart")
 
 
-@pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="root may write anywhere")
-def test_a_read_only_folder(table: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    folder = tmp_path / "locked"
-    folder.mkdir(mode=0o500)
-    assert main(["mine", str(table), *COLUMNS, "-o", str(folder / "out.jsonl")]) == 2
-    assert "locked" in capsys.readouterr().err
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such modes")
+def test_a_read_only_folder(table: Path, tmp_path: Path) -> None:
+    code = (
+        "import os, sys\n"
+        "from negfast.cli.main import main\n"
+        "if os.geteuid() == 0: os.setuid(65534)\n"  # root may write anywhere
+        "sys.exit(main(sys.argv[1:]))\n"
+    )
+    tmp_path.chmod(0o755)
+    (tmp_path / "locked").mkdir(mode=0o555)
+    command = [sys.executable, "-c", code, "mine", table.name, *COLUMNS, *SMALL, "--quiet", "-o", "locked/out.jsonl"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 2, done.stderr
+    assert done.stderr.startswith("negfast: --output must be in a folder that can be written, got locked")
+    assert done.stderr.count("\n") == 1
 
 
 def test_missing_extra_is_named(

@@ -1,4 +1,4 @@
-"""`negfast near-duplicates` as a user meets it: what goes in, what comes out, and what `negfast mine` makes of it."""
+"""`negfast near-duplicates` as a user meets it: tables and embeddings in, groups out that `negfast mine` takes."""
 
 import json
 import re
@@ -203,7 +203,7 @@ MISTAKES: list[tuple[str, list[Any], str]] = [
     ("numbers for texts", [file("x.jsonl", b'{"text": 3}'), *OUT], "int 3 in row 0"),
     ("repeated ids", [file("x.jsonl", b'{"text": "a"}\n{"text": "a"}'), "--id", "text", *OUT], "rows 0 and 1"),
     ("NaN", [saved("nan.npy", NAN), *OUT], r"INPUT.*row 17 of nan\.npy"),
-    ("NaN beside a table", ["t.jsonl", "--embeddings", saved("nan.npy", NAN), *OUT], r"--embeddings.*row 17 of"),
+    ("NaN beside a table", ["t.jsonl", "--embeddings", saved("nan.npy", NAN), *OUT], r"--embeddings.*row 17"),
     ("float64", [saved("f.npy", np.ones((3, 3))), *OUT], r"f\.npy.*float64"),
     ("one row", [saved("f.npy", np.ones(3, np.float32)), *OUT], r"f\.npy.*\(3,\)"),
     ("rows of another table", ["t.jsonl", "--embeddings", saved("f.npy", NAN[:5, :2]), *OUT], "60 texts.*got 5"),

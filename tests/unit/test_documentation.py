@@ -1,5 +1,6 @@
 """The examples in docstrings, in the README and in the documentation run, and print what they say."""
 
+import ast
 import doctest
 import importlib
 import pkgutil
@@ -59,6 +60,13 @@ def test_every_public_name_has_an_entry_in_the_reference() -> None:
     entries = set(re.findall(r"^::: negfast\.(\w+)$", text, re.MULTILINE))
     described = set(re.findall(r"^## `negfast\.(\w+)`", text, re.MULTILINE))
     assert set(negfast.__all__) - entries - described == set()
+
+
+def test_every_name_of_the_torch_layer_has_an_entry_in_the_reference() -> None:
+    tree = ast.parse((Path(negfast.__file__).parent / "torch" / "__init__.py").read_text(encoding="utf-8"))
+    public = next(node.value for node in tree.body if isinstance(node, ast.Assign))  # of __all__, without torch
+    text = (DOCS / "api" / "torch.md").read_text(encoding="utf-8")
+    assert set(ast.literal_eval(public)) == set(re.findall(r"^::: negfast\.torch\.(\w+)$", text, re.MULTILINE))
 
 
 def test_every_page_is_in_the_navigation() -> None:

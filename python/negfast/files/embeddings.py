@@ -2,7 +2,7 @@
 
 import ast
 import os
-import warnings
+import re
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -17,6 +17,7 @@ from negfast.files.writers import naming
 
 _DTYPES = ("float32", "float16", "bfloat16")
 _CONVERT = "convert it with numpy: np.save(path, np.load(path).astype('float32'))"
+_NUMBERS = re.compile("[<>=|]?([fiu][248]|c8|c16|[iub]1)")
 MOST_HEADER = 10_000
 MOST_ROWS = 2**40
 MOST_DIM = 2**24
@@ -72,19 +73,10 @@ def _npy(path: Path) -> NDArray[Any]:
         raise InvalidValueError(
             f"{path} must hold rows one after the other, got Fortran order; save np.ascontiguousarray of it"
         )
-    known = np.dtype(descr) if descr in ("<f4", "<f2") else None
-    if known is None:
-        return _mapped(path, np.dtype(np.uint8), _named(descr), shape, offset)
-    return _mapped(path, known, known.name, shape, offset)
-
-
-def _named(descr: str) -> str:
-    try:
-        with warnings.catch_warnings(action="ignore"):  # about names that numpy is going to forget
-            dtype = np.dtype(descr)
-    except (TypeError, ValueError, SyntaxError):
-        return shown(descr)
-    return descr if dtype.byteorder == ">" else dtype.name
+    if not _NUMBERS.fullmatch(descr):
+        return _mapped(path, np.dtype(np.uint8), shown(descr), shape, offset)
+    dtype = np.dtype(descr)
+    return _mapped(path, dtype, dtype.name if dtype.isnative else descr, shape, offset)
 
 
 def _npy_header(file: IO[bytes]) -> tuple[str, bool, tuple[int, ...]] | None:

@@ -50,7 +50,7 @@ impl Copies {
         let scorer = Scorer::new(scorer.corpus, scorer.corpus, Metric::Cosine, scorer.level)?;
         let rows: Vec<u32> = (0..scorer.corpus.len() as u32).collect();
         let job = Job { scorer: &scorer, anchors: &rows, depth: MOST.min(rows.len()), max_memory };
-        let plan = Plan::fitting(&job, &Tile::new(scorer.level), workers.threads());
+        let plan = Plan::fitting(&job.sizes(), &Tile::new(scorer.level), workers.threads());
         let lists = Mutex::new(vec![Vec::new(); rows.len()]);
         let outputs = vec![(); plan.blocks.len()];
         search(&job, &plan, &AtLeast(bound), workers, work, outputs, |(), finished| {

@@ -28,7 +28,7 @@ pub fn near_duplicates(
     let scorer = Scorer::new(corpus, corpus, Metric::Cosine, level)?;
     let rows: Vec<u32> = (0..corpus.len() as u32).collect();
     let job = Job { scorer: &scorer, anchors: &rows, depth: 1, max_memory: None };
-    let plan = Plan::fitting(&job, &Tile::new(level), workers.threads());
+    let plan = Plan::fitting(&job.sizes(), &Tile::new(level), workers.threads());
     let forest = Forest::new(corpus.len());
     let outputs = vec![(); plan.blocks.len()];
     let joining = Joining { forest: &forest, threshold };

@@ -287,7 +287,11 @@ impl Miner<'_> {
         let tile = Tile::new(scorer.level);
         // What fitted at first goes on with the smallest blocks if it has to.
         let threads = workers.threads();
-        let plan = if first_pass { Plan::new(&job, &tile, threads)? } else { Plan::fitting(&job, &tile, threads) };
+        let plan = if first_pass {
+            Plan::new(&job.sizes(), &tile, threads)?
+        } else {
+            Plan::fitting(&job.sizes(), &tile, threads)
+        };
         let accept = Guarded { guard: self.chooser.guard, anchors, ranks: first_pass };
         let outputs = vec![(); plan.blocks.len()];
         search(&job, &plan, &accept, workers, self.work, outputs, |(), finished| {
@@ -546,7 +550,7 @@ impl Miner<'_> {
         let anchors: Vec<u32> = suspects.iter().map(|s| s.anchor).collect();
         let watched: Vec<f32> = suspects.iter().map(|s| s.score).collect();
         let job = Job { scorer, anchors: &anchors, depth: 0, max_memory: self.settings.max_memory };
-        let plan = Plan::fitting(&job, &Tile::new(scorer.level), workers.threads());
+        let plan = Plan::fitting(&job.sizes(), &Tile::new(scorer.level), workers.threads());
         let found = Mutex::new(Vec::with_capacity(anchors.len()));
         let outputs = vec![(); plan.blocks.len()];
         search(&job, &plan, &Ranks(&watched), workers, self.work, outputs, |(), finished| {

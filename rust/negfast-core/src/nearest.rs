@@ -33,7 +33,7 @@ pub fn nearest(
     }
     let depth = k.min(scorer.corpus.len());
     let job = Job { scorer, anchors: &anchors, depth, max_memory };
-    let plan = Plan::new(&job, &Tile::new(scorer.level), workers.threads())?;
+    let plan = Plan::new(&job.sizes(), &Tile::new(scorer.level), workers.threads())?;
     let lengths = plan.blocks.iter().map(|block| block.len() * k);
     let outputs: Vec<_> = cut(indices, lengths.clone()).into_iter().zip(cut(scores, lengths)).collect();
     search(&job, &plan, &Everything, workers, work, outputs, |(indices, scores), finished| {

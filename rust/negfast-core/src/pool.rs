@@ -99,25 +99,36 @@ pub struct Chooser<'a> {
     pub copies: &'a OnceLock<Copies>,
 }
 
+/// The most allowed rows of a corpus of so many `rows` that can matter to an anchor.
+fn deepest(rules: &Rules, rows: usize) -> usize {
+    rules.range_max.unwrap_or(usize::MAX).min(rows)
+}
+
+/// How many allowed rows the first search has to keep, of a corpus of so many `rows`.
+pub fn first_depth(rules: &Rules, draw: Draw, num_negatives: usize, rows: usize) -> usize {
+    let Rules { range_min, range_max, distinct, max_exposure, .. } = *rules;
+    let deepest = deepest(rules, rows);
+    if num_negatives == 0 {
+        return 0;
+    }
+    // Other draws choose from the whole window.
+    if let Some(range_max) = range_max.filter(|_| draw != Draw::Top) {
+        return range_max.min(deepest);
+    }
+    let more = |spare: usize| num_negatives.saturating_mul(spare).saturating_add(16);
+    let spare = distinct.map_or(0, |_| more(1)).saturating_add(max_exposure.map_or(0, |_| more(3)));
+    range_min.saturating_add(num_negatives).saturating_add(spare).min(deepest)
+}
+
 impl Chooser<'_> {
     /// How many allowed rows the first search has to keep.
     pub fn depth(&self) -> usize {
-        let Rules { range_min, range_max, distinct, max_exposure, .. } = *self.rules;
-        if self.num_negatives == 0 {
-            return 0;
-        }
-        // Other draws choose from the whole window.
-        if let Some(range_max) = range_max.filter(|_| self.draw != Draw::Top) {
-            return range_max.min(self.deepest());
-        }
-        let more = |spare: usize| self.num_negatives.saturating_mul(spare).saturating_add(16);
-        let spare = distinct.map_or(0, |_| more(1)).saturating_add(max_exposure.map_or(0, |_| more(3)));
-        range_min.saturating_add(self.num_negatives).saturating_add(spare).min(self.deepest())
+        first_depth(self.rules, self.draw, self.num_negatives, self.scorer.corpus.len())
     }
 
     /// The most allowed rows that can matter to an anchor.
     pub fn deepest(&self) -> usize {
-        self.rules.range_max.unwrap_or(usize::MAX).min(self.scorer.corpus.len())
+        deepest(self.rules, self.scorer.corpus.len())
     }
 
     /// How many wishes are worth working out after a search to `depth`.

@@ -4,20 +4,21 @@ use std::time::{Duration, Instant};
 
 use negfast_core::anchors::Anchors;
 use negfast_core::error::{Error, Result};
-use negfast_core::kernel::Level;
+use negfast_core::kernel::{Level, Tile};
 use negfast_core::lists::Lists;
-use negfast_core::mine::{Candidates, Mined, PositiveScores};
+use negfast_core::mine::{Candidates, Mined, PositiveScores, Settings};
 use negfast_core::nearest::nearest;
+use negfast_core::pool::first_depth;
 use negfast_core::rules::{Known, Labels};
 use negfast_core::score::{Matrix as Measured, Metric, Scorer};
-use negfast_core::search::Work;
+use negfast_core::search::{Plan, Sizes, Work};
 use negfast_core::threads::Workers;
 use numpy::{Element, PyArray1, PyArrayMethods};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
 use crate::arrays::{Borrowed, Matrix};
-use crate::errors::from_core;
+use crate::errors::{from_core, value_error};
 use crate::monitor::Watch;
 use crate::settings::{SettingsIn, metric};
 
@@ -321,6 +322,44 @@ pub(crate) fn near_duplicates<'py>(
         negfast_core::duplicates::near_duplicates(&corpus, threshold, level, &mut workers, &Work::default())
     })?;
     Ok(PyArray1::from_vec(py, numbers))
+}
+
+/// How many allowed rows per anchor the first search of `mine` keeps under these settings.
+#[pyfunction]
+pub(crate) fn search_depth(settings: SettingsIn, n_corpus: usize) -> PyResult<usize> {
+    let Settings { rules, draw, num_negatives, .. } = settings.into_core()?;
+    Ok(first_depth(&rules, draw, num_negatives, n_corpus))
+}
+
+/// How a search of these sizes would be cut into tasks, and what they would hold in memory.
+#[pyfunction]
+#[pyo3(signature = (n_queries, n_corpus, dim, depth, max_memory, n_threads))]
+pub(crate) fn plan(
+    py: Python<'_>,
+    n_queries: usize,
+    n_corpus: usize,
+    dim: usize,
+    depth: usize,
+    max_memory: Option<usize>,
+    n_threads: usize,
+) -> PyResult<Bound<'_, PyDict>> {
+    // Sizes that no matrix can have would overflow.
+    for (argument, size) in [("n_queries", n_queries), ("n_corpus", n_corpus), ("dim", dim)] {
+        if size >= u32::MAX as usize {
+            return Err(value_error(argument, "below 4294967295", &size.to_string(), "split the matrix into parts"));
+        }
+    }
+    let level = Level::chosen().map_err(|error| from_core(&error))?;
+    let sizes = Sizes { anchors: n_queries, rows: n_corpus, dim: dim.max(1), depth, max_memory };
+    let plan = Plan::new(&sizes, &Tile::new(level), n_threads.clamp(1, 1024)).map_err(|error| from_core(&error))?;
+    let out = PyDict::new(py);
+    out.set_item("level", level.name())?;
+    out.set_item("blocks", plan.blocks.len())?;
+    out.set_item("block_anchors", plan.blocks.iter().map(ExactSizeIterator::len).max().unwrap_or(0))?;
+    out.set_item("ranges", plan.ranges.len())?;
+    out.set_item("slab_rows", plan.slab)?;
+    out.set_item("working_bytes", plan.bytes)?;
+    Ok(out)
 }
 
 /// The SIMD level that kernels run at: "scalar", "avx2" or "avx512".

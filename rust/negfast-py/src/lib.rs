@@ -23,6 +23,8 @@ fn _negfast(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(calls::select, module)?)?;
     module.add_function(wrap_pyfunction!(calls::topk, module)?)?;
     module.add_function(wrap_pyfunction!(calls::near_duplicates, module)?)?;
+    module.add_function(wrap_pyfunction!(calls::plan, module)?)?;
+    module.add_function(wrap_pyfunction!(calls::search_depth, module)?)?;
     module.add_function(wrap_pyfunction!(calls::simd_level, module)?)?;
     module.add_function(wrap_pyfunction!(calls::available_threads, module)?)?;
     module.add_function(wrap_pyfunction!(state::fingerprint, module)?)?;

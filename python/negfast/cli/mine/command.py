@@ -47,6 +47,7 @@ def add_command(commands: Any) -> None:  # argparse has no public name for the t
     """
     parser: argparse.ArgumentParser = commands.add_parser(
         "mine",
+        usage="negfast mine INPUT -o OUTPUT [options]\n       negfast mine --recipe FILE [options]",
         help="mine hard negatives for the pairs of a table",
         description="Reads pairs of anchor and positive from a .parquet or .jsonl file, mines hard negatives among the "
         "positives of all pairs and the rows of a corpus file, and writes them by id, with scores, tiers and sources. "

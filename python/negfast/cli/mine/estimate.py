@@ -14,6 +14,7 @@ from negfast.cli.mine.blocks import block_size
 from negfast.cli.mine.job import Job
 from negfast.cli.mine.pairs import Pairs
 from negfast.cli.screen import Screen
+from negfast.mining import core_settings
 from negfast.recipe import Recipe
 
 SAMPLE_ANCHORS = 1024
@@ -92,14 +93,13 @@ def estimate(
     elif encoder is not None:
         seconds_per_text, dim = _encoding(encoder, pairs, job)
     size = min(block_size(n, m, dim, recipe, job.block_size), max(n, 1))
-    rules = recipe.rules
-    depth = min(m, recipe.num_negatives + rules.range_min if recipe.window is None else rules.range_min + recipe.window)
+    depth = _negfast.search_depth(core_settings(recipe), m)
     plan = _negfast.plan(size, m, dim, depth, recipe.search.max_memory, n_threads)
     return Estimate(
         blocks=-(-max(n, 1) // size),
         block_size=size,
         passes=plan["blocks"],
-        working_bytes=plan["bytes"],
+        working_bytes=plan["working_bytes"],
         embedding_bytes=(n + m) * dim * itemsize,
         result_bytes=n * recipe.num_negatives * BYTES_PER_NEGATIVE,
         encoding_seconds=seconds_per_text * (n + m),

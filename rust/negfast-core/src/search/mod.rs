@@ -6,7 +6,7 @@ mod plan;
 
 pub use block::{Finished, Found};
 pub use exact::search;
-pub use plan::Plan;
+pub use plan::{Plan, Sizes};
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -24,6 +24,14 @@ pub struct Job<'a> {
     pub depth: usize,
     /// Bound on the bytes of all working buffers, if there is one.
     pub max_memory: Option<usize>,
+}
+
+impl Job<'_> {
+    /// What its plan is made from.
+    pub fn sizes(&self) -> Sizes {
+        let Self { scorer, anchors, depth, max_memory } = *self;
+        Sizes { anchors: anchors.len(), rows: scorer.corpus.len(), dim: scorer.corpus.rows().dim(), depth, max_memory }
+    }
 }
 
 /// What a search did, added up over threads and passes.

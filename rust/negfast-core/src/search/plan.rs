@@ -2,7 +2,6 @@
 
 use std::ops::Range;
 
-use super::Job;
 use crate::error::{Error, Result};
 use crate::kernel::Tile;
 use crate::threads::split;
@@ -22,6 +21,21 @@ const FEW_ANCHORS: usize = 256;
 const ENOUGH_ANCHORS: usize = 1024;
 const LEAST_RANGE: usize = 4096;
 
+/// The sizes of a search, which are all that its plan depends on.
+#[derive(Debug, Clone, Copy)]
+pub struct Sizes {
+    /// Anchors.
+    pub anchors: usize,
+    /// Rows of the corpus.
+    pub rows: usize,
+    /// Elements in a row.
+    pub dim: usize,
+    /// How many rows to keep per anchor.
+    pub depth: usize,
+    /// Bound on the bytes of all working buffers, if there is one.
+    pub max_memory: Option<usize>,
+}
+
 /// The tasks of a search.
 #[derive(Debug)]
 pub struct Plan {
@@ -35,8 +49,8 @@ pub struct Plan {
     pub bytes: usize,
 }
 
-/// What a plan is made of, whatever the memory.
-struct Sizes {
+/// What threads and anchors take, whatever the memory.
+struct Footprint {
     slab: usize,
     /// Bytes of a thread before any anchor: the packed slab and the row-major panel it is made from.
     fixed: usize,
@@ -44,13 +58,13 @@ struct Sizes {
     each: usize,
 }
 
-impl Sizes {
-    fn of(job: &Job<'_>, tile: &Tile) -> Self {
-        let (dim, rows) = (job.scorer.corpus.rows().dim(), job.scorer.corpus.len());
+impl Footprint {
+    fn of(sizes: &Sizes, tile: &Tile) -> Self {
+        let Sizes { rows, dim, depth, .. } = *sizes;
         let panel = dim * tile.columns * size_of::<f32>();
         let slab = (SLAB_BYTES / panel).max(1) * tile.columns;
         let fixed = slab * dim * size_of::<f32>() + panel;
-        let candidates = Buffers::capacity_for(job.depth.min(rows)) * size_of::<u64>();
+        let candidates = Buffers::capacity_for(depth.min(rows)) * size_of::<u64>();
         Self { slab, fixed, each: candidates + dim * size_of::<f32>() + 128 }
     }
 
@@ -61,30 +75,30 @@ impl Sizes {
 }
 
 impl Plan {
-    /// Plans `job` for `threads`.
+    /// Plans a search of these sizes for `threads`.
     ///
     /// # Errors
     /// If `max_memory` is too small for the smallest block on every thread.
-    pub fn new(job: &Job<'_>, tile: &Tile, threads: usize) -> Result<Self> {
-        let least = Sizes::of(job, tile).least(tile, threads);
-        match job.max_memory {
+    pub fn new(sizes: &Sizes, tile: &Tile, threads: usize) -> Result<Self> {
+        let least = Footprint::of(sizes, tile).least(tile, threads);
+        match sizes.max_memory {
             Some(bound) if bound < least => Err(Error::invalid(
                 "search.max_memory",
                 format!("at least {least} bytes for {threads} threads"),
                 bound.to_string(),
                 "raise it, use fewer threads or mine fewer negatives",
             )),
-            _ => Ok(Self::fitting(job, tile, threads)),
+            _ => Ok(Self::fitting(sizes, tile, threads)),
         }
     }
 
-    /// Plans `job` with the smallest blocks if not even they fit into `max_memory`: for passes that follow one that
+    /// Plans a search with the smallest blocks if not even they fit into `max_memory`: for passes that follow one that
     /// did fit.
-    pub fn fitting(job: &Job<'_>, tile: &Tile, threads: usize) -> Self {
-        let Sizes { slab, fixed, each } = Sizes::of(job, tile);
-        let (anchors, rows) = (job.anchors.len(), job.scorer.corpus.len());
-        let share = job.max_memory.unwrap_or(DEFAULT_BYTES) / threads;
-        let few = if job.max_memory.is_some() { tile.rows } else { FEW_ANCHORS };
+    pub fn fitting(sizes: &Sizes, tile: &Tile, threads: usize) -> Self {
+        let Footprint { slab, fixed, each } = Footprint::of(sizes, tile);
+        let Sizes { anchors, rows, max_memory, .. } = *sizes;
+        let share = max_memory.unwrap_or(DEFAULT_BYTES) / threads;
+        let few = if max_memory.is_some() { tile.rows } else { FEW_ANCHORS };
         let most = (share.saturating_sub(fixed) / each).clamp(few, MOST_ANCHORS);
         let (blocks, parts) = if anchors >= threads * ENOUGH_ANCHORS {
             (anchors.div_ceil(most).next_multiple_of(threads), 1)

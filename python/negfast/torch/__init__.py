@@ -1,0 +1,17 @@
+"""A data set, a collator and a sampler for training loops in PyTorch.
+
+The only part of the package that imports torch.
+"""
+
+from negfast.errors import MissingExtraError
+
+try:
+    import torch as _torch  # noqa: F401
+except ImportError as error:
+    raise MissingExtraError("negfast.torch needs torch; install negfast[torch]") from error
+
+from negfast.torch.collator import NegativesBatch, NegativesCollator
+from negfast.torch.dataset import Example, NegativesDataset
+from negfast.torch.sampler import EpochSampler
+
+__all__ = ["EpochSampler", "Example", "NegativesBatch", "NegativesCollator", "NegativesDataset"]
