@@ -191,7 +191,8 @@ def _compare(queries: _Floats, corpus: _Floats, n_threads: int, seed: int) -> Co
 def _unit(rows: _Floats) -> _Floats:
     """Return the rows at length 1, as a plain search for cosines wants them; models may give others."""
     lengths = np.linalg.norm(rows, axis=1, keepdims=True)
-    return np.divide(rows, lengths, out=np.zeros_like(rows), where=lengths > 0)
+    unit: _Floats = np.divide(rows, lengths, out=np.zeros_like(rows), where=lengths > 0)
+    return unit
 
 
 def _write(
