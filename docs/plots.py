@@ -21,7 +21,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 import negfast
-from negfast.cli.installed_code import gather
+from negfast.cli.demo.installed_code import gather
 from negfast.encoder import HashedEncoder
 
 LIMIT = 6000

@@ -54,7 +54,7 @@ def packages(folder: Path, n: int | None) -> Pairs:
 
 
 def installed_code(n: int | None) -> Pairs:
-    from negfast.cli.installed_code import gather
+    from negfast.cli.demo.installed_code import gather
     from negfast.encoder import HashedEncoder
 
     code = gather()

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from negfast.cli import installed_code
-from negfast.cli.installed_code import first_sentence, gather
+from negfast.cli.demo import installed_code
+from negfast.cli.demo.installed_code import first_sentence, gather
 
 MODULE = '''
 import does_not_exist

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 import negfast
-from negfast.cli import demo, near_duplicates
+from negfast.cli import near_duplicates
+from negfast.cli.demo import command as demo
 from negfast.cli.mine import command as mine
 from negfast.errors import NegfastError
 

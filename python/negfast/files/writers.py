@@ -52,6 +52,18 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def write_json(path: Path, value: Any) -> None:
+    """Write plain values as one JSON file that people can read.
+
+    Raises
+    ------
+    OSError
+        If the file cannot be written.
+    """
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps(value, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+
+
 def check_writable(path: Path, argument: str, suffixes: Sequence[str] = SUFFIXES) -> None:
     """Refuse a path that a table could not be written to, before the work that leads to it.
 

@@ -1,7 +1,6 @@
 """`negfast mine`: reads tables and embeddings, mines block by block, writes negatives by id and as texts."""
 
 import argparse
-import json
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -28,7 +27,7 @@ from negfast.cli.progress import Progress, is_progress_wanted
 from negfast.cli.screen import Screen
 from negfast.errors import InvalidValueError
 from negfast.files.fingerprints import file_fingerprint
-from negfast.files.writers import check_writable, replacing
+from negfast.files.writers import check_writable, write_json
 from negfast.recipe import Recipe
 from negfast.results import MinedNegatives
 
@@ -288,14 +287,9 @@ def _write(
         "versions": _versions(encoder),
     }
     recipe_path, report_path = (output.with_name(f"{output.name}.{kind}.json") for kind in ("recipe", "report"))
-    _write_json(recipe_path, {**recipe.to_dict(), "job": record})
-    _write_json(report_path, {**mined.report.to_dict(), "suspects": outputs.suspects_by_id(mined, pairs)})
+    write_json(recipe_path, {**recipe.to_dict(), "job": record})
+    write_json(report_path, {**mined.report.to_dict(), "suspects": outputs.suspects_by_id(mined, pairs)})
     return {**written, recipe_path: "the recipe: repeats this job", report_path: "the report"}
-
-
-def _write_json(path: Path, value: dict[str, Any]) -> None:
-    with replacing(path) as temporary:
-        temporary.write_text(json.dumps(value, indent=2, allow_nan=False) + "\n", encoding="utf-8")
 
 
 def _show_job(screen: Screen, pairs: Pairs, recipe: Recipe, encoder: Encoder | None) -> None:

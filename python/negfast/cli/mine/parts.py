@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from negfast.errors import InvalidValueError, StateError
-from negfast.files.writers import replacing
+from negfast.files.writers import write_json
 from negfast.results import MinedNegatives
 
 
@@ -50,8 +50,7 @@ class Parts:
                 f"--output must be in a folder that can be written, got {self.folder.parent} ({error.strerror}); name "
                 "another"
             ) from error
-        with replacing(self._plan) as temporary:
-            temporary.write_text(json.dumps(plan, indent=2), encoding="utf-8")
+        write_json(self._plan, plan)
 
     def _check(self, plan: dict[str, Any], *, resume: bool) -> None:
         if not resume:

@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from negfast.cli.brute_force import Comparison
-from negfast.cli.demo_files import TIER_NAMES
-from negfast.cli.installed_code import InstalledCode
+from negfast.cli.demo.brute_force import Comparison
+from negfast.cli.demo.files import TIER_NAMES
+from negfast.cli.demo.installed_code import InstalledCode
 from negfast.cli.screen import Screen, fit, printable
 from negfast.report import Report
 from negfast.results import MinedNegatives

@@ -91,7 +91,7 @@ def compare(queries: _Floats, corpus: _Floats, *, k: int, n_threads: int) -> Com
     with TemporaryDirectory(prefix="negfast-") as folder:
         np.save(Path(folder, "queries.npy"), queries)
         np.save(Path(folder, "corpus.npy"), corpus)
-        command = [sys.executable, "-m", "negfast.cli.brute_force", folder, str(k), str(n_threads)]
+        command = [sys.executable, "-m", "negfast.cli.demo.brute_force", folder, str(k), str(n_threads)]
         result = subprocess.run(command, env=os.environ | one_thread, stdout=subprocess.PIPE, check=True)
     return Comparison(**json.loads(result.stdout))
 

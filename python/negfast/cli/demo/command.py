@@ -1,4 +1,4 @@
-"""`negfast demo`: the main job on real text that this machine already holds.
+"""`negfast demo` from its arguments to its files.
 
 Pairs of docstring and code are gathered from the Python installation, encoded, mined, compared with brute
 force, shown and written to files.
@@ -17,14 +17,14 @@ import numpy.typing as npt
 
 import negfast
 from negfast import threads
-from negfast.cli import demo_files, demo_report
-from negfast.cli.brute_force import Comparison, compare
-from negfast.cli.installed_code import InstalledCode, gather
+from negfast.cli.demo import files, report
+from negfast.cli.demo.brute_force import Comparison, compare
+from negfast.cli.demo.installed_code import InstalledCode, gather
+from negfast.cli.encoding import encode_all, encoder_for
 from negfast.cli.options import natural, positive
 from negfast.cli.progress import Progress, is_progress_wanted
 from negfast.cli.screen import Screen
-from negfast.encoder import HashedEncoder
-from negfast.errors import InvalidValueError, MissingExtraError
+from negfast.errors import InvalidValueError
 from negfast.results import MinedNegatives
 from negfast.settings import draw_to_dict
 
@@ -33,7 +33,6 @@ DEFAULT_LIMIT_WITH_MODEL = 2_000  # a transformer on a CPU takes tens of millise
 DEFAULT_OUTPUT = Path("negfast-demo")
 COMPARED_QUERIES = 4096
 COMPARED_K = 100
-MODEL_TEXTS_PER_CALL = 256
 
 # Drawn from a window with a taste for the best rows, one list holds all three tiers more often than the best
 # rows alone do. Rows above .95 are near-copies: with this encoder they differ in a name or a number.
@@ -137,7 +136,7 @@ def run(arguments: argparse.Namespace) -> int:
     arguments.threads = threads.resolve(arguments.threads)
     if arguments.limit is None:
         arguments.limit = DEFAULT_LIMIT if arguments.model is None else DEFAULT_LIMIT_WITH_MODEL
-    encode = _built_in_encoder if arguments.model is None else _model_encoder(arguments.model)
+    encoder = encoder_for(arguments.model)
     _make_folder(arguments.output)
     screen = Screen(quiet=arguments.quiet)
     stages = _Stages(shown=is_progress_wanted(arguments.quiet))
@@ -146,19 +145,21 @@ def run(arguments: argparse.Namespace) -> int:
         code = gather(arguments.limit, progress=progress)
     if not len(code):
         raise InvalidValueError("this Python installation holds no documented function; run the demo with another one")
-    demo_report.show_pairs(screen, code, stages.seconds["gather"])
+    report.show_pairs(screen, code, stages.seconds["gather"])
     with stages.measured("encode", 2 * len(code)) as progress:
-        queries, corpus = encode(code, progress)
-    demo_report.show_encoding(screen, arguments.model, corpus.shape[1], stages.seconds["encode"])
+        encoder.fit([*code.queries, *code.passages])
+        queries = encode_all(encoder, code.queries, progress, prompt=None, queries=True)
+        corpus = encode_all(encoder, code.passages, progress, prompt=None, queries=False)
+    report.show_encoding(screen, arguments.model, corpus.shape[1], stages.seconds["encode"])
     start = time.perf_counter()
     mined = _mine(code, queries, corpus, arguments)  # has a bar of its own
     stages.seconds["mine"] = time.perf_counter() - start
-    demo_report.show_mining(screen, mined, stages.seconds["mine"])
+    report.show_mining(screen, mined, stages.seconds["mine"])
     with stages.measured("compare", None):
         comparison = _compare(queries, corpus, arguments.threads, arguments.seed)
-    demo_report.show_comparison(screen, comparison)
-    demo_report.show_suspects(screen, mined, code)
-    demo_report.show_sample(screen, mined, code, seed=arguments.seed)
+    report.show_comparison(screen, comparison)
+    report.show_suspects(screen, mined, code)
+    report.show_sample(screen, mined, code, seed=arguments.seed)
     _write(arguments, screen, code, mined, comparison, stages)
     return 0
 
@@ -184,7 +185,14 @@ def _mine(code: InstalledCode, queries: _Floats, corpus: _Floats, arguments: arg
 def _compare(queries: _Floats, corpus: _Floats, n_threads: int, seed: int) -> Comparison:
     n = min(COMPARED_QUERIES, len(queries))
     chosen = np.sort(np.random.default_rng(seed).choice(len(queries), n, replace=False))
-    return compare(queries[chosen], corpus, k=min(COMPARED_K, len(corpus)), n_threads=n_threads)
+    return compare(_unit(queries[chosen]), _unit(corpus), k=min(COMPARED_K, len(corpus)), n_threads=n_threads)
+
+
+def _unit(rows: _Floats) -> _Floats:
+    """Return the rows at length 1, as a plain search for cosines wants them; models may give others."""
+    lengths = np.linalg.norm(rows, axis=1, keepdims=True)
+    unit: _Floats = np.divide(rows, lengths, out=np.zeros_like(rows), where=lengths > 0)
+    return unit
 
 
 def _write(
@@ -197,46 +205,14 @@ def _write(
 ) -> None:
     folder: Path = arguments.output
     with stages.measured("write", None):
-        demo_files.write_pairs(folder / "pairs.jsonl", code)
-        demo_files.write_negatives(folder / "negatives.jsonl", mined, code)
+        files.write_pairs(folder / "pairs.jsonl", code)
+        files.write_negatives(folder / "negatives.jsonl", mined, code)
         mined.save(folder / "mined.safetensors")
-    demo_report.show_files(screen, folder, stages.seconds)
-    demo_files.write_text(folder / "report.txt", screen.text)
+    report.show_files(screen, folder, stages.seconds)
+    files.write_text(folder / "report.txt", screen.text)
     options = {"model": arguments.model, "limit": arguments.limit, "num_negatives": arguments.num_negatives}
     options |= {"seed": arguments.seed, "rules": RULES.to_dict(), "draw": draw_to_dict(DRAW)}
-    demo_files.write_report(folder / "report.json", mined, code, comparison, options, stages.seconds)
-
-
-def _built_in_encoder(code: InstalledCode, progress: Callable[[int], None]) -> tuple[_Floats, _Floats]:
-    encoder = HashedEncoder().fit(code.queries + code.passages)
-    return encoder.encode(code.queries, progress), encoder.encode(code.passages, progress)
-
-
-def _model_encoder(name: str) -> Callable[[InstalledCode, Callable[[int], None]], tuple[_Floats, _Floats]]:
-    try:
-        from sentence_transformers import SentenceTransformer
-    except ImportError as error:
-        raise MissingExtraError(
-            f"--model {name} needs sentence-transformers, which is not installed; "
-            "use pip install 'negfast[sentence-transformers]', or leave --model out for the built-in encoder"
-        ) from error
-    try:
-        model = SentenceTransformer(name)
-    except (OSError, ValueError) as error:
-        raise InvalidValueError(f"--model {name} cannot be loaded: {error}; give a folder or a known name") from error
-
-    def encode_texts(texts: tuple[str, ...], progress: Callable[[int], None]) -> _Floats:
-        parts = []
-        for start in range(0, len(texts), MODEL_TEXTS_PER_CALL):
-            part = list(texts[start : start + MODEL_TEXTS_PER_CALL])
-            parts.append(model.encode(part, normalize_embeddings=True, show_progress_bar=False))
-            progress(len(part))
-        return np.concatenate(parts).astype(np.float32, copy=False)
-
-    return lambda code, progress: (
-        encode_texts(code.queries, progress),
-        encode_texts(code.passages, progress),
-    )
+    files.write_report(folder / "report.json", mined, code, comparison, options, stages.seconds)
 
 
 def _make_folder(folder: Path) -> None:

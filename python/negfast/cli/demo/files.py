@@ -1,11 +1,10 @@
-"""The files of `negfast demo`; each is written under a temporary name and renamed when it is whole."""
+"""The files of `negfast demo`."""
 
 import json
 import math
 import os
 import platform
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -13,8 +12,9 @@ from typing import Any
 import numpy as np
 
 import negfast
-from negfast.cli.brute_force import Comparison
-from negfast.cli.installed_code import InstalledCode
+from negfast.cli.demo.brute_force import Comparison
+from negfast.cli.demo.installed_code import InstalledCode
+from negfast.files.writers import replacing, write_json
 from negfast.results import MinedNegatives
 
 TIER_NAMES = ("none", "easy", "semi-hard", "hard")
@@ -55,7 +55,7 @@ def _anchor(i: int, mined: MinedNegatives, code: InstalledCode) -> dict[str, Any
 
 def write_text(path: Path, text: str) -> None:
     """Write a text."""
-    with _renamed_when_done(path) as temporary:
+    with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8", errors="replace")
 
 
@@ -83,7 +83,7 @@ def write_report(
         "numpy_brute_force": asdict(comparison),
         "mining": mined.report.to_dict(),
     }
-    write_text(path, json.dumps(_without_nan(report), indent=2, allow_nan=False) + "\n")
+    write_json(path, _without_nan(report))
 
 
 def machine() -> dict[str, Any]:
@@ -110,15 +110,5 @@ def _without_nan(value: Any) -> Any:  # any value of JSON
 
 def _write_lines(path: Path, entries: Iterator[dict[str, Any]]) -> None:
     # Lone surrogates, which source code may hold, are kept: json escapes whatever is not ASCII.
-    with _renamed_when_done(path) as temporary, temporary.open("w", encoding="ascii") as file:
+    with replacing(path) as temporary, temporary.open("w", encoding="ascii") as file:
         file.writelines(json.dumps(entry) + "\n" for entry in entries)
-
-
-@contextmanager
-def _renamed_when_done(path: Path) -> Iterator[Path]:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        yield temporary
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
