@@ -5,6 +5,7 @@ import itertools
 import json
 import random
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -41,15 +42,18 @@ def pairs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.fixture(scope="module")
-def example() -> Any:
+@pytest.fixture
+def example() -> Iterator[Any]:
     spec = importlib.util.spec_from_file_location("plain_pytorch", SCRIPT)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     # A small model, and batches so small that checkpoints are made within an epoch.
     module.N_WORDS, module.BATCH_SIZE = 2**11, 16
-    return module
+    n_threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # more wait for each other longer than they work
+    yield module
+    torch.set_num_threads(n_threads)
 
 
 def numbers(printed: str) -> list[tuple[float, float]]:

@@ -25,13 +25,16 @@ MODULES = sorted(
 
 @pytest.mark.parametrize("name", MODULES)
 def test_docstring_examples(name: str) -> None:
+    if name.startswith("negfast.torch"):
+        pytest.importorskip("torch")
     done = doctest.testmod(importlib.import_module(name), optionflags=doctest.NORMALIZE_WHITESPACE)
     assert done.failed == 0
 
 
 def test_there_are_docstring_examples() -> None:
     finder = doctest.DocTestFinder(exclude_empty=True)
-    found = [test for name in MODULES for test in finder.find(importlib.import_module(name)) if test.examples]
+    modules = [importlib.import_module(name) for name in MODULES if not name.startswith("negfast.torch")]
+    found = [test for module in modules for test in finder.find(module) if test.examples]
     names = {test.name for test in found}
     assert {"negfast.mining.mine", "negfast.mining.select", "negfast.mining.topk"} <= names
 
