@@ -1,7 +1,8 @@
 """Pairs joined with their negatives."""
 
 import pickle
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -172,6 +173,23 @@ def make(pairs: Any = PAIRS, result: Any = None, corpus: Any = CORPUS, **options
     return lambda: NegativesDataset(pairs, mined() if result is None else result, corpus, **options)
 
 
+def with_row(row: int) -> negfast.MinedNegatives:
+    """Mine, and put a row number where the best negative of the second anchor stands."""
+    indices = mined().indices.copy()
+    indices[1, 0] = row
+    return replace(mined(), indices=indices)
+
+
+class Stream(torch.utils.data.IterableDataset[tuple[str, str]]):
+    """Pairs that can only be read from the first to the last."""
+
+    def __iter__(self) -> Iterator[tuple[str, str]]:
+        return iter(PAIRS)
+
+    def __len__(self) -> int:
+        return N_PAIRS
+
+
 class Late(list[Any]):
     """Pairs of which only the first is right."""
 
@@ -184,6 +202,7 @@ TABLE: list[tuple[str, Callable[[], Any], type[Exception], str]] = [
     ("pairs is a text", make("pairs.jsonl"), Type, "pairs must be a sequence, got str; a list of"),
     ("pairs is a mapping", make({"anchor": []}), Type, "pairs must be a sequence, got dict"),
     ("pairs is an iterator", make(iter(PAIRS)), Type, "pairs must be a sequence, got list_iterator"),
+    ("pairs is a stream", make(Stream()), Type, "pairs must be a sequence, got Stream"),
     ("pairs is None", make(None), Type, "pairs.*NoneType"),
     ("pair is a text", make(["ab"] * N_PAIRS), Type, r"pairs\[0\] must be \(anchor, positive\).*str 'ab'"),
     ("pair of three", make([("a", "b", "c")] * N_PAIRS), Type, r"pairs\[0\].*tuple"),
@@ -200,6 +219,13 @@ TABLE: list[tuple[str, Callable[[], Any], type[Exception], str]] = [
     ("corpus is a text", make(corpus="text"), Type, "corpus must be a sequence, got str"),
     ("corpus is a mapping", make(corpus={0: "text"}), Type, "corpus must be a sequence, got dict"),
     ("corpus of another length", make(corpus=CORPUS[:-1]), Value, rf"corpus.*{N_CORPUS} rows.*got {N_CORPUS - 1}"),
+    (
+        "row past the corpus",
+        make(result=with_row(20)),
+        Index,
+        "mined must hold rows.*0 to 20, exclusive.*got 20 for row 1",
+    ),
+    ("row below the padding", make(result=with_row(-2)), Index, "mined must hold rows.*got -2 for row 1"),
     ("fewer pairs than lists", make(PAIRS[:-1]), Index, rf"mined.*{N_PAIRS - 1} pairs.*row {N_PAIRS - 1}; .*rows"),
     ("rows of another length", make(rows=[0]), Value, rf"rows must be of shape \({N_PAIRS},\), got \(1,\)"),
     ("rows of floats", make(rows=np.zeros(N_PAIRS)), Type, "rows must be integers.*float64"),

@@ -6,14 +6,14 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, IterableDataset
 
 from negfast.arrays import Ints, integers
 from negfast.errors import InvalidTypeError, InvalidValueError, RowIndexError, shown
 from negfast.results import MinedNegatives
 from negfast.settings import one_of, optional_whole, whole
+from negfast.torch.epoch import SharedEpoch
 from negfast.torch.philox import random_bits
 
 _NO_LIST = -1
@@ -125,14 +125,14 @@ class NegativesDataset(Dataset[Example]):
         self._most = optional_whole("num_negatives", num_negatives, low=1)
         self._random = one_of("choose", choose, ("first", "random")) == "random"
         self._seed = whole("seed", seed, low=0, high=2**64 - 1)
-        self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
+        self._epoch = SharedEpoch()
         if len(pairs) > 0:
             self[0]  # a wrong form of pairs is told here, not by a worker
 
     @property
     def epoch(self) -> int:
         """The epoch that ``choose="random"`` chooses for."""
-        return int(self._epoch)
+        return self._epoch.value
 
     def set_epoch(self, epoch: int) -> None:
         """Choose for this epoch from now on, in the workers of data loaders too.
@@ -142,7 +142,7 @@ class NegativesDataset(Dataset[Example]):
         InvalidTypeError, InvalidValueError
             If `epoch` is no integer or below 0.
         """
-        self._epoch.fill_(whole("epoch", epoch, low=0))
+        self._epoch.value = whole("epoch", epoch, low=0)
 
     def __len__(self) -> int:
         """Return the number of pairs."""
@@ -216,7 +216,7 @@ def _check_sequence(argument: str, value: Any, remedy: str) -> None:
     if hasattr(value, "iloc"):  # pandas looks rows up by label, or even columns
         remedy = "use .tolist() of a series, or .to_dict('records') of a table"
     elif (
-        not isinstance(value, str | bytes | Mapping | set)
+        not isinstance(value, str | bytes | Mapping | set | IterableDataset)
         and hasattr(value, "__len__")
         and hasattr(value, "__getitem__")
     ):
@@ -233,6 +233,13 @@ def _check_mined(mined: MinedNegatives, n_corpus: int) -> None:
         raise InvalidValueError(
             f"corpus must have the {mined.report.n_corpus} rows that were mined, got {n_corpus}; "
             "pass the texts of the same rows in the same order"
+        )
+    outside = np.argwhere((mined.indices < -1) | (mined.indices >= n_corpus))
+    if outside.size:
+        position, place = outside[0]
+        raise RowIndexError(
+            f"mined must hold rows of the corpus (0 to {n_corpus}, exclusive) and -1 for none, got "
+            f"{mined.indices[position, place]} for row {mined.anchors[position]}; mine again"
         )
 
 
