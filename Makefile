@@ -67,6 +67,7 @@ bench: .venv/.installed-bench
 	$(BIN)/python benches/peers/overhead.py
 	$(BIN)/python benches/peers/topk.py
 	$(BIN)/python benches/peers/mine.py
+	$(BIN)/python benches/peers/near_duplicates.py
 
 docs: .venv/.installed-docs
 	$(BIN)/python -m mkdocs build --strict
@@ -85,6 +86,8 @@ clean:
 	$(BIN)/python -m pip install --quiet 'maturin>=1.9.4,<2'
 
 # One stamp for each set of extras (comma-separated). A change of the Rust sources builds again; Python's are read in place.
+# The package comes first: an extra may name another extra of it, which no index could tell.
 .venv/.installed-%: $(SOURCES) | .venv/bin/maturin
-	$(BIN)/maturin develop --release --extras $*
+	$(BIN)/maturin develop --release
+	$(BIN)/python -m pip install --quiet 'negfast[$*]'
 	@touch $@

@@ -110,6 +110,18 @@ def test_joined_table_serves_mine(suffix: str) -> None:
         assert all(groups[row] != own for row in anchor["negative_ids"])
 
 
+def test_join_keeps_lines_of_json_letter_by_letter() -> None:
+    lines = [
+        '{"text": "one", "x": 1.10, "y": 1e400, "y2": 0.1000000000000000055, "n": 12345678901234567890123}',
+        '{"z": "\\ud800 \\u00e9 é", "text": "two", "twice": 1, "twice": 2}',
+        '{"text":"three"}',
+    ]
+    Path("exact.jsonl").write_text("\ufeff" + "\r\n\n".join(lines) + " ", encoding="utf-8", newline="")
+    run("exact.jsonl", "--join", "-o", "j.jsonl", "--quiet")
+    joined = Path("j.jsonl").read_text(encoding="utf-8").split("\n")
+    assert joined == [*(f'{line[:-1]}, "group": {i}}}' for i, line in enumerate(lines)), ""]
+
+
 def test_join_keeps_types() -> None:
     table = pa.table(
         {

@@ -14,7 +14,7 @@ def refuse_column(path: Path, name: str) -> None:
     if path.suffix == ".parquet":
         taken = name in parquet_names(path)
     else:
-        taken = any(name in entry for _, entry in json_objects(path))
+        taken = any(name in entry for _, _, entry in json_objects(path))
     if taken:
         raise InvalidValueError(f"{path} must have no column {name!r} yet, got one; name the new column otherwise")
 
@@ -53,11 +53,15 @@ def _parquet(source: Path, target: Path, name: str, values: Sequence[int]) -> No
 
 
 def _jsonl(source: Path, target: Path, name: str, values: Sequence[int]) -> None:
-    entries = [entry for _, entry in json_objects(source)]
-    _check_rows(source, len(entries), len(values))
-    with replacing(target) as temporary, temporary.open("w", encoding="ascii", newline="\n") as file:
-        for entry, value in zip(entries, values, strict=True):
-            file.write(json.dumps({**entry, name: value}) + "\n")
+    n_rows = 0
+    with replacing(target) as temporary:
+        with temporary.open("w", encoding="utf-8", newline="\n") as file:
+            for n_rows, (_, text, entry) in enumerate(json_objects(source), 1):
+                if n_rows <= len(values):
+                    # Letter by letter, since a number that is read and written again may be another one.
+                    start = text.removesuffix("}").rstrip() + (", " if entry else "")
+                    file.write(f"{start}{json.dumps(name)}: {values[n_rows - 1]}}}\n")
+        _check_rows(source, n_rows, len(values))
 
 
 def _check_rows(source: Path, found: int, expected: int) -> None:

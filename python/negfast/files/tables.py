@@ -99,7 +99,7 @@ def _check_column(path: Path, name: str, known: Sequence[str]) -> None:
 
 def _jsonl(path: Path, names: Sequence[str]) -> dict[str, list[Any]]:
     columns: dict[str, list[Any]] = {name: [] for name in names}
-    for line, entry in json_objects(path):
+    for line, _, entry in json_objects(path):
         for name in names:
             if name not in entry:
                 known = ", ".join(map(repr, list(entry)[:20]))
@@ -110,15 +110,16 @@ def _jsonl(path: Path, names: Sequence[str]) -> dict[str, list[Any]]:
     return columns
 
 
-def json_objects(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Yield the number of each line and its object; errors are those of :func:`read_columns`."""
+def json_objects(path: Path) -> Iterator[tuple[int, str, dict[str, Any]]]:
+    """Yield number, text and object of each line that is not blank; errors are those of :func:`read_columns`."""
     with path.open("rb") as file:
         for line, raw in enumerate(file, 1):
-            text = raw.removeprefix(b"\xef\xbb\xbf") if line == 1 else raw
-            if not text.strip():
+            plain = (raw.removeprefix(b"\xef\xbb\xbf") if line == 1 else raw).strip()
+            if not plain:
                 continue
             try:
-                entry = json.loads(text.decode("utf-8"))
+                text = plain.decode("utf-8")
+                entry = json.loads(text)
             except (ValueError, RecursionError) as error:
                 raise InvalidValueError(
                     f"{path}, line {line}, must be a JSON object in UTF-8, got {_one_line(error)}; mend that line"
@@ -128,7 +129,7 @@ def json_objects(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
                     f"{path}, line {line}, must be a JSON object, got {type(entry).__name__} {shown(entry)}; "
                     "mend that line"
                 )
-            yield line, entry
+            yield line, text, entry
 
 
 def texts(label: str, values: list[Any]) -> list[str]:

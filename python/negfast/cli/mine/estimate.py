@@ -55,7 +55,7 @@ class Estimate:
             [
                 (
                     "blocks",
-                    f"{self.blocks:,} of {self.block_size:,} anchors, {self.passes:,} passes over the corpus each",
+                    f"{self.blocks:,} of {self.block_size:,} anchors; passes over the corpus for each: {self.passes:,}",
                 ),
                 ("embeddings", f"{_size(self.embedding_bytes)}, mapped from files"),
                 ("search", f"{_size(self.working_bytes)} of buffers"),
