@@ -295,6 +295,58 @@ def test_resumes_after_a_kill(tmp_path: Path) -> None:
     assert not blocks.exists()
 
 
+LONG = ("--draw", "softmax", "--temperature", "0.1", "--block-size", "30", "--quiet")
+
+
+def started(*arguments: object) -> "subprocess.Popen[str]":
+    command = [sys.executable, "-m", "negfast", "mine", *map(str, arguments)]
+    return subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="sends signals")
+def test_signals_at_any_time_lose_nothing(tmp_path: Path) -> None:
+    """Wherever Ctrl-C or SIGTERM strikes, nothing half-written is left, and the job goes on to the same bytes."""
+    write_jsonl(tmp_path / "many.jsonl", pairs(2000))
+    arguments = ("many.jsonl", *COLUMNS, *LONG, "--triplets")
+    mine(*arguments[:-2], "--triplets", "whole.t.jsonl", "-o", "whole.jsonl")
+    pause, ends = 0.3, set()
+    for attempt in range(40):
+        sent = (signal.SIGINT, signal.SIGTERM)[attempt % 2]
+        with started(*arguments, "part.t.jsonl", "-o", "part.jsonl", "--resume") as job:
+            try:
+                _, error = job.communicate(timeout=pause)
+            except subprocess.TimeoutExpired:
+                job.send_signal(sent)
+                _, error = job.communicate(timeout=60)
+        ends.add(job.returncode)
+        pause *= 1.1
+        assert not list(tmp_path.glob(".*.part")), error
+        if job.returncode == 0:
+            break
+    assert job.returncode == 0
+    assert ends & {130, 143}
+    for name in ("jsonl", "t.jsonl"):
+        assert (tmp_path / f"part.{name}").read_bytes() == (tmp_path / f"whole.{name}").read_bytes()
+    assert not (tmp_path / "part.jsonl.parts").exists()
+
+
+def test_one_job_at_a_time_has_an_output(tmp_path: Path) -> None:
+    write_jsonl(tmp_path / "many.jsonl", pairs(3000))
+    with started("many.jsonl", *COLUMNS, *LONG, "-o", "out.jsonl") as job:
+        until = time.monotonic() + 60
+        while not (tmp_path / "out.jsonl.parts" / "job.json").exists() and time.monotonic() < until:
+            time.sleep(0.002)
+        for option in ("--resume", "--restart"):
+            with started("many.jsonl", *COLUMNS, *LONG, "-o", "out.jsonl", option) as other:
+                _, error = other.communicate(timeout=60)
+            assert job.poll() is None, "the first job must outlast the second"
+            assert other.returncode == 2
+            assert "one job at a time" in error
+        job.communicate(timeout=100)
+    assert job.returncode == 0
+    assert len(read_jsonl(tmp_path / "out.jsonl")) > 1000
+
+
 def interrupted(monkeypatch: pytest.MonkeyPatch, after: int) -> None:
     """Let mining end after some blocks as Ctrl-C would."""
     real, calls = negfast.mine, iter(range(after))
@@ -459,7 +511,24 @@ MISTAKES: list[tuple[str, list[Any], str]] = [
     ("group of one side", ["IN", *COLUMNS, *OUT, "--group", "group", "--corpus", "IN", "--corpus-text", "passage"],
      "--corpus-group"),
     ("model not there", ["IN", *COLUMNS, *OUT, "--model", "./no-model"], "--model"),
-    ("restart and unknown", ["IN", *COLUMNS, *OUT, "--threads", "0"], "--threads"),
+    ("restart and resume", ["IN", *COLUMNS, *OUT, "--restart", "--resume"], "--resume"),
+    ("prompt without a model", ["IN", *COLUMNS, *OUT, "--anchor-prompt", "q: "], "--anchor-prompt.*--model"),
+    ("model beside embeddings", [*given(lambda path: str(embed(path, pairs())[0])), "--model", "m"], "--model.*both"),
+    ("embeddings of no corpus", [*given(lambda path: str(embed(path, pairs())[0])), "--corpus-embeddings", "query.npy"],
+     "--corpus-embeddings.*--corpus,"),
+    ("column of no corpus", ["IN", *COLUMNS, *OUT, "--corpus-group", "g"], "--corpus-group.*--corpus,"),
+    ("column of nothing forbidden", ["IN", *COLUMNS, *OUT, "--forbidden-text", "t"], "--forbidden-text.*--forbidden,"),
+    ("mixed ids", [file("x.jsonl", b'{"anchor":"a","positive":"b","id":1}\n{"anchor":"a","positive":"b","id":"1"}\n'),
+     "--id", "id", *OUT], "integers.*str '1' in row 1"),
+    ("rows too large to multiply", [*given(lambda path: str(np.save(path / "l.npy", np.full((N, 4), 3e38, np.float32))
+     or "l.npy")), "--metric", "dot"], "small enough"),
+    ("job with a name that is none",
+     ["--recipe", file("r.json", b'{"format":1,"job":{"format":1,"input":"a\\u0000"}}')], "input.*name"),
+    ("job of no blocks", ["--recipe", file("r.json", b'{"format":1,"job":{"format":1,"input":"a","block_size":0}}')],
+     "block_size.*at least 1"),
+    ("job of true blocks",
+     ["--recipe", file("r.json", b'{"format":1,"job":{"format":1,"input":"a","block_size":true}}')], "size.*True"),
+    ("no threads", ["IN", *COLUMNS, *OUT, "--threads", "0"], "--threads"),
 ]  # fmt: skip
 
 
@@ -479,7 +548,7 @@ def test_mistakes_end_in_one_line(
     assert error.count("\n") == 1, error
     assert "Traceback" not in error
     assert re.search(message, error), error
-    after = {path: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()}
+    after = {path: path.read_bytes() for path in tmp_path.iterdir()}
     assert after == before
 
 
@@ -491,6 +560,39 @@ def test_a_changed_input_is_not_a_repeat(table: Path, tmp_path: Path, capsys: py
     assert "fingerprint" in capsys.readouterr().err
     assert (tmp_path / "out.jsonl").read_bytes() == first
     mine(table, *COLUMNS, "--recipe", "out.jsonl.recipe.json", "-o", "new.jsonl")
+
+
+def test_what_others_keep_beside_the_output_stays(
+    table: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A folder that happens to have the name of the parts is not the job's to empty."""
+    folder = tmp_path / "out.jsonl.parts"
+    folder.mkdir()
+    (folder / "mine.txt").write_text("precious")
+    for options in ([], ["--restart"], ["--resume"]):
+        assert main(["mine", str(table), *COLUMNS, *OUT, *options]) == 2
+        assert "out.jsonl.parts" in capsys.readouterr().err
+    assert (folder / "mine.txt").read_text() == "precious"
+    (tmp_path / "other.jsonl.parts").write_text("")
+    assert main(["mine", str(table), *COLUMNS, "-o", "other.jsonl"]) == 2
+    (tmp_path / "third.jsonl.report.json").mkdir()
+    assert main(["mine", str(table), *COLUMNS, "-o", "third.jsonl"]) == 2
+    assert "third.jsonl.report.json" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(os.name == "nt", reason="links need rights on Windows")
+def test_outputs_that_are_links(table: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "there").mkdir()
+    (tmp_path / "out.jsonl").symlink_to("there/real.jsonl")
+    mine(table, *COLUMNS, *SMALL, *OUT)
+    assert (tmp_path / "out.jsonl").is_symlink()
+    assert len(read_jsonl(tmp_path / "there" / "real.jsonl")) == N - 1
+    for name, target in (("loop.jsonl", "loop.jsonl"), ("nowhere.jsonl", "no/where.jsonl"), ("in.jsonl", table)):
+        (tmp_path / name).symlink_to(target)
+        assert main(["mine", str(table), *COLUMNS, "-o", name]) == 2
+        assert "--output" in capsys.readouterr().err
+    assert main(["mine", str(table), *COLUMNS, *OUT, "--triplets", "there/real.jsonl"]) == 2
+    assert "of its own" in capsys.readouterr().err
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no such limit")

@@ -2,8 +2,12 @@
 
 import argparse
 import os
+import signal
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from types import FrameType
 from typing import NoReturn
 
 import negfast
@@ -14,6 +18,11 @@ from negfast.errors import NegfastError
 
 EXIT_MISTAKE = 2
 EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells count
+EXIT_TERMINATED = 143  # 128 + SIGTERM
+
+
+class _Terminated(KeyboardInterrupt):
+    """The process was told to end."""
 
 
 class _Parser(argparse.ArgumentParser):
@@ -34,12 +43,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns
     -------
     int
-        Exit code: 0, 2 after a mistake that the user can mend, 130 after Ctrl-C.
+        Exit code: 0, 2 after a mistake that the user can mend, 130 after Ctrl-C, 143 after SIGTERM.
     """
     parsed = _parser().parse_args(arguments)
     try:
-        code: int = parsed.run(parsed)
-        sys.stdout.flush()
+        with _tidy_when_terminated():
+            code: int = parsed.run(parsed)
+            sys.stdout.flush()
     except BrokenPipeError:
         # Whoever read the output has left, as `| head` does. The interpreter flushes once more when it ends,
         # which must not fail again.
@@ -48,10 +58,30 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (NegfastError, OSError) as error:
         sys.stderr.write(f"negfast: {_line(error)}\n")
         return EXIT_MISTAKE
+    except _Terminated:
+        sys.stderr.write("\nnegfast: terminated\n")
+        return EXIT_TERMINATED
     except KeyboardInterrupt:
         sys.stderr.write("\nnegfast: interrupted\n")
         return EXIT_INTERRUPTED
     return code
+
+
+@contextmanager
+def _tidy_when_terminated() -> Iterator[None]:
+    """Let SIGTERM, with which schedulers end a job, end it as Ctrl-C does: without half-written files."""
+
+    def end(_number: int, _frame: FrameType | None) -> NoReturn:
+        raise _Terminated
+
+    if threading.current_thread() is not threading.main_thread():  # only that may have signals
+        yield
+        return
+    earlier = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, earlier)
 
 
 def _line(error: Exception) -> str:

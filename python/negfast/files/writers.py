@@ -85,14 +85,16 @@ def check_writable(path: Path, argument: str, suffixes: Sequence[str] = SUFFIXES
     if path.suffix not in suffixes:
         known = " or ".join((", ".join(suffixes[:-1]), suffixes[-1]))
         raise InvalidValueError(f"{argument} must be a {known} file, got {path}; name one")
+    final = Path(os.path.realpath(path))
     if path.is_dir():
         raise InvalidValueError(f"{argument} must be a file, got the folder {path}; name a file in it")
-    if path.exists() and not path.is_file():  # renaming would do away with a device or a pipe
+    if os.path.lexists(final) and not final.is_file():  # renaming would do away with a device or a pipe
         raise InvalidValueError(f"{argument} must be a plain file, got {path}, which is none; name another")
-    if not path.parent.is_dir():
-        raise InvalidValueError(f"{argument} must be in a folder that is there, got {path.parent}; make it first")
-    if not os.access(path.parent, os.W_OK):
-        raise InvalidValueError(f"{argument} must be in a folder that can be written, got {path.parent}; name another")
+    folder = path.parent if final.parent == Path(os.path.realpath(path.parent)) else final.parent
+    if not folder.is_dir():
+        raise InvalidValueError(f"{argument} must be in a folder that is there, got {folder}; make it first")
+    if not os.access(folder, os.W_OK):
+        raise InvalidValueError(f"{argument} must be in a folder that can be written, got {folder}; name another")
     if path.suffix == ".parquet":
         _pyarrow(path)
 

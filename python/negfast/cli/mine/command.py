@@ -1,6 +1,7 @@
 """`negfast mine`: reads tables and embeddings, mines block by block, writes negatives by id and as texts."""
 
 import argparse
+import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -104,8 +105,9 @@ def _add_outputs(parser: argparse.ArgumentParser) -> None:
     out.add_argument("--triplets", metavar="FILE", help="also write texts: anchor, positive, negative")
     out.add_argument("--n-tuples", metavar="FILE", help="also write texts: anchor, positive, negative_1 to negative_n")
     out.add_argument("--block-size", type=positive, metavar="N", help="anchors mined at a time (default: by sizes)")
-    out.add_argument("--resume", action="store_true", help="go on with an interrupted job")
-    out.add_argument("--restart", action="store_true", help="drop what an interrupted job has done")
+    earlier = out.add_mutually_exclusive_group()
+    earlier.add_argument("--resume", action="store_true", help="go on with an interrupted job")
+    earlier.add_argument("--restart", action="store_true", help="drop what an interrupted job has done")
     out.add_argument("--dry-run", action="store_true", help="say what the job would cost, and write nothing")
     out.add_argument(
         "--threads", type=positive, metavar="N", help="threads (default: NEGFAST_NUM_THREADS, else all CPUs)"
@@ -134,6 +136,7 @@ def run(arguments: argparse.Namespace) -> int:
     # What may have to be mended is found out before the long work.
     n_threads = threads.resolve(arguments.threads)
     recipe, job, recorded = _wanted(arguments)
+    job.check()
     if not arguments.dry_run:
         _check_outputs(job)
     screen, shown = Screen(quiet=arguments.quiet), is_progress_wanted(arguments.quiet)
@@ -147,23 +150,11 @@ def run(arguments: argparse.Namespace) -> int:
         given = None if encoder is not None else given_sources(job, pairs)
         estimate(pairs, recipe, job, n_threads=n_threads, encoder=encoder, given=given).show(screen)
         return 0
-    parts = Parts(Path(str(job.output)))
-    parts.open(_plan(recipe, job, fingerprints, encoder), resume=arguments.resume, restart=arguments.restart)
-    try:
-        queries, corpus = _matrices(job, pairs, encoder, parts, shown=shown)
-        size = block_size(len(pairs.anchors), len(pairs.corpus), corpus.shape[1], recipe, job.block_size)
-        with _mining(len(pairs.anchors), shown=shown) as progress:
-            mined = mine_blocks(
-                pairs, queries, corpus, recipe=recipe, size=size, n_threads=n_threads, parts=parts, progress=progress
-            )
+    with Parts(Path(str(job.output)), keeps_rows=job.model != BUILT_IN) as parts:
+        parts.open(_plan(recipe, job, fingerprints, encoder), resume=arguments.resume, restart=arguments.restart)
+        mined = _mined(job, recipe, pairs, encoder, parts, n_threads=n_threads, shown=shown)
         written = _write(job, recipe, mined, pairs, fingerprints, encoder)
-    except InvalidValueError:
-        name_bad_row(job)  # rows have other numbers in the file than in the search, where repeats are left out
-        raise
-    except KeyboardInterrupt:
-        sys.stderr.write(f"\nwhat is finished is kept in {parts.folder}; add --resume to go on with it")
-        raise
-    parts.remove()
+        parts.remove()
     _show_result(screen, mined, written)
     _warn_of_other_rows(mined, recorded)
     return 0
@@ -203,12 +194,21 @@ def _check_outputs(job: Job) -> None:
             continue
         option, path = f"--{name.replace('_', '-')}", Path(value)
         check_writable(path, option)
+        final = Path(os.path.realpath(path))
         other = next(
             (read for read in job.files().values() if read.exists() and path.exists() and read.samefile(path)), None
         )
-        if other is not None or path.resolve() in named:
+        if other is not None or final in named:
             raise InvalidValueError(f"{option} must be a file of its own, got {path}, which the job uses; name another")
-        named[path.resolve()] = option
+        named[final] = option
+    for path in _beside(Path(job.output)):
+        if path.is_dir():
+            raise InvalidValueError(f"--output must leave {path} free for a file, got a folder there; name another")
+
+
+def _beside(output: Path) -> tuple[Path, Path]:
+    """Return where the recipe and the report go."""
+    return output.with_name(f"{output.name}.recipe.json"), output.with_name(f"{output.name}.report.json")
 
 
 def _check_recorded(job: Job, fingerprints: dict[str, str], recorded: dict[str, Any], recipe: Path | None) -> None:
@@ -235,6 +235,24 @@ def _plan(recipe: Recipe, job: Job, fingerprints: dict[str, str], encoder: Encod
 def _versions(encoder: Encoder | None) -> dict[str, str]:
     own = {"negfast": negfast.__version__, "numpy": np.__version__}
     return own if encoder is None else {**own, **encoder.versions}
+
+
+def _mined(
+    job: Job, recipe: Recipe, pairs: Pairs, encoder: Encoder | None, parts: Parts, *, n_threads: int, shown: bool
+) -> MinedNegatives:
+    try:
+        queries, corpus = _matrices(job, pairs, encoder, parts, shown=shown)
+        size = block_size(len(pairs.anchors), len(pairs.corpus), corpus.shape[1], recipe, job.block_size)
+        with _mining(len(pairs.anchors), shown=shown) as progress:
+            return mine_blocks(
+                pairs, queries, corpus, recipe=recipe, size=size, n_threads=n_threads, parts=parts, progress=progress
+            )
+    except InvalidValueError:
+        name_bad_row(job)  # rows have other numbers in the file than in the search, where repeats are left out
+        raise
+    except KeyboardInterrupt:
+        sys.stderr.write(f"\nwhat is finished is kept in {parts.folder}; add --resume to go on with it")
+        raise
 
 
 def _matrices(
@@ -286,7 +304,7 @@ def _write(
         "fingerprints": {**fingerprints, **rows},
         "versions": _versions(encoder),
     }
-    recipe_path, report_path = (output.with_name(f"{output.name}.{kind}.json") for kind in ("recipe", "report"))
+    recipe_path, report_path = _beside(output)
     write_json(recipe_path, {**recipe.to_dict(), "job": record})
     write_json(report_path, {**mined.report.to_dict(), "suspects": outputs.suspects_by_id(mined, pairs)})
     return {**written, recipe_path: "the recipe: repeats this job", report_path: "the report"}

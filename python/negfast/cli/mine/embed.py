@@ -50,8 +50,8 @@ def given_matrices(job: Job, pairs: Pairs, folder: Path) -> tuple[Rows, Rows]:
     """
     anchors, sources = given_sources(job, pairs)
     return (
-        gathered([anchors], pairs.anchors.rows, folder / "anchors.npy"),
-        gathered(sources, pairs.corpus.rows, folder / "corpus.npy"),
+        gathered([anchors], pairs.anchors.rows, folder / "given-anchors.npy"),
+        gathered(sources, pairs.corpus.rows, folder / "given-corpus.npy"),
     )
 
 

@@ -6,8 +6,19 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Self
 
-from negfast.errors import StateError, shown
+from negfast.errors import InvalidValueError, StateError, shown
 from negfast.files.embeddings import tensor_of
+
+# Fields that mean nothing without another.
+_BELONG = {
+    "corpus_text": "corpus",
+    "corpus_group": "corpus",
+    "corpus_id": "corpus",
+    "corpus_embeddings": "corpus",
+    "forbidden_text": "forbidden",
+    "anchor_prompt": "model",
+    "corpus_prompt": "model",
+}
 
 FORMAT = 1
 """Version of the plain form of a job."""
@@ -75,6 +86,23 @@ class Job:
         """Whether embeddings are given."""
         return any(getattr(self, name) is not None for name in _EMBEDDINGS)
 
+    def check(self) -> None:
+        """Refuse fields that would have no effect, which tells of a mistake.
+
+        Raises
+        ------
+        InvalidValueError
+            If a field is given without the one that it belongs to.
+        """
+        defaults = {field.name: field.default for field in fields(self)}
+        for name, owner in _BELONG.items():
+            if getattr(self, name) != defaults[name] and getattr(self, owner) == defaults[owner]:
+                raise InvalidValueError(
+                    f"{_option(name)} must be given with {_option(owner)}, got it alone; give both, or leave it out"
+                )
+        if self.is_embedded and self.model != BUILT_IN:
+            raise InvalidValueError("--model must be given without embeddings, got both; leave one of them out")
+
     def files(self) -> dict[str, Path]:
         """Return the files that the job reads, by field; the name of a tensor is no part of them."""
         named = {name: getattr(self, name) for name in READ}
@@ -109,6 +137,10 @@ class Job:
                     f'"{name}" of the job in {source} must be {kind.__name__}, got {shown(value)}; mend the file or '
                     "name the input file"
                 )
+            if isinstance(value, int) and (isinstance(value, bool) or value < 1):
+                raise StateError(
+                    f'"{name}" of the job in {source} must be at least 1, got {shown(value)}; mend the file'
+                )
             if isinstance(value, str) and not _is_name(value):
                 raise StateError(f'"{name}" of the job in {source} must be a name, got {shown(value)}; mend the file')
         if "input" not in given:
@@ -127,6 +159,10 @@ def _is_name(value: str) -> bool:
         return b"\0" not in os.fsencode(value)
     except UnicodeEncodeError:
         return False
+
+
+def _option(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
 
 
 def _relative(path: str, folder: Path) -> str:

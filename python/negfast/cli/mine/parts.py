@@ -3,25 +3,45 @@
 import json
 import shutil
 from pathlib import Path
-from typing import Any
+from types import TracebackType
+from typing import IO, Any, Self
 
 from negfast.errors import InvalidValueError, StateError
+from negfast.files.locks import lock
 from negfast.files.writers import write_json
 from negfast.results import MinedNegatives
 
+_LOCK = "lock"
+
 
 class Parts:
-    """Finished parts of a job: encoded texts and mined blocks.
+    """Finished parts of a job: encoded texts and mined blocks; as a context manager, closed to other jobs.
 
     Parameters
     ----------
     output : Path
         The file that the job will write; the folder has its name and ``.parts``.
+    keeps_rows : bool
+        Whether encoded texts alone are worth keeping when the job fails.
     """
 
-    def __init__(self, output: Path) -> None:
+    def __init__(self, output: Path, *, keeps_rows: bool) -> None:
+        self._worth = ("block-", "anchors.npy", "corpus.npy") if keeps_rows else ("block-",)
         self.folder = output.with_name(f"{output.name}.parts")
         self._plan = self.folder / "job.json"
+        self._lock: IO[bytes] | None = None
+
+    def __enter__(self) -> Self:
+        """Return the parts."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Let other jobs have the folder, and remove it if nothing was done."""
+        if self._lock is not None and isinstance(error, Exception) and not self._is_begun():
+            self.remove()
+        self._close()
 
     def open(self, plan: dict[str, Any], *, resume: bool, restart: bool) -> None:
         """Make the folder, or take it over from an earlier run.
@@ -36,21 +56,56 @@ class Parts:
         Raises
         ------
         InvalidValueError
-            If there are parts and neither is asked for, or they are of another job.
+            If there are parts and neither is asked for, they are of another job, or another job is at them.
         """
+        self._take()
         if restart:
-            self.remove()
+            for path in self._contents():
+                path.unlink()
         if self._plan.exists():
             self._check(plan, resume=resume)
-            return
+        else:
+            write_json(self._plan, plan)
+
+    def _take(self) -> None:
+        """Make the folder and close it to other jobs."""
+        if self.folder.exists() and not (self.folder.is_dir() and self._is_own()):
+            raise InvalidValueError(
+                f"--output must leave {self.folder} to the parts of its job, got something else there; name another "
+                "output, or move that away"
+            )
         try:
             self.folder.mkdir(exist_ok=True)
+            file = (self.folder / _LOCK).open("wb")
         except OSError as error:
             raise InvalidValueError(
                 f"--output must be in a folder that can be written, got {self.folder.parent} ({error.strerror}); name "
                 "another"
             ) from error
-        write_json(self._plan, plan)
+        if not lock(file):
+            file.close()
+            raise InvalidValueError(
+                f"--output must be written by one job at a time, got {self.folder}, at which another is; wait for it, "
+                "or name another output"
+            )
+        self._lock = file
+
+    def _is_own(self) -> bool:
+        return self._plan.exists() or all(
+            path.name == _LOCK or path.suffix == ".part" for path in self.folder.iterdir()
+        )
+
+    def _is_begun(self) -> bool:
+        """Return whether there is more than a later run would make in no time."""
+        return any(path.name.startswith(self._worth) for path in self._contents())
+
+    def _contents(self) -> list[Path]:
+        return [path for path in self.folder.iterdir() if path.name != _LOCK]
+
+    def _close(self) -> None:
+        if self._lock is not None:
+            self._lock.close()
+            self._lock = None
 
     def _check(self, plan: dict[str, Any], *, resume: bool) -> None:
         if not resume:
@@ -81,6 +136,6 @@ class Parts:
         return MinedNegatives.load(path) if path.exists() else None
 
     def remove(self) -> None:
-        """Remove the folder, if it is there."""
-        if self.folder.exists():
-            shutil.rmtree(self.folder)
+        """Remove the folder."""
+        self._close()
+        shutil.rmtree(self.folder)
