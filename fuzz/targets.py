@@ -72,6 +72,7 @@ def _mined(path: Path) -> None:
     mined = negfast.MinedNegatives.load(path)
     assert mined.indices.ndim == 2
     assert mined.recipe.describe()
+    assert repr(negfast.concatenate([mined]))
 
 
 def _job(path: Path) -> None:

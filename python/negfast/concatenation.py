@@ -41,6 +41,8 @@ def concatenate(parts: Sequence[MinedNegatives]) -> MinedNegatives:
     >>> bool((negfast.concatenate(halves).indices == negfast.mine(rows, rows, np.arange(60)).indices).all())
     True
     """
+    if not isinstance(parts, Sequence):
+        raise InvalidTypeError(f"parts must be a list of MinedNegatives, got {type(parts).__name__}; pass a list")
     for i, part in enumerate(parts):
         if not isinstance(part, MinedNegatives):
             raise InvalidTypeError(

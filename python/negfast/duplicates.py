@@ -7,11 +7,12 @@ from negfast import _negfast, inputs, threads
 from negfast import progress as progress_bar
 from negfast.errors import InvalidValueError
 from negfast.inputs import Embeddings
-from negfast.settings import number, truth
+from negfast.progress import Wanted
+from negfast.settings import number
 
 
 def near_duplicates(
-    corpus: Embeddings, threshold: float, *, n_threads: int | None = None, progress: bool = False
+    corpus: Embeddings, threshold: float, *, n_threads: int | None = None, progress: Wanted = False
 ) -> NDArray[np.int64]:
     """Find groups of rows that are near-duplicates of each other.
 
@@ -65,7 +66,7 @@ def near_duplicates(
         raise InvalidValueError(
             f"threshold must be above 0 and at most 1, got {bound}; rows that are alike have a cosine near 1"
         )
-    shows = truth("progress", progress)
+    shows = progress_bar.wish(progress)
     rows = inputs.embeddings("corpus", corpus)
     with progress_bar.bar("near-duplicates", wanted=shows) as shown:
         return _negfast.near_duplicates(rows, bound, threads.resolve(n_threads), shown)

@@ -37,6 +37,8 @@ class SearchReport:
     working_bytes : int
         Bytes that the buffers of the largest pass were planned to hold at one time on all threads. Refused rows kept
         for the report, and candidates that wait under a cap on exposure, are not in it.
+    zero_queries, zero_rows : int
+        Rows of the queries and of the corpus that are all zeros; under cosine they score 0 with everything.
     level : str
         SIMD level.
     n_threads : int
@@ -50,6 +52,8 @@ class SearchReport:
     rows_scanned: int
     rows_rescored: int
     working_bytes: int
+    zero_queries: int
+    zero_rows: int
     level: str
     n_threads: int
 
@@ -348,6 +352,11 @@ class Report:
         if len(self.suspects):
             lines.append(
                 f"suspect pairs: {len(self.suspects):,} positives rank below {self.suspect_rank:,} for their anchor"
+            )
+        if self.search.zero_queries or self.search.zero_rows:
+            lines.append(
+                f"zero vectors: {self.search.zero_queries:,} queries and {self.search.zero_rows:,} corpus rows, which "
+                "score 0 with everything"
             )
         if self.anchors_without_positive:
             lines.append(f"without a positive: {self.anchors_without_positive:,} anchors (no margin applied)")

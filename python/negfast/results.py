@@ -197,8 +197,12 @@ class MinedNegatives:
             suspects = {name: arrays.pop(f"suspect_{name}") for name in SUSPECT_COLUMNS}
             report = Report.from_dict({**metadata["report"], "suspects": suspects})
             recipe = Recipe.from_dict(metadata["recipe"])
-            return cls(**arrays, report=report, recipe=recipe, fingerprints=metadata["fingerprints"])
-        except (ValueError, KeyError, TypeError) as error:
+            _check_values(arrays, report, recipe)
+            mined = cls(**arrays, report=report, recipe=recipe, fingerprints=dict(metadata["fingerprints"]))
+            # Whatever is shown of it later is looked at now.
+            repr(mined), str(report), json.dumps(report.to_dict())
+            return mined
+        except (ValueError, KeyError, TypeError, AttributeError, IndexError, OverflowError) as error:
             raise StateError(f"{os.fsdecode(path)} is damaged: {error!r}; mine again") from error
 
     def to_torch(self) -> NegativeTensors:
@@ -238,6 +242,18 @@ def _check_arrays(arrays: dict[str, NDArray[Any]]) -> None:
     }
     if len(shape) != 2 or any(array.shape != expected[name] for name, array in arrays.items()):
         raise ValueError(f"shapes {[array.shape for array in arrays.values()]}")
+
+
+def _check_values(arrays: dict[str, NDArray[Any]], report: Report, recipe: Recipe) -> None:
+    """Refuse numbers that no run gives: they would be taken as row numbers and as places in tables."""
+    n_anchors, width = arrays["indices"].shape
+    sizes = (report.n_queries, report.n_corpus, report.num_negatives)
+    if not all(type(size) is int for size in sizes) or (n_anchors, width) != (report.n_queries, recipe.num_negatives):
+        raise ValueError(f"sizes {sizes} of lists {arrays['indices'].shape}")
+    outside = (arrays["indices"] < -1) | (arrays["indices"] >= report.n_corpus)
+    anchors = arrays["anchors"]
+    if outside.any() or (arrays["tiers"] > 3).any() or (anchors < 0).any() or len(np.unique(anchors)) < len(anchors):
+        raise ValueError("numbers of rows or tiers that there are not")
 
 
 def _brief(rows: NDArray[Any]) -> str:

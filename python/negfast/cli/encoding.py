@@ -1,5 +1,6 @@
 """Encoders that commands offer: a sentence-transformers model, or the built-in one."""
 
+import logging
 from collections.abc import Callable, Sequence
 from importlib import metadata
 from typing import Any, Protocol
@@ -96,10 +97,14 @@ class _Model:
     def encode(self, texts: list[str], *, prompt: str | None, queries: bool) -> _Floats:
         encode: Callable[..., Any] = self._model.encode_query if queries else self._model.encode_document
         options = {} if prompt is None else {"prompt": prompt}
+        # No tokenizer takes half of a surrogate pair.
+        texts = [text.encode("utf-8", "replace").decode("utf-8") for text in texts]
         try:
             rows = encode(texts, show_progress_bar=False, convert_to_numpy=True, **options)
-        except (RuntimeError, ValueError) as error:  # out of memory on the device, among others
-            raise InvalidValueError(f"--model {self._name} could not encode the texts: {error}") from error
+        except Exception as error:  # out of memory on the device, a token that a damaged model does not know
+            raise InvalidValueError(
+                f"--model {self._name} could not encode the texts, got {error}; try it alone on some of them"
+            ) from error
         return np.ascontiguousarray(rows, dtype=np.float32)
 
 
@@ -111,9 +116,12 @@ def _load(name: str) -> Any:  # a SentenceTransformer, whose type is not at hand
             f"--model {name} needs sentence-transformers, which is not installed; "
             "use pip install 'negfast[sentence-transformers]', or leave --model out for the built-in encoder"
         ) from error
-    from transformers.utils.logging import disable_progress_bar
+    from transformers.utils.logging import disable_progress_bar, set_verbosity_error
 
-    disable_progress_bar()  # commands have bars of their own, and --quiet means all of them
+    # Commands have bars of their own, --quiet means all of them, and a failure is told in one line.
+    disable_progress_bar()
+    set_verbosity_error()
+    logging.getLogger("huggingface_hub").setLevel(logging.CRITICAL)
     try:
         return SentenceTransformer(name)
     except Exception as error:  # a hub, a tokenizer or a weights file may fail in any way of their own

@@ -76,6 +76,11 @@ impl<'a> Matrix<'a> {
         self.norms.is_empty()
     }
 
+    /// How many rows are all zeros.
+    pub fn zeros(&self) -> usize {
+        self.norms.iter().filter(|&&norm| norm == 0.0).count()
+    }
+
     /// The norm of row `i`.
     pub fn norm(&self, i: usize) -> f64 {
         self.norms[i]

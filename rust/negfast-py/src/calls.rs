@@ -157,6 +157,8 @@ struct Ran {
     threads: usize,
     measuring: Duration,
     total: Duration,
+    /// Rows of the queries and of the corpus that are all zeros.
+    zeros: [usize; 2],
     work: Work,
 }
 
@@ -178,7 +180,8 @@ fn with_scorer<T>(
     let scorer = Scorer::new(&queries, &corpus, metric, level)?;
     let work = Work::default();
     let result = call(&scorer, &mut workers, &work)?;
-    Ok((result, Ran { level, threads, measuring, total: clock.elapsed(), work }))
+    let zeros = [queries.zeros(), corpus.zeros()];
+    Ok((result, Ran { level, threads, measuring, total: clock.elapsed(), zeros, work }))
 }
 
 /// Runs a call detached from the interpreter.
@@ -432,6 +435,9 @@ fn wrap_search<'py>(py: Python<'py>, ran: &Ran) -> PyResult<Bound<'py, PyDict>> 
     out.set_item("rows_scanned", ran.work.rows_scanned())?;
     out.set_item("rows_rescored", ran.work.rows_rescored())?;
     out.set_item("working_bytes", ran.work.bytes())?;
+    let [zero_queries, zero_rows] = ran.zeros;
+    out.set_item("zero_queries", zero_queries)?;
+    out.set_item("zero_rows", zero_rows)?;
     // Stages are thread-time; divided by the threads they add up to about the wall-clock time.
     let share = |time: Duration| time.as_secs_f64() / ran.threads as f64;
     let seconds = PyDict::new(py);

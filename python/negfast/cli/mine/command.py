@@ -27,7 +27,7 @@ from negfast.cli.options import positive
 from negfast.cli.progress import Progress, is_progress_wanted
 from negfast.cli.screen import Screen
 from negfast.errors import InvalidValueError
-from negfast.files.fingerprints import file_fingerprint
+from negfast.files.fingerprints import path_fingerprint
 from negfast.files.writers import check_writable, write_json
 from negfast.recipe import Recipe
 from negfast.results import MinedNegatives
@@ -141,13 +141,13 @@ def run(arguments: argparse.Namespace) -> int:
         _check_outputs(job)
     screen, shown = Screen(quiet=arguments.quiet), is_progress_wanted(arguments.quiet)
     with Progress("read", None, shown=shown):
-        fingerprints = {name: file_fingerprint(path) for name, path in job.files().items()}
+        fingerprints = {name: path_fingerprint(path) for name, path in job.files().items()}
         _check_recorded(job, fingerprints, recorded, arguments.recipe)
         pairs = read_pairs(job)
     encoder = None if job.is_embedded else encoder_for(None if job.model == BUILT_IN else job.model)
     _show_job(screen, pairs, recipe, encoder)
+    given = None if encoder is not None else given_sources(job, pairs)
     if arguments.dry_run:
-        given = None if encoder is not None else given_sources(job, pairs)
         estimate(pairs, recipe, job, n_threads=n_threads, encoder=encoder, given=given).show(screen)
         return 0
     with Parts(Path(str(job.output)), keeps_rows=job.model != BUILT_IN) as parts:
@@ -226,7 +226,7 @@ def _plan(recipe: Recipe, job: Job, fingerprints: dict[str, str], encoder: Encod
     """Return what the parts of a job depend on."""
     return {
         "recipe": recipe.fingerprint,
-        "job": {**job.to_dict(Path.cwd()), **dict.fromkeys(("triplets", "n_tuples"))},
+        "job": {**job.to_dict(Path(str(job.output)).parent), **dict.fromkeys(("triplets", "n_tuples"))},
         "input": fingerprints,
         "version": _versions(encoder),
     }
@@ -301,7 +301,8 @@ def _write(
     rows = {name: mined.fingerprints[name] for name in _MATRICES if name in mined.fingerprints}
     record = {
         **job.to_dict(output.parent),
-        "fingerprints": {**fingerprints, **rows},
+        "fingerprints": fingerprints,
+        "rows": rows,
         "versions": _versions(encoder),
     }
     recipe_path, report_path = _beside(output)
@@ -330,7 +331,7 @@ def _show_result(screen: Screen, mined: MinedNegatives, written: dict[Path, str]
 
 def _warn_of_other_rows(mined: MinedNegatives, recorded: dict[str, Any]) -> None:
     """Say so where a model did not give the rows that it gave when the recipe was written."""
-    known = recorded.get("fingerprints")
+    known = recorded.get("rows")
     for name in _MATRICES:
         if isinstance(known, dict) and known.get(name, mined.fingerprints.get(name)) != mined.fingerprints.get(name):
             sys.stderr.write(

@@ -23,9 +23,10 @@ def given_sources(job: Job, pairs: Pairs) -> tuple[Rows, list[Rows]]:
     """Return the embeddings of all anchors, and those of the corpus file and of all positives, as far as needed."""
     anchors = _opened("--anchor-embeddings", job.anchor_embeddings, pairs.anchors.n_read, job.input)
     n_corpus, n_positives = pairs.n_corpus_file, pairs.corpus.n_read - pairs.n_corpus_file
-    sources = []
+    sources: dict[str, Rows] = {}
     if n_corpus:
-        sources.append(_opened("--corpus-embeddings", job.corpus_embeddings, n_corpus, str(job.corpus)))
+        option = "--corpus-embeddings"
+        sources[option] = _opened(option, job.corpus_embeddings, n_corpus, str(job.corpus))
     elsewhere = pairs.corpus.rows[pairs.corpus.rows >= n_corpus]
     if len(elsewhere):
         if n_corpus and job.positive_embeddings is None:
@@ -33,14 +34,16 @@ def given_sources(job: Job, pairs: Pairs) -> tuple[Rows, list[Rows]]:
                 f"--positive-embeddings must be given, since not all positives are rows of {job.corpus}, got none; the "
                 f"first that is none is {pairs.corpus.texts[-len(elsewhere)]!r:.60}"
             )
-        sources.append(_opened("--positive-embeddings", job.positive_embeddings, n_positives, job.input))
-    for option, source in zip(("--corpus-embeddings", "--positive-embeddings")[-len(sources) :], sources, strict=False):
-        if source.shape[1] != anchors.shape[1] or source.dtype != sources[0].dtype:
+        option = "--positive-embeddings"
+        sources[option] = _opened(option, job.positive_embeddings, n_positives, job.input)
+    for option, source in sources.items():
+        dtype = next(iter(sources.values())).dtype
+        if source.shape[1] != anchors.shape[1] or source.dtype != dtype:
             raise InvalidValueError(
-                f"{option} must be {sources[0].dtype} of width {anchors.shape[1]}, as the other embeddings, got "
+                f"{option} must be {dtype} of width {anchors.shape[1]}, as the other embeddings, got "
                 f"{source.dtype} of width {source.shape[1]}; encode all texts with one model"
             )
-    return anchors, sources
+    return anchors, list(sources.values())
 
 
 def given_matrices(job: Job, pairs: Pairs, folder: Path) -> tuple[Rows, Rows]:

@@ -22,6 +22,8 @@ _BELONG = {
 
 FORMAT = 1
 """Version of the plain form of a job."""
+_BESIDE = ("format", "fingerprints", "rows", "versions")
+"""What a recipe file says of a job beside its fields."""
 BUILT_IN = "built-in"
 """The name of the encoder that needs no model."""
 # Fields that name files, and those among them that a job reads.
@@ -104,9 +106,12 @@ class Job:
             raise InvalidValueError("--model must be given without embeddings, got both; leave one of them out")
 
     def files(self) -> dict[str, Path]:
-        """Return the files that the job reads, by field; the name of a tensor is no part of them."""
+        """Return the files, and the folder of the model, that the job reads, by field; a tensor's name is no part."""
         named = {name: getattr(self, name) for name in READ}
-        return {name: tensor_of(value)[0] for name, value in named.items() if value is not None}
+        files = {name: tensor_of(value)[0] for name, value in named.items() if value is not None}
+        if self.model != BUILT_IN and Path(self.model).exists():
+            files["model"] = Path(self.model)
+        return files
 
     def to_dict(self, folder: Path) -> dict[str, Any]:
         """Return the fields as plain values, with files as they are reached from `folder`."""
@@ -129,10 +134,16 @@ class Job:
                 "of negfast that wrote it, or name the input file"
             )
         known = {field.name: field for field in fields(cls)}
+        unknown = sorted(shown(name) for name in values if name not in {*known, *_BESIDE})
+        if unknown:
+            raise StateError(
+                f"the job in {source} must have fields among {sorted(known)}, got {', '.join(unknown)}; correct their "
+                "names"
+            )
         given = {name: value for name, value in values.items() if name in known}
         for name, value in given.items():
             kind = int if name == "block_size" else str
-            if not (isinstance(value, kind) or (value is None and known[name].default is not known["input"].default)):
+            if not (isinstance(value, kind) or (value is None and known[name].default is None)):
                 raise StateError(
                     f'"{name}" of the job in {source} must be {kind.__name__}, got {shown(value)}; mend the file or '
                     "name the input file"
@@ -167,10 +178,11 @@ def _option(name: str) -> str:
 
 def _relative(path: str, folder: Path) -> str:
     try:
-        return os.path.relpath(path, folder)
+        # Links are followed on both sides, or the way from one to the other would not lead there.
+        return os.path.relpath(os.path.realpath(path), os.path.realpath(folder))
     except ValueError:  # another drive
-        return os.path.abspath(path)
+        return os.path.realpath(path)
 
 
 def _reached(path: str, folder: Path) -> str:
-    return os.path.normpath(folder / path)
+    return os.path.realpath(Path(os.path.realpath(folder)) / path)

@@ -60,7 +60,7 @@ class Parts:
         """
         self._take()
         if restart:
-            for path in self._contents():
+            for path in sorted(self._contents(), key=lambda path: path == self._plan):
                 path.unlink()
         if self._plan.exists():
             self._check(plan, resume=resume)
@@ -136,6 +136,8 @@ class Parts:
         return MinedNegatives.load(path) if path.exists() else None
 
     def remove(self) -> None:
-        """Remove the folder."""
+        """Remove the folder; the plan goes last, so that what is left of a removal is never taken for another job's."""
+        for path in sorted(self._contents(), key=lambda path: path == self._plan):
+            path.unlink()
         self._close()
         shutil.rmtree(self.folder)
