@@ -19,28 +19,35 @@ ABI3 = "cp311-abi3-manylinux_2_28_x86_64"
 FREE_THREADED = "cp314-cp314t-win_amd64"
 
 
-def members(requirement: str) -> set[str]:
-    """Return the extras of negfast itself that a requirement names."""
-    found = re.fullmatch(r"negfast\[(.*)\]", requirement)
-    return set(found[1].split(",")) if found else set()
+def name_of(requirement: str) -> str:
+    return re.split(r"[\[<>=!~;]", requirement)[0]
 
 
 def test_extras() -> None:
     assert set(extras()) == USER_EXTRAS | DEVELOPER_EXTRAS | {"all"}
-    (everything,) = extras()["all"]
-    assert members(everything) == USER_EXTRAS
-    for requirements in extras().values():
-        for requirement in requirements:
-            assert members(requirement) <= set(extras()), requirement
+    assert set(extras()["all"]) == {line for name in USER_EXTRAS for line in extras()[name]}
+    assert {line for name in ("docs", "lint", "test") for line in extras()[name]} <= set(extras()["dev"])
+
+
+def test_what_extras_share_is_required_alike() -> None:
+    required = {name_of(line): line for name in USER_EXTRAS for line in extras()[name]}
+    for extra, lines in extras().items():
+        for line in lines:
+            if extra != "bench" or name_of(line) != "sentence-transformers":
+                assert required.get(name_of(line), line) == line, extra
+
+
+def test_no_extra_needs_negfast_itself() -> None:
+    assert "negfast" not in {name_of(line) for lines in extras().values() for line in lines}
 
 
 def test_base_is_numpy_only() -> None:
-    assert [re.split(r"[<>=!~]", line)[0] for line in project()["dependencies"]] == ["numpy"]  # type: ignore[attr-defined]
+    assert [name_of(line) for line in project()["dependencies"]] == ["numpy"]  # type: ignore[attr-defined]
 
 
-def test_the_always_on_tests_do_without_torch() -> None:
-    required = set(extras()["test"]).union(*(extras()[name] for line in extras()["test"] for name in members(line)))
-    assert not [line for line in required if line.startswith(("torch", "sentence-transformers", "faiss"))]
+def test_the_always_on_tests_have_the_command_line_and_do_without_torch() -> None:
+    assert set(extras()["cli"]) <= set(extras()["test"])
+    assert not {"torch", "sentence-transformers", "faiss-cpu"} & {name_of(line) for line in extras()["test"]}
 
 
 def test_every_extra_that_a_text_names_exists() -> None:
