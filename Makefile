@@ -86,8 +86,6 @@ clean:
 	$(BIN)/python -m pip install --quiet 'maturin>=1.9.4,<2'
 
 # One stamp for each set of extras (comma-separated). A change of the Rust sources builds again; Python's are read in place.
-# The package comes first: an extra may name another extra of it, which no index could tell.
 .venv/.installed-%: $(SOURCES) | .venv/bin/maturin
-	$(BIN)/maturin develop --release
-	$(BIN)/python -m pip install --quiet 'negfast[$*]'
+	$(BIN)/maturin develop --release --extras $*
 	@touch $@
