@@ -82,10 +82,10 @@ def _job(path: Path) -> None:
 
 
 def _plan(path: Path) -> None:
-    parts = Parts(path.with_suffix(""))
-    parts.folder.mkdir()
-    path.rename(parts.folder / "job.json")
-    parts.open({"recipe": "1"}, resume=True, restart=False)
+    with Parts(path.with_suffix(""), keeps_rows=False) as parts:
+        parts.folder.mkdir()
+        path.rename(parts.folder / "job.json")
+        parts.open({"recipe": "1"}, resume=True, restart=False)
 
 
 def _rows() -> np.ndarray:

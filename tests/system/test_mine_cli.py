@@ -253,8 +253,31 @@ def test_repeats_a_job_bit_for_bit(table: Path, tmp_path: Path, monkeypatch: pyt
     assert plain["draw"] == {"name": "simans", "a": 3.0, "b": 0.1}
     assert plain["search"] == {"max_memory": 2**26, "method": "exact", "recall": 1.0}
     assert plain["job"]["versions"]["negfast"] == negfast.__version__
-    assert set(plain["job"]["fingerprints"]) == {"input", "queries", "corpus"}
+    assert set(plain["job"]["fingerprints"]) == {"input"}
+    assert set(plain["job"]["rows"]) == {"queries", "corpus"}
     assert negfast.Recipe.load(recipe).rules.max_exposure == 30
+
+
+def test_repeats_a_job_with_every_kind_of_input(table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Files reached through links and from elsewhere too; a changed one is no repeat."""
+    corpus = [{"text": f"{TOPICS[i % 6]} program with archive support {i}", "g": f"c{i % 9}"} for i in range(80)]
+    write_jsonl(tmp_path / "corpus.jsonl", corpus)
+    write_jsonl(tmp_path / "held.jsonl", corpus[40:])
+    (tmp_path / "real" / "deep").mkdir(parents=True)
+    (tmp_path / "link").symlink_to(tmp_path / "real" / "deep")
+    mine(
+        table, *COLUMNS, *SMALL, "--group", "group", "--exclude", "passage", "--corpus", "corpus.jsonl",
+        "--corpus-group", "g", "--forbidden", "held.jsonl", "-o", "link/out.jsonl",
+    )  # fmt: skip
+    first = (tmp_path / "link" / "out.jsonl").read_bytes()
+    monkeypatch.chdir(tmp_path / "link")
+    mine("--recipe", "out.jsonl.recipe.json")
+    assert Path("out.jsonl").read_bytes() == first
+    mine("--recipe", tmp_path / "real" / "deep" / "out.jsonl.recipe.json", "-o", tmp_path / "again.jsonl")
+    assert (tmp_path / "again.jsonl").read_bytes() == first
+    write_jsonl(tmp_path / "held.jsonl", corpus[41:])
+    assert main(["mine", "--recipe", "out.jsonl.recipe.json", "--quiet"]) == 2
+    assert Path("out.jsonl").read_bytes() == first
 
 
 def test_recipe_gives_settings_to_another_job(table: Path, tmp_path: Path) -> None:

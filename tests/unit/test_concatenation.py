@@ -48,6 +48,7 @@ def test_anchors_are_kept(tmp_path: Any) -> None:
     ("parts", "kind", "message"),
     [
         ([], negfast.InvalidValueError, "parts.*none"),
+        (None, negfast.InvalidTypeError, "parts.*NoneType"),
         ([mine([1]), None], negfast.InvalidTypeError, "NoneType at place 1"),
         ([mine([1]), mine([2], seed=1)], negfast.InvalidValueError, "one recipe.*place 1"),
         ([mine([1]), mine([2, 1])], negfast.InvalidValueError, "twice"),
@@ -59,6 +60,6 @@ def test_anchors_are_kept(tmp_path: Any) -> None:
         ),
     ],
 )
-def test_refuses(parts: list[Any], kind: type[Exception], message: str) -> None:
+def test_refuses(parts: Any, kind: type[Exception], message: str) -> None:
     with pytest.raises(kind, match=message):
         concatenate(parts)

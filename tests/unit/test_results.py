@@ -261,3 +261,24 @@ def test_to_torch(mined: negfast.MinedNegatives) -> None:
     indices = tensors["indices"] if isinstance(tensors, dict) else tensors.indices
     assert indices.dtype == torch.int64
     np.testing.assert_array_equal(indices.numpy(), mined.indices)
+
+
+@pytest.mark.parametrize(
+    ("name", "place", "value"),
+    [("indices", (0, 0), 2**38), ("indices", (0, 0), -7), ("tiers", (1, 0), 9), ("anchors", 0, 1), ("anchors", 0, -1)],
+)
+def test_numbers_that_no_run_gives_are_damage(tmp_path: Path, name: str, place: Any, value: int) -> None:
+    rows = np.eye(4, 8, dtype=np.float32)
+    mined = negfast.mine(rows, rows, np.arange(4), num_negatives=2)
+    getattr(mined, name)[place] = value
+    mined.save(tmp_path / "mined")
+    with pytest.raises(negfast.StateError, match="damaged"):
+        negfast.MinedNegatives.load(tmp_path / "mined")
+
+
+def test_zero_vectors_are_counted() -> None:
+    rows = np.eye(4, 8, dtype=np.float32)
+    rows[1] = 0
+    report = negfast.mine(rows[:3].copy(), rows, np.arange(3), num_negatives=1).report
+    assert (report.search.zero_queries, report.search.zero_rows) == (1, 1)
+    assert "zero vectors: 1 queries and 1 corpus rows" in str(report)
