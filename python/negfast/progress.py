@@ -27,6 +27,7 @@ def bar(label: str, *, wanted: Wanted) -> Iterator[Report | None]:
     """Yield what the compiled module calls to show progress; ``None`` if no bar is wanted."""
     if callable(wanted):
         yield _rising(lambda percent: wanted(percent / 100.0))
+        wanted(1.0)
         return
     if not wanted:
         yield None

@@ -5,8 +5,10 @@ import itertools
 import sys
 from typing import Any
 
+import numpy as np
 import pytest
 
+import negfast
 from negfast import progress
 
 STEPS = [(0, 100), (50, 100), (60, 100), (60, 300), (90, 300), (290, 300), (400, 300), (0, 0)]
@@ -55,3 +57,16 @@ def test_no_bar_unless_wanted() -> None:
     with progress.bar("mine", wanted=False) as report:
         assert report is None
     assert set(sys.modules) == before
+
+
+def test_a_callable_hears_the_share_that_is_done_to_the_end() -> None:
+    rows = np.random.default_rng(0).standard_normal((300, 8)).astype(np.float32)
+    for call in (
+        lambda heard: negfast.topk(rows, rows, 2, progress=heard),
+        lambda heard: negfast.mine(rows, rows, np.arange(300), progress=heard),
+        lambda heard: negfast.near_duplicates(rows, 0.9, progress=heard),
+    ):
+        shares: list[float] = []
+        call(shares.append)
+        assert shares == sorted(shares)
+        assert shares[-1] == 1.0
