@@ -1,7 +1,7 @@
 """Encoders that commands offer: a sentence-transformers model, or the built-in one."""
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from importlib import metadata
 from typing import Any, Protocol
 
@@ -50,6 +50,14 @@ def encoder_for(model: str | None) -> Encoder:
     return _BuiltIn() if model is None else _Model(model)
 
 
+def chunks(
+    encoder: Encoder, texts: Sequence[str], *, start: int = 0, prompt: str | None, queries: bool
+) -> Iterator[_Floats]:
+    """Encode texts from place `start` on, and yield the rows of one chunk after the other."""
+    for begin in range(start, len(texts), TEXTS_PER_CALL):
+        yield encoder.encode(list(texts[begin : begin + TEXTS_PER_CALL]), prompt=prompt, queries=queries)
+
+
 def encode_all(
     encoder: Encoder, texts: Sequence[str], progress: Callable[[int], None], *, prompt: str | None, queries: bool
 ) -> _Floats:
@@ -60,12 +68,12 @@ def encode_all(
     ndarray of float32, shape (n_texts, dim)
         Of dim 1 where there is no text.
     """
-    rows = np.zeros((len(texts), 1), dtype=np.float32)
-    for start in range(0, len(texts), TEXTS_PER_CALL):
-        part = encoder.encode(list(texts[start : start + TEXTS_PER_CALL]), prompt=prompt, queries=queries)
+    rows, start = np.zeros((len(texts), 1), dtype=np.float32), 0
+    for part in chunks(encoder, texts, prompt=prompt, queries=queries):
         if start == 0:
             rows = np.empty((len(texts), part.shape[1]), dtype=np.float32)
         rows[start : start + len(part)] = part
+        start += len(part)
         progress(len(part))
     return rows
 

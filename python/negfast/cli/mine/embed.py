@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from negfast.arrays import Ints
-from negfast.cli.encoding import TEXTS_PER_CALL, Encoder
+from negfast.cli.encoding import TEXTS_PER_CALL, Encoder, chunks
 from negfast.cli.mine.job import Job
 from negfast.cli.mine.pairs import Pairs
 from negfast.errors import InvalidValueError
@@ -114,9 +114,8 @@ def encoded(
         if writer.rows == 0:
             writer.append(first)
         progress(writer.rows)
-        for start in range(writer.rows, len(texts), TEXTS_PER_CALL):
-            part = texts[start : start + TEXTS_PER_CALL]
-            writer.append(encoder.encode(part, prompt=prompt, queries=queries))
+        for part in chunks(encoder, texts, start=writer.rows, prompt=prompt, queries=queries):
+            writer.append(part)
             progress(len(part))
     return open_embeddings(path)
 
