@@ -64,6 +64,15 @@ def content_keys(texts: Sequence[str | None] | Sequence[Sequence[str | None]]) -
     return np.stack([_column_keys(column, f"texts[{i}]") for i, column in enumerate(columns)], axis=1)
 
 
+def first_occurrences(keys: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Return where each key occurs first, in order, and for each entry of `keys` which of these it is."""
+    _, first, places = np.unique(keys, return_index=True, return_inverse=True)
+    order = np.argsort(first)
+    rank = np.empty_like(order)
+    rank[order] = np.arange(len(order))
+    return first[order], rank[places]
+
+
 def _is_column(value: object) -> bool:
     return hasattr(value, "__getitem__") and not isinstance(value, str | bytes)
 

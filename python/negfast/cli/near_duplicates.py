@@ -21,7 +21,7 @@ from negfast.files.embeddings import open_embeddings, refuse_bad_rows, tensor_of
 from negfast.files.joining import join_integers, refuse_column
 from negfast.files.tables import SUFFIXES, ids, read_columns, texts
 from negfast.files.writers import Kind, RowWriter, check_writable, replacing
-from negfast.keys import content_keys
+from negfast.keys import content_keys, first_occurrences
 
 DEFAULT_THRESHOLD = 0.95
 DEFAULT_TEXT = "text"
@@ -185,22 +185,13 @@ def _table(arguments: argparse.Namespace, *, shown: bool) -> _Rows:
                 f"{arguments.embeddings}; give the file that belongs to the table"
             )
         return _Rows(rows, np.arange(len(rows)), found, row_ids)
-    first, places = _distinct(found)
+    first, places = first_occurrences(content_keys(found))
     distinct = [found[row] for row in first.tolist()]
     encoder = encoder_for(arguments.model)
     with Progress("encode", len(distinct), shown=shown) as progress:
         encoder.fit(distinct)
         rows = encode_all(encoder, distinct, progress, prompt=arguments.prompt, queries=False)
     return _Rows(rows, places, found, row_ids)
-
-
-def _distinct(found: list[str]) -> tuple[Ints, Ints]:
-    """Return where each text occurs first, in order, and for each text which of these it is."""
-    _, first, places = np.unique(content_keys(found), return_index=True, return_inverse=True)
-    order = np.argsort(first)
-    rank = np.empty_like(order)
-    rank[order] = np.arange(len(order))
-    return first[order], rank[places]
 
 
 def _write(arguments: argparse.Namespace, groups: Ints, rows: _Rows) -> None:

@@ -16,7 +16,7 @@ from negfast.arrays import Ints
 from negfast.cli.mine.job import Job
 from negfast.errors import InvalidValueError
 from negfast.files.tables import group_numbers, ids, read_columns, text_lists, texts
-from negfast.keys import content_keys
+from negfast.keys import content_keys, first_occurrences
 
 Lists: TypeAlias = tuple[Ints, Ints]
 Ids: TypeAlias = list[str] | list[int]
@@ -190,17 +190,16 @@ def _joined_ids(first: Ids, second: Ids) -> Ids:
 
 def _distinct(found: list[str], row_ids: Ids, groups: list[list[int]] | None) -> Texts:
     keys = content_keys(found)
-    rows = np.sort(np.unique(keys, return_index=True)[1])
+    rows, places = first_occurrences(keys)
     merged = None
     if groups is not None:
         sizes = np.fromiter(map(len, groups), dtype=np.int64, count=len(groups))
         numbers = np.fromiter(chain.from_iterable(groups), dtype=np.int64, count=int(sizes.sum()))
-        owners = np.repeat(_places(keys, keys[rows]), sizes)
+        owners = np.repeat(places, sizes)
         merged = _lists(np.stack([owners, numbers], axis=1), len(rows))
-    places = rows.tolist()
     return Texts(
-        texts=[found[row] for row in places],
-        ids=[row_ids[row] for row in places],
+        texts=[found[row] for row in rows.tolist()],
+        ids=[row_ids[row] for row in rows.tolist()],
         rows=rows,
         n_read=len(found),
         keys=keys[rows],
