@@ -9,9 +9,8 @@ use std::sync::{Mutex, PoisonError};
 
 use crate::accept::Accept;
 use crate::error::Result;
-use crate::kernel::Tile;
 use crate::score::{Metric, Scorer};
-use crate::search::{Job, Plan, Work, search};
+use crate::search::{Asked, Engine, Job, Work};
 use crate::threads::Workers;
 use crate::topk::Candidate;
 
@@ -50,10 +49,11 @@ impl Copies {
         let scorer = Scorer::new(scorer.corpus, scorer.corpus, Metric::Cosine, scorer.level)?;
         let rows: Vec<u32> = (0..scorer.corpus.len() as u32).collect();
         let job = Job { scorer: &scorer, anchors: &rows, depth: MOST.min(rows.len()), max_memory };
-        let plan = Plan::fitting(&job.sizes(), &Tile::new(scorer.level), workers.threads());
+        let mut engine = Engine::new(&scorer, Asked::exactly(max_memory))?;
+        let plan = engine.plan(&job, &AtLeast(bound), workers, work)?;
         let lists = Mutex::new(vec![Vec::new(); rows.len()]);
         let outputs = vec![(); plan.blocks.len()];
-        search(&job, &plan, &AtLeast(bound), workers, work, outputs, |(), finished| {
+        engine.search(&job, &plan, &AtLeast(bound), workers, work, outputs, |(), finished| {
             let mut found = Vec::new();
             finished.each(|f, _| {
                 let above = f.kept.iter().filter(|c| f64::from(c.score) > bound);

@@ -8,9 +8,9 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::accept::Accept;
 use crate::error::Result;
-use crate::kernel::{Level, Tile};
+use crate::kernel::Level;
 use crate::score::{Matrix, Metric, Scorer};
-use crate::search::{Job, Plan, Work, search};
+use crate::search::{Asked, Engine, Job, Work};
 use crate::threads::Workers;
 
 /// Numbers the connected components of the rows of `corpus`, those being linked whose cosine is at least `threshold`:
@@ -28,11 +28,12 @@ pub fn near_duplicates(
     let scorer = Scorer::new(corpus, corpus, Metric::Cosine, level)?;
     let rows: Vec<u32> = (0..corpus.len() as u32).collect();
     let job = Job { scorer: &scorer, anchors: &rows, depth: 1, max_memory: None };
-    let plan = Plan::fitting(&job.sizes(), &Tile::new(level), workers.threads());
     let forest = Forest::new(corpus.len());
-    let outputs = vec![(); plan.blocks.len()];
     let joining = Joining { forest: &forest, threshold };
-    search(&job, &plan, &joining, workers, work, outputs, |(), _| Ok(()))?;
+    let mut engine = Engine::new(&scorer, Asked { in_order: true, ..Asked::exactly(None) })?;
+    let plan = engine.plan(&job, &joining, workers, work)?;
+    let outputs = vec![(); plan.blocks.len()];
+    engine.search(&job, &plan, &joining, workers, work, outputs, |(), _| Ok(()))?;
     Ok(forest.numbers())
 }
 

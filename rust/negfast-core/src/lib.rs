@@ -11,6 +11,8 @@
 
 pub mod accept;
 pub mod anchors;
+pub mod clusters;
+pub mod codes;
 pub mod copies;
 pub mod draw;
 pub mod duplicates;

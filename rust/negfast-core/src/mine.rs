@@ -8,12 +8,11 @@ use crate::copies::Copies;
 use crate::draw::Draw;
 use crate::error::{Error, Result};
 use crate::exposure::assign;
-use crate::kernel::Tile;
 use crate::lists::Lists;
 use crate::pool::{Chooser, FalseNegatives, Pool, Wishes};
 use crate::rules::{Counts, Guard, Guarded, Known, Rule, Rules};
 use crate::score::{Scorer, Scratch, score_lists, spans};
-use crate::search::{Job, Plan, Work, search};
+use crate::search::{Account, Asked, Engine, Job, Work};
 use crate::threads::Workers;
 use crate::topk::{Candidate, sort_best_first, table};
 
@@ -43,8 +42,8 @@ pub struct Settings {
     pub seed: u64,
     /// Names the draws.
     pub epoch: u64,
-    /// Bound on the bytes of all working buffers of a search.
-    pub max_memory: Option<usize>,
+    /// How to search.
+    pub search: Asked,
 }
 
 /// A positive that ranks low for its own anchor.
@@ -81,6 +80,8 @@ pub struct Mined {
     pub false_negatives: FalseNegatives,
     /// Anchors that were searched again because their first list was used up.
     pub deepened: u64,
+    /// How the search was done; nothing where candidates were given.
+    pub account: Option<Account>,
 }
 
 /// Bytes of wishes that a cap on exposure may have in memory at least, whatever `max_memory` says.
@@ -140,19 +141,21 @@ pub fn mine(
     let mut unserved = anchors.rows().to_vec();
     let mut depth = miner.chooser.depth();
     let books = Mutex::new(Books::new(unserved.len(), settings)?);
+    let mut engine = Engine::new(scorer, settings.search)?;
     while !unserved.is_empty() {
         if let Some(bound) = settings.rules.distinct.filter(|_| miner.chooser.wants_copies(unserved.len(), depth)) {
-            let found = Copies::find(scorer, bound, settings.max_memory, workers, work)?;
+            let found = Copies::find(scorer, bound, settings.search.max_memory, workers, work)?;
             copies.get_or_init(|| found);
         }
         miner.afford(unserved.len(), depth, &open(&books))?;
-        miner.search(&unserved, depth, &books, workers)?;
+        miner.search(&mut engine, (&unserved, depth), &books, workers)?;
         unserved = miner.unserved(&mut open(&books));
         depth = depth.saturating_mul(4).min(miner.chooser.deepest());
     }
     let mut mined = miner.close(books, workers)?;
     mined.suspects = miner.suspects(positives, &mined.positive_ranks, workers)?;
     mined.positive_scores = anchors.pick(&lowest);
+    mined.account = Some(engine.account());
     Ok(mined)
 }
 
@@ -267,7 +270,7 @@ impl Miner<'_> {
         let held = books.waiting.iter().flatten().map(|(pool, wishes)| pool.kept.len() + wishes.rows.len());
         let coming = if books.waiting.is_empty() { 0 } else { anchors.saturating_mul(depth).saturating_mul(2) };
         let bytes = held.sum::<usize>().saturating_add(coming).saturating_mul(size_of::<Candidate>());
-        let most = self.settings.max_memory.unwrap_or(0).max(MOST_WISHES);
+        let most = self.settings.search.max_memory.unwrap_or(0).max(MOST_WISHES);
         if bytes <= most {
             return Ok(());
         }
@@ -280,21 +283,20 @@ impl Miner<'_> {
         ))
     }
 
-    fn search(&self, anchors: &[u32], depth: usize, books: &Mutex<Books>, workers: &mut Workers<'_>) -> Result<()> {
-        let scorer = self.chooser.scorer;
+    fn search(
+        &self,
+        engine: &mut Engine<'_>,
+        (anchors, depth): (&[u32], usize),
+        books: &Mutex<Books>,
+        workers: &mut Workers<'_>,
+    ) -> Result<()> {
         let first_pass = open(books).first_pass;
-        let job = Job { scorer, anchors, depth, max_memory: self.settings.max_memory };
-        let tile = Tile::new(scorer.level);
-        // What fitted at first goes on with the smallest blocks if it has to.
-        let threads = workers.threads();
-        let plan = if first_pass {
-            Plan::new(&job.sizes(), &tile, threads)?
-        } else {
-            Plan::fitting(&job.sizes(), &tile, threads)
-        };
+        let scorer = self.chooser.scorer;
+        let job = Job { scorer, anchors, depth, max_memory: self.settings.search.max_memory };
         let accept = Guarded { guard: self.chooser.guard, anchors, ranks: first_pass };
+        let plan = engine.plan(&job, &accept, workers, self.work)?;
         let outputs = vec![(); plan.blocks.len()];
-        search(&job, &plan, &accept, workers, self.work, outputs, |(), finished| {
+        engine.search(&job, &plan, &accept, workers, self.work, outputs, |(), finished| {
             let mut page = Page::default();
             finished.each(|found, scratch| {
                 page.ranks.push((found.anchor, found.above + 1));
@@ -549,11 +551,13 @@ impl Miner<'_> {
         let scorer = self.chooser.scorer;
         let anchors: Vec<u32> = suspects.iter().map(|s| s.anchor).collect();
         let watched: Vec<f32> = suspects.iter().map(|s| s.score).collect();
-        let job = Job { scorer, anchors: &anchors, depth: 0, max_memory: self.settings.max_memory };
-        let plan = Plan::fitting(&job.sizes(), &Tile::new(scorer.level), workers.threads());
+        let job = Job { scorer, anchors: &anchors, depth: 0, max_memory: self.settings.search.max_memory };
+        let mut engine = Engine::new(scorer, Asked::exactly(self.settings.search.max_memory))?;
+        let ranks = Ranks(&watched);
+        let plan = engine.plan(&job, &ranks, workers, self.work)?;
         let found = Mutex::new(Vec::with_capacity(anchors.len()));
         let outputs = vec![(); plan.blocks.len()];
-        search(&job, &plan, &Ranks(&watched), workers, self.work, outputs, |(), finished| {
+        engine.search(&job, &plan, &ranks, workers, self.work, outputs, |(), finished| {
             let mut ranks = Vec::new();
             finished.each(|f, _| ranks.push((f.slot, f.above + 1)))?;
             found.lock().unwrap_or_else(PoisonError::into_inner).extend(ranks);

@@ -2,9 +2,7 @@
 
 use crate::accept::Everything;
 use crate::error::Result;
-use crate::kernel::Tile;
-use crate::score::Scorer;
-use crate::search::{Job, Plan, Work, search};
+use crate::search::{Engine, Job, Work};
 use crate::threads::{Workers, cut};
 
 /// Writes the `k` best corpus rows of each query into `indices` and `scores` (both `queries × k`, row-major), best
@@ -16,14 +14,14 @@ use crate::threads::{Workers, cut};
 /// # Panics
 /// If an output has another length.
 pub fn nearest(
-    scorer: &Scorer<'_>,
+    engine: &mut Engine<'_>,
     k: usize,
-    max_memory: Option<usize>,
     workers: &mut Workers<'_>,
     work: &Work,
     indices: &mut [i64],
     scores: &mut [f32],
 ) -> Result<()> {
+    let scorer = engine.scorer();
     let anchors: Vec<u32> = (0..scorer.queries.len() as u32).collect();
     assert_eq!((indices.len(), scores.len()), (anchors.len() * k, anchors.len() * k), "one output per query and rank");
     if k == 0 || anchors.is_empty() || scorer.corpus.is_empty() {
@@ -32,11 +30,11 @@ pub fn nearest(
         return Ok(());
     }
     let depth = k.min(scorer.corpus.len());
-    let job = Job { scorer, anchors: &anchors, depth, max_memory };
-    let plan = Plan::new(&job.sizes(), &Tile::new(scorer.level), workers.threads())?;
+    let job = Job { scorer, anchors: &anchors, depth, max_memory: engine.asked().max_memory };
+    let plan = engine.plan(&job, &Everything, workers, work)?;
     let lengths = plan.blocks.iter().map(|block| block.len() * k);
     let outputs: Vec<_> = cut(indices, lengths.clone()).into_iter().zip(cut(scores, lengths)).collect();
-    search(&job, &plan, &Everything, workers, work, outputs, |(indices, scores), finished| {
+    engine.search(&job, &plan, &Everything, workers, work, outputs, |(indices, scores), finished| {
         let mut lists = indices.chunks_exact_mut(k).zip(scores.chunks_exact_mut(k));
         finished.each(|found, _| {
             let Some((indices, scores)) = lists.next() else { return };

@@ -1,7 +1,7 @@
 //! The score: one function of two rows, the same bits everywhere.
 
 use crate::error::{Error, Result};
-use crate::kernel::{BATCH, Level, dot, dots, estimate};
+use crate::kernel::{BATCH, Level, dot, dots, estimate, scaled};
 use crate::lists::Lists;
 use crate::rows::Rows;
 use crate::threads::{Workers, cut, split};
@@ -21,6 +21,15 @@ pub enum Metric {
     Cosine,
     /// Dot product.
     Dot,
+}
+
+/// What the rows of a matrix are multiplied with before a kernel sees them, so that their norms are 1 or less.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Scale {
+    /// Each row with the reciprocal of its norm; a zero row stays one.
+    Unit,
+    /// All rows with one number.
+    Factor(f64),
 }
 
 /// A matrix whose rows are known to be finite, with their Euclidean norms.
@@ -86,6 +95,20 @@ impl<'a> Matrix<'a> {
         self.norms[i]
     }
 
+    /// What row `i` is multiplied with.
+    pub fn factor(&self, i: usize, scale: Scale) -> f64 {
+        match scale {
+            Scale::Factor(factor) => factor,
+            Scale::Unit if self.norms[i] == 0.0 => 0.0,
+            Scale::Unit => 1.0 / self.norms[i],
+        }
+    }
+
+    /// Writes row `i`, scaled, into `out`.
+    pub fn scaled(&self, i: usize, scale: Scale, out: &mut [f32]) {
+        scaled(out, &self.rows, i, self.factor(i, scale));
+    }
+
     /// The largest norm, 0 without rows.
     pub fn largest_norm(&self) -> f64 {
         self.norms.iter().copied().fold(0.0, f64::max)
@@ -147,6 +170,21 @@ impl<'a> Scorer<'a> {
             ));
         }
         Ok(Self { queries, corpus, metric, level })
+    }
+
+    /// A power of two that brings the largest corpus row to norm 1 or less; 1 for cosine, which divides each row by its
+    /// own norm.
+    pub fn corpus_scale(&self) -> f64 {
+        let largest = self.corpus.largest_norm();
+        if self.metric == Metric::Cosine || largest == 0.0 { 1.0 } else { largest.log2().ceil().exp2() }
+    }
+
+    /// What kernels multiply corpus rows with; anchors are brought to norm 1.
+    pub fn corpus_factor(&self) -> Scale {
+        match self.metric {
+            Metric::Cosine => Scale::Unit,
+            Metric::Dot => Scale::Factor(1.0 / self.corpus_scale()),
+        }
     }
 
     /// The score of corpus row `row` for `anchor`.

@@ -8,13 +8,17 @@
 //! A level is chosen once per call and a kernel is entered once per tile, never once per pair of rows.
 
 mod dot;
+mod int8;
+#[cfg(target_arch = "x86_64")]
+mod int8_x86;
 mod pack;
 mod tile;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 
 pub use dot::{BATCH, dot, dots, estimate};
-pub use pack::{Panels, pack};
+pub use int8::{CODE_COLUMNS, CODE_ROWS, CodePanel, CodeRows, CodeTile, NARROW, RUNS, WIDE};
+pub use pack::{Panels, pack, scaled};
 pub use tile::{MAX_COLUMNS, MAX_ROWS, Tile, TileOutput};
 
 use crate::error::{Error, Result};

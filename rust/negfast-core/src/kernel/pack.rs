@@ -26,34 +26,24 @@ impl Panels {
     }
 }
 
-/// Packs the rows named by `ids`, each multiplied by its `scale`, into `panels` of `width` rows; missing rows of the
-/// last panel are zeros.
-pub fn pack(
-    panels: &mut Panels,
-    rows: &Rows<'_>,
-    ids: impl ExactSizeIterator<Item = usize>,
-    scale: impl Fn(usize) -> f64,
-    width: usize,
-) {
-    let dim = rows.dim();
+/// Packs `count` rows of `dim` elements into panels of `width` rows, each written by `fill`; missing rows of the last
+/// panel are zeros.
+pub fn pack(panels: &mut Panels, dim: usize, count: usize, width: usize, mut fill: impl FnMut(usize, &mut [f32])) {
     panels.stride = dim * width;
-    panels.count = ids.len().div_ceil(width);
+    panels.count = count.div_ceil(width);
     panels.values.resize(panels.count * panels.stride, 0.0);
     let mut scratch = vec![0.0; dim * width];
-    let mut ids = ids.peekable();
-    for panel in panels.values.chunks_exact_mut(panels.stride.max(1)) {
-        for row in scratch.chunks_exact_mut(dim) {
-            match ids.next() {
-                Some(id) => scaled(row, rows, id, scale(id)),
-                None => row.fill(0.0),
-            }
+    for (p, panel) in panels.values.chunks_exact_mut(panels.stride.max(1)).enumerate() {
+        for (r, row) in scratch.chunks_exact_mut(dim).enumerate() {
+            let place = p * width + r;
+            if place < count { fill(place, row) } else { row.fill(0.0) }
         }
         interleave(panel, &scratch, dim, width);
     }
 }
 
-/// The scale is applied in `f64`: that of a tiny row may lie outside of `f32`.
-fn scaled(out: &mut [f32], rows: &Rows<'_>, id: usize, scale: f64) {
+/// Writes row `id` times `scale` into `out`. The scale is applied in `f64`: that of a tiny row may lie outside of `f32`.
+pub fn scaled(out: &mut [f32], rows: &Rows<'_>, id: usize, scale: f64) {
     let scaled = |x: f32| {
         let y = (f64::from(x) * scale) as f32;
         if y.abs() < NEGLIGIBLE { 0.0 } else { y }

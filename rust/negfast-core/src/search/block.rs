@@ -12,7 +12,7 @@
 //! Rows that tie in great numbers (copies) can all lie inside the 2ε; then the buffer is scored early, and the exact
 //! `depth` best of it stay.
 
-use super::Work;
+use super::{Job, Work};
 use crate::accept::Accept;
 use crate::error::Result;
 use crate::kernel::{MAX_ROWS, Tile, TileOutput};
@@ -57,8 +57,10 @@ pub(super) struct Block<'a, A: Accept> {
     marks: Vec<Marks>,
     /// Lowest estimate that is kept.
     keep: Vec<f32>,
-    /// Lowest estimate that is looked at: the lower of `keep` and the watch mark. Padded to whole panels.
+    /// Lowest estimate that is looked at: the lower of `keep` and what is counted. Padded to whole panels.
     look: Vec<f32>,
+    /// Whether every row above the watched score is to be counted, or those that come along.
+    counts_all: bool,
     /// Rows that reached the threshold of an anchor in the panel at hand.
     noted: Vec<(u32, Candidate)>,
     kept: Buffers,
@@ -71,15 +73,10 @@ pub(super) struct Block<'a, A: Accept> {
 }
 
 impl<'a, A: Accept> Block<'a, A> {
-    /// A block of the anchors in `slots`; packed corpus rows are stored divided by `corpus_scale`.
-    pub(super) fn new(
-        scorer: &'a Scorer<'a>,
-        accept: &'a A,
-        all: &'a [u32],
-        slots: std::ops::Range<usize>,
-        depth: usize,
-        corpus_scale: f64,
-    ) -> Self {
+    /// A block of the anchors in `slots`, which a search that `counts_all` will see all rows of.
+    pub(super) fn new(job: &Job<'a>, accept: &'a A, slots: std::ops::Range<usize>, counts_all: bool) -> Self {
+        let Job { scorer, anchors: all, depth, .. } = *job;
+        let corpus_scale = scorer.corpus_scale();
         let anchors = &all[slots.clone()];
         let dim = scorer.corpus.rows().dim();
         let marks: Vec<_> = slots
@@ -105,7 +102,8 @@ impl<'a, A: Accept> Block<'a, A> {
                 if depth == 0 { f32::INFINITY } else { Mark::new(lowest, m.unit, m.slack).low }
             })
             .collect();
-        let mut look: Vec<_> = keep.iter().zip(&marks).map(|(keep, m)| keep.min(m.watch.low)).collect();
+        let counted = |m: &Marks| if counts_all { m.watch.low } else { f32::INFINITY };
+        let mut look: Vec<_> = keep.iter().zip(&marks).map(|(keep, m)| keep.min(counted(m))).collect();
         look.resize(anchors.len() + MAX_ROWS, f32::INFINITY);
         let n = anchors.len();
         Self {
@@ -117,6 +115,7 @@ impl<'a, A: Accept> Block<'a, A> {
             marks,
             keep,
             look,
+            counts_all,
             noted: Vec::new(),
             kept: Buffers::new(n, depth),
             refused: (0..n).map(|_| Vec::new()).collect(),
@@ -152,6 +151,36 @@ impl<'a, A: Accept> Block<'a, A> {
                 let score = out.products[r * tile.columns + c] + 0.0;
                 self.noted.push(((start + r) as u32, Candidate { score, row: (first_row + c) as u32 }));
             }
+        }
+    }
+
+    /// Lowest estimate that anchor `i` keeps.
+    pub(super) fn keep(&self, i: usize) -> f32 {
+        self.keep[i]
+    }
+
+    /// Lowest estimate that is looked at for anchor `i`.
+    pub(super) fn look(&self, i: usize) -> f32 {
+        self.look[i]
+    }
+
+    /// Whether anchor `i` has found fewer rows than it may keep.
+    pub(super) fn is_short(&self, i: usize) -> bool {
+        self.kept.len(i) < self.depth
+    }
+
+    /// Raises the threshold of anchor `i` to what is known now.
+    pub(super) fn tighten(&mut self, i: usize) {
+        if let Some(kth) = self.kept.kth(i, self.depth) {
+            self.raise(i, f64::from(kth) - 2.0 * self.marks[i].slack);
+            self.kept.retain_from(i, self.keep[i]);
+        }
+    }
+
+    /// Notes a row for anchor `i`, if its estimate reaches the threshold.
+    pub(super) fn offer(&mut self, i: usize, found: Candidate) {
+        if found.score >= self.look[i] {
+            self.noted.push((i as u32, found));
         }
     }
 
@@ -244,7 +273,8 @@ impl<'a, A: Accept> Block<'a, A> {
 
     fn raise(&mut self, i: usize, threshold: f64) {
         self.keep[i] = self.keep[i].max(threshold as f32);
-        self.look[i] = self.keep[i].min(self.marks[i].watch.low);
+        let counted = if self.counts_all { self.marks[i].watch.low } else { f32::INFINITY };
+        self.look[i] = self.keep[i].min(counted);
     }
 
     fn score(&mut self, i: usize, candidates: &[Candidate], scratch: &mut Scratch) -> Vec<Candidate> {
@@ -288,10 +318,7 @@ impl<'a, A: Accept> Block<'a, A> {
     }
 
     fn finish_one(&mut self, i: usize, scratch: &mut Scratch) -> (Vec<Candidate>, Vec<Candidate>) {
-        if let Some(kth) = self.kept.kth(i, self.depth) {
-            self.raise(i, f64::from(kth) - 2.0 * self.marks[i].slack);
-            self.kept.retain_from(i, self.keep[i]);
-        }
+        self.tighten(i);
         let estimates: Vec<_> = self.kept.list(i).collect();
         let mut kept = self.score(i, &estimates, scratch);
         let floor = self.accept.floor(self.first_slot + i);
@@ -325,7 +352,7 @@ fn exceeding<'s>(
 }
 
 /// The tile's unit: an estimate times this is a score.
-fn unit(scorer: &Scorer<'_>, anchor: usize, corpus_scale: f64) -> f64 {
+pub(super) fn unit(scorer: &Scorer<'_>, anchor: usize, corpus_scale: f64) -> f64 {
     match scorer.metric {
         Metric::Cosine => 1.0,
         Metric::Dot => {

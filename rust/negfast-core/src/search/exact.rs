@@ -14,7 +14,7 @@ use super::{Job, Plan, Work};
 use crate::accept::Accept;
 use crate::error::Result;
 use crate::kernel::{Panels, Tile, TileOutput, pack};
-use crate::score::{Metric, Scorer, Scratch};
+use crate::score::{Scale, Scratch};
 use crate::threads::{Progress, Workers};
 
 /// What a worker keeps from task to task.
@@ -42,7 +42,7 @@ pub fn search<A: Accept, O: Send>(
     take: impl Fn(O, &mut Finished<'_, '_, A>) -> Result<()> + Sync,
 ) -> Result<()> {
     assert_eq!(outputs.len(), plan.blocks.len(), "one output per block");
-    let pass = Pass { job, plan, accept, work, tile: Tile::new(job.scorer.level), scale: corpus_scale(job.scorer) };
+    let pass = Pass { job, plan, accept, work, tile: Tile::new(job.scorer.level) };
     let (anchors, rows, dim) = (job.anchors.len(), job.scorer.corpus.len(), job.scorer.corpus.rows().dim());
     let pairs = (anchors * rows) as u64;
     work.bytes.fetch_max(plan.bytes as u64, Ordering::Relaxed);
@@ -82,16 +82,6 @@ pub fn search<A: Accept, O: Send>(
     })
 }
 
-/// A power of two that brings the largest corpus row to norm 1 or less; cosine divides each row by its own norm.
-fn corpus_scale(scorer: &Scorer<'_>) -> f64 {
-    let largest = scorer.corpus.largest_norm();
-    if scorer.metric == Metric::Cosine || largest == 0.0 { 1.0 } else { largest.log2().ceil().exp2() }
-}
-
-fn reciprocal(norm: f64) -> f64 {
-    if norm == 0.0 { 0.0 } else { 1.0 / norm }
-}
-
 /// What all tasks of a search share.
 struct Pass<'a, A> {
     job: &'a Job<'a>,
@@ -99,7 +89,6 @@ struct Pass<'a, A> {
     accept: &'a A,
     work: &'a Work,
     tile: Tile,
-    scale: f64,
 }
 
 impl<'a, A: Accept> Pass<'a, A> {
@@ -110,29 +99,24 @@ impl<'a, A: Accept> Pass<'a, A> {
         room: &mut Room,
         progress: &Progress,
     ) -> Result<Block<'a, A>> {
-        let Job { scorer, anchors, depth, .. } = *self.job;
-        let mut block = Block::new(scorer, self.accept, anchors, slots.clone(), depth, self.scale);
+        let Job { scorer, anchors, .. } = *self.job;
+        let mut block = Block::new(self.job, self.accept, slots.clone(), true);
         let first = self.accept.first_row(&slots).clamp(range.start, range.end);
         progress.advance(((first - range.start) * slots.len()) as u64)?;
         let range = first..range.end;
         self.work.rows_scanned.fetch_add((range.len() * slots.len()) as u64, Ordering::Relaxed);
         let clock = Instant::now();
-        let ids = anchors[slots].iter().map(|&anchor| anchor as usize);
-        pack(
-            &mut room.anchors,
-            scorer.queries.rows(),
-            ids,
-            |anchor| reciprocal(scorer.queries.norm(anchor)),
-            self.tile.rows,
-        );
+        let (dim, ids) = (scorer.corpus.rows().dim(), &anchors[slots]);
+        pack(&mut room.anchors, dim, ids.len(), self.tile.rows, |i, row| {
+            scorer.queries.scaled(ids[i] as usize, Scale::Unit, row);
+        });
         Work::add(&self.work.packing, clock);
         for start in range.clone().step_by(self.plan.slab) {
             let rows = start..(start + self.plan.slab).min(range.end);
             let clock = Instant::now();
-            let corpus = scorer.corpus;
-            let scale =
-                |row| if scorer.metric == Metric::Dot { 1.0 / self.scale } else { reciprocal(corpus.norm(row)) };
-            pack(&mut room.slab, corpus.rows(), rows.clone(), scale, self.tile.columns);
+            pack(&mut room.slab, dim, rows.len(), self.tile.columns, |i, row| {
+                scorer.corpus.scaled(rows.start + i, scorer.corpus_factor(), row);
+            });
             Work::add(&self.work.packing, clock);
             self.sweep(&mut block, rows, room, progress)?;
         }

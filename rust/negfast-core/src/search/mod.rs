@@ -1,12 +1,18 @@
 //! Searches: for each anchor, the best rows that an [`Accept`](crate::accept::Accept) allows.
 
 mod block;
+mod choice;
+mod coded;
+mod engine;
 mod exact;
+mod index;
 mod plan;
+mod recall;
 
 pub use block::{Finished, Found};
-pub use exact::search;
+pub use engine::{Account, Asked, Engine, Method};
 pub use plan::{Plan, Sizes};
+pub use recall::Recall;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -37,15 +43,28 @@ impl Job<'_> {
 /// What a search did, added up over threads and passes.
 #[derive(Debug, Default)]
 pub struct Work {
+    planning: AtomicU64,
+    indexing: AtomicU64,
     packing: AtomicU64,
     scanning: AtomicU64,
     finishing: AtomicU64,
     rows_scanned: AtomicU64,
+    rows_checked: AtomicU64,
     rows_rescored: AtomicU64,
     bytes: AtomicU64,
 }
 
 impl Work {
+    /// Wall-clock time spent choosing a search, fitting its effort and measuring its recall.
+    pub fn planning(&self) -> Duration {
+        Duration::from_nanos(self.planning.load(Ordering::Relaxed))
+    }
+
+    /// Wall-clock time spent coding the corpus and cutting it into lists.
+    pub fn indexing(&self) -> Duration {
+        Duration::from_nanos(self.indexing.load(Ordering::Relaxed))
+    }
+
     /// Thread-time spent laying out rows for the tile.
     pub fn packing(&self) -> Duration {
         Duration::from_nanos(self.packing.load(Ordering::Relaxed))
@@ -64,6 +83,11 @@ impl Work {
     /// Pairs of anchor and row that the tile multiplied.
     pub fn rows_scanned(&self) -> u64 {
         self.rows_scanned.load(Ordering::Relaxed)
+    }
+
+    /// Pairs that an estimate from codes could not settle.
+    pub fn rows_checked(&self) -> u64 {
+        self.rows_checked.load(Ordering::Relaxed)
     }
 
     /// Pairs that were scored in `f64`.

@@ -1,0 +1,219 @@
+//! Which search does a job, and what it needs for it.
+
+use std::time::Instant;
+
+use super::choice::{self, Choice};
+use super::coded::{self, Effort};
+use super::exact;
+use super::index::Index;
+use super::recall::{Recall, Sample};
+use super::{Finished, Job, Plan, Work};
+use crate::accept::Accept;
+use crate::error::{Error, Result};
+use crate::kernel::Tile;
+use crate::score::Scorer;
+use crate::threads::Workers;
+
+/// How to search.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Method {
+    /// What promises to be fastest.
+    Auto,
+    /// Every pair in `f32`.
+    Exact,
+    /// Codes whose bounds prove that the result is the exact one.
+    Certified,
+    /// Codes and lists, as far as the asked recall demands.
+    Clusters,
+}
+
+impl Method {
+    /// Its name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Exact => "exact",
+            Self::Certified => "certified",
+            Self::Clusters => "clusters",
+        }
+    }
+
+    /// The method of that name.
+    pub fn named(name: &str) -> Option<Self> {
+        [Self::Auto, Self::Exact, Self::Certified, Self::Clusters].into_iter().find(|method| method.name() == name)
+    }
+}
+
+/// What is asked of a search.
+#[derive(Debug, Clone, Copy)]
+pub struct Asked {
+    /// The least recall; 1 is exact.
+    pub recall: f64,
+    /// How to search.
+    pub method: Method,
+    /// Bound on the bytes of all working buffers, if there is one.
+    pub max_memory: Option<usize>,
+    /// Whether anchors skip the first rows of the corpus, so that these have to keep their order.
+    pub in_order: bool,
+}
+
+impl Asked {
+    /// The exact result, however it is found.
+    pub fn exactly(max_memory: Option<usize>) -> Self {
+        Self { recall: 1.0, method: Method::Auto, max_memory, in_order: false }
+    }
+}
+
+/// What a search did, for its report.
+#[derive(Debug, Clone)]
+pub struct Account {
+    /// The method used.
+    pub method: Method,
+    /// Why.
+    pub why: String,
+    /// What it promises, or what was measured.
+    pub recall: Recall,
+}
+
+/// Searches of one corpus for the anchors of one matrix.
+pub struct Engine<'a> {
+    scorer: &'a Scorer<'a>,
+    asked: Asked,
+    chosen: Option<Chosen>,
+}
+
+/// What was decided for the first job, and serves those that follow.
+struct Chosen {
+    means: Option<(Index, Effort)>,
+    account: Account,
+}
+
+impl<'a> Engine<'a> {
+    /// An engine for what is `asked`.
+    ///
+    /// # Errors
+    /// If a recall of 1 is asked of a method that cannot promise it.
+    pub fn new(scorer: &'a Scorer<'a>, asked: Asked) -> Result<Self> {
+        if asked.recall >= 1.0 && asked.method == Method::Clusters {
+            return Err(Error::invalid(
+                "search.recall",
+                format!("below 1 for method {:?}", asked.method.name()),
+                asked.recall.to_string(),
+                "ask for 0.99 or so, or use method \"certified\" or \"auto\"",
+            ));
+        }
+        Ok(Self { scorer, asked, chosen: None })
+    }
+
+    /// What scores are made of.
+    pub fn scorer(&self) -> &'a Scorer<'a> {
+        self.scorer
+    }
+
+    /// What was asked.
+    pub fn asked(&self) -> Asked {
+        self.asked
+    }
+
+    /// What was done so far.
+    pub fn account(&self) -> Account {
+        self.chosen.as_ref().map_or_else(
+            || Account { method: Method::Exact, why: "nothing to search".into(), recall: Recall::proven() },
+            |chosen| chosen.account.clone(),
+        )
+    }
+
+    /// Cuts `job` into blocks; the first time, decides how to search.
+    ///
+    /// # Errors
+    /// If `max_memory` is too small, or the call is cancelled.
+    pub fn plan<A: Accept>(
+        &mut self,
+        job: &Job<'_>,
+        accept: &A,
+        workers: &mut Workers<'_>,
+        work: &Work,
+    ) -> Result<Plan> {
+        let tile = Tile::new(self.scorer.level);
+        if self.chosen.is_none() {
+            // What does not fit into memory is refused before work starts.
+            let exact = Plan::new(&job.sizes(), &tile, workers.threads())?;
+            self.chosen = Some(self.decide(job, accept, workers, work)?);
+            if self.coded().is_none() {
+                return Ok(exact);
+            }
+        }
+        Ok(match self.coded() {
+            None => Plan::fitting(&job.sizes(), &tile, workers.threads()),
+            Some((index, _)) => coded::plan(&job.sizes(), index, workers.threads()),
+        })
+    }
+
+    fn coded(&self) -> Option<&(Index, Effort)> {
+        self.chosen.as_ref()?.means.as_ref()
+    }
+
+    fn decide<A: Accept>(&self, job: &Job<'_>, accept: &A, workers: &mut Workers<'_>, work: &Work) -> Result<Chosen> {
+        let clock = Instant::now();
+        let choice = choice::choose(job, self.asked, accept, workers)?;
+        Work::add(&work.planning, clock);
+        let exact = |why: String| Chosen {
+            means: None,
+            account: Account { method: Method::Exact, why, recall: Recall::proven() },
+        };
+        let (basis, lists, why, certified) = match choice {
+            Choice::Exact { why } => return Ok(exact(why)),
+            Choice::Coded { basis, lists, why, certified } => (basis, lists, why, certified),
+        };
+        let clock = Instant::now();
+        let index = Index::build(self.scorer, basis, lists, workers)?;
+        Work::add(&work.indexing, clock);
+        if certified {
+            let account = Account { method: Method::Certified, why, recall: Recall::proven() };
+            let effort = Effort::proof(&index);
+            return Ok(Chosen { means: Some((index, effort)), account });
+        }
+        let clock = Instant::now();
+        let mut sample = Sample::draw(job);
+        let mut effort = sample.calibrate(job, &index, accept, self.asked.recall, workers, work)?;
+        let mut recall = sample.audit(job, &index, effort, accept, workers, work)?;
+        let short = |recall: Recall| recall.interval.0 < self.asked.recall;
+        if short(recall) {
+            effort = sample.widen(job, &index, accept, (self.asked.recall, recall.value), workers, work)?;
+            recall = sample.audit(job, &index, effort, accept, workers, work)?;
+        }
+        Work::add(&work.planning, clock);
+        let account = if short(recall) {
+            effort = Effort::proof(&index);
+            let why = format!("{why}; twice the audit fell short of the asked recall, so it is proven");
+            Account { method: Method::Certified, why, recall: Recall::proven() }
+        } else {
+            Account { method: Method::Clusters, why, recall }
+        };
+        Ok(Chosen { means: Some((index, effort)), account })
+    }
+
+    /// Runs `job` as `plan` cuts it; `take` receives each finished block with its element of `outputs`.
+    ///
+    /// # Errors
+    /// [`Error::Cancelled`].
+    ///
+    /// # Panics
+    /// If there are not as many outputs as blocks.
+    #[expect(clippy::too_many_arguments, reason = "a job, its plan, its rules, its threads and where results go")]
+    pub fn search<A: Accept, O: Send>(
+        &self,
+        job: &Job<'_>,
+        plan: &Plan,
+        accept: &A,
+        workers: &mut Workers<'_>,
+        work: &Work,
+        outputs: Vec<O>,
+        take: impl Fn(O, &mut Finished<'_, '_, A>) -> Result<()> + Sync,
+    ) -> Result<()> {
+        match self.coded() {
+            None => exact::search(job, plan, accept, workers, work, outputs, take),
+            Some((index, effort)) => coded::search(job, plan, (index, *effort), accept, workers, work, outputs, take),
+        }
+    }
+}
