@@ -99,8 +99,8 @@ impl Centres {
     }
 }
 
-/// The place of the largest number, the first of several. By the eight, so that the compiler can compare them at once.
-fn largest(numbers: &[f32]) -> u32 {
+/// The place of the largest number, the first of several.
+pub(crate) fn largest(numbers: &[f32]) -> u32 {
     let top = numbers.iter().copied().fold(f32::NEG_INFINITY, f32::max);
     numbers.iter().position(|&x| x >= top).unwrap_or(0) as u32
 }

@@ -1,9 +1,11 @@
 //! Plain nearest rows, without rules.
 
+use std::sync::{Mutex, PoisonError};
+
 use crate::accept::Everything;
 use crate::error::Result;
 use crate::search::{Engine, Job, Work};
-use crate::threads::{Workers, cut};
+use crate::threads::Workers;
 
 /// Writes the `k` best corpus rows of each query into `indices` and `scores` (both `queries × k`, row-major), best
 /// first, padded with −1 and −∞.
@@ -32,17 +34,19 @@ pub fn nearest(
     let depth = k.min(scorer.corpus.len());
     let job = Job { scorer, anchors: &anchors, depth, max_memory: engine.asked().max_memory };
     let plan = engine.plan(&job, &Everything, workers, work)?;
-    let lengths = plan.blocks.iter().map(|block| block.len() * k);
-    let outputs: Vec<_> = cut(indices, lengths.clone()).into_iter().zip(cut(scores, lengths)).collect();
-    engine.search(&job, &plan, &Everything, workers, work, outputs, |(indices, scores), finished| {
-        let mut lists = indices.chunks_exact_mut(k).zip(scores.chunks_exact_mut(k));
-        finished.each(|found, _| {
-            let Some((indices, scores)) = lists.next() else { return };
-            for (i, (index, score)) in indices.iter_mut().zip(scores).enumerate() {
-                let candidate = found.kept.get(i);
-                *index = candidate.map_or(-1, |c| i64::from(c.row));
-                *score = candidate.map_or(f32::NEG_INFINITY, |c| c.score);
+    let outputs = vec![(); plan.blocks.len()];
+    let tables = Mutex::new((indices, scores));
+    engine.search(&job, &plan, &Everything, workers, work, outputs, |(), finished| {
+        let mut lists = Vec::new();
+        finished.each(|found, _| lists.push((found.slot, found.kept)))?;
+        let mut tables = tables.lock().unwrap_or_else(PoisonError::into_inner);
+        for (slot, kept) in lists {
+            for (i, at) in (slot * k..(slot + 1) * k).enumerate() {
+                let candidate = kept.get(i);
+                tables.0[at] = candidate.map_or(-1, |c| i64::from(c.row));
+                tables.1[at] = candidate.map_or(f32::NEG_INFINITY, |c| c.score);
             }
-        })
+        }
+        Ok(())
     })
 }

@@ -187,6 +187,14 @@ impl<'a> Scorer<'a> {
         }
     }
 
+    /// Corpus row `row` as it is stored, and what a kernel has to multiply its products with; nothing if it is not stored
+    /// in `f32` or so large or small that products might leave the range of `f32`.
+    pub fn usual_row(&self, row: usize) -> Option<(&'a [f32], f32)> {
+        let usual = (1e-15..1e15).contains(&self.corpus.norm(row));
+        let values = self.corpus.rows().plain_row(row).filter(|_| usual)?;
+        Some((values, self.corpus.factor(row, self.corpus_factor()) as f32))
+    }
+
     /// The score of corpus row `row` for `anchor`.
     pub fn score(&self, anchor: usize, row: u32, scratch: &mut Scratch) -> f32 {
         let mut out = [0.0];

@@ -54,6 +54,7 @@ pub struct Room {
     panels: Panels,
     values: Vec<f32>,
     codes: Vec<i8>,
+    ids: Vec<usize>,
 }
 
 impl Coder {
@@ -85,39 +86,53 @@ impl Coder {
         basis + test + slack(1)
     }
 
+    /// Computes the coordinates of the rows of `ids`, in order.
+    pub fn project(
+        &self,
+        (matrix, scale): (&Matrix<'_>, Scale),
+        ids: impl ExactSizeIterator<Item = usize>,
+        room: &mut Room,
+        mut take: impl FnMut(usize, &[f32]),
+    ) {
+        let Room { panels, values, ids: known, .. } = room;
+        let width = self.width();
+        known.clear();
+        known.extend(ids);
+        if let Some(basis) = &self.basis {
+            let rows = Tile::new(self.level).rows;
+            pack(panels, self.dim, known.len(), rows, |i, row| matrix.scaled(known[i], scale, row));
+            basis.project(panels, known.len(), values);
+        } else {
+            values.resize(known.len() * width, 0.0);
+            for (&id, row) in known.iter().zip(values.chunks_exact_mut(width)) {
+                matrix.scaled(id, scale, row);
+            }
+        }
+        values.chunks_exact(width).take(known.len()).enumerate().for_each(|(i, values)| take(i, values));
+    }
+
     /// Codes the rows of `ids`, in order, with codes of at most `limit`.
     pub fn code(
         &self,
         (matrix, scale): (&Matrix<'_>, Scale),
-        ids: impl ExactSizeIterator<Item = usize>,
+        ids: impl ExactSizeIterator<Item = usize> + Clone,
         limit: i8,
         room: &mut Room,
         mut take: impl FnMut(usize, Coded<'_>),
     ) {
-        let Room { panels, values, codes } = room;
-        let (width, count) = (self.width(), ids.len());
-        // The norms of what is coded: known beforehand up to rounding.
-        let norm = |id: usize| matrix.norm(id) * matrix.factor(id, scale);
-        let ids: Vec<_> = ids.collect();
-        if let Some(basis) = &self.basis {
-            pack(panels, self.dim, count, Tile::new(self.level).rows, |i, row| matrix.scaled(ids[i], scale, row));
-            basis.project(panels, count, values);
-        } else {
-            values.resize(count * width, 0.0);
-            for (&id, row) in ids.iter().zip(values.chunks_exact_mut(width)) {
-                matrix.scaled(id, scale, row);
-            }
-        }
+        let mut codes = std::mem::take(&mut room.codes);
         codes.clear();
         codes.resize(self.quads() * 4, 0);
-        for (i, (&id, values)) in ids.iter().zip(values.chunks_exact(width)).enumerate() {
-            let (scale, parts) = quantise(values, limit, codes);
-            let tail = self.tail(norm(id), parts.norm);
-            let extent = (tail * tail + parts.norm * parts.norm / self.balance + parts.error * parts.error * self.balance)
-                .sqrt();
+        let mut norms = ids.clone().map(|id| matrix.norm(id) * matrix.factor(id, scale));
+        self.project((matrix, scale), ids, room, |i, values| {
+            let (scale, parts) = quantise(values, limit, &mut codes);
+            let tail = self.tail(norms.next().unwrap_or(0.0), parts.norm);
+            let [norm, error] = [parts.norm * parts.norm / self.balance, parts.error * parts.error * self.balance];
             // Rounds up: a bound has to stay one.
-            take(i, Coded { values, codes, scale, extent: extent * (1.0 + 1e-6) });
-        }
+            let extent = (tail * tail + norm + error).sqrt() * (1.0 + 1e-6);
+            take(i, Coded { values, codes: &codes, scale, extent });
+        });
+        room.codes = codes;
     }
 
     /// Bounds the norm of what a projection leaves out of a row.

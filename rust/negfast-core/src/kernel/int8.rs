@@ -152,28 +152,30 @@ impl CodeTile {
         }
     }
 
-    /// Writes the sums of all pairs instead: that of anchor `r` and row `c` at `32 r + c`.
+    /// Writes `scale * sum` of all pairs instead: that of anchor `r` and row `c` at `32 r + c`.
     ///
     /// # Panics
     /// If something is shorter than the tile needs.
-    pub fn sums(
+    pub fn estimates(
         &self,
         anchors: &CodeRows<'_>,
         panel: &CodePanel<'_>,
         quads: usize,
         run: usize,
-        sums: &mut [i32; CODE_ROWS * CODE_COLUMNS],
+        estimates: &mut [f32; CODE_ROWS * CODE_COLUMNS],
     ) {
         self.check(anchors, panel, quads, run);
         let mut masks = [0; CODE_ROWS];
         match self.body {
             #[cfg(target_arch = "x86_64")]
-            // SAFETY: as in `run`; `sums` holds a whole tile.
-            Body::Vnni => unsafe { super::int8_x86::tile_vnni::<false>(anchors, panel, quads, &mut masks, sums) },
+            // SAFETY: as in `run`; `estimates` holds a whole tile.
+            Body::Vnni => unsafe { super::int8_x86::tile_vnni::<false>(anchors, panel, quads, &mut masks, estimates) },
             #[cfg(target_arch = "x86_64")]
             // SAFETY: as above.
-            Body::Avx2 => unsafe { super::int8_x86::tile_avx2::<false>(anchors, panel, quads, run, &mut masks, sums) },
-            Body::Portable => portable(anchors, panel, quads, &mut masks, Some(sums)),
+            Body::Avx2 => unsafe {
+                super::int8_x86::tile_avx2::<false>(anchors, panel, quads, run, &mut masks, estimates)
+            },
+            Body::Portable => portable(anchors, panel, quads, &mut masks, Some(estimates)),
         };
     }
 
@@ -191,7 +193,7 @@ fn portable(
     panel: &CodePanel<'_>,
     quads: usize,
     masks: &mut [u32; CODE_ROWS],
-    mut all: Option<&mut [i32; CODE_ROWS * CODE_COLUMNS]>,
+    mut all: Option<&mut [f32; CODE_ROWS * CODE_COLUMNS]>,
 ) -> bool {
     const ROWS: usize = 4;
     let mut any = 0;
@@ -206,14 +208,35 @@ fn portable(
         }
         let mut mask = 0;
         for (c, &sum) in sums.iter().enumerate() {
-            let reach = sum as f32 * panel.scales[c] + anchors.spreads[r] * panel.widths[c];
+            let estimate = sum as f32 * panel.scales[c];
+            if let Some(all) = &mut all {
+                all[r * CODE_COLUMNS + c] = estimate;
+            }
+            let reach = estimate + anchors.spreads[r] * panel.widths[c];
             mask |= u32::from(reach >= anchors.thresholds[r]) << c;
-        }
-        if let Some(all) = &mut all {
-            all[r * CODE_COLUMNS..(r + 1) * CODE_COLUMNS].copy_from_slice(&sums);
         }
         masks[r] = mask;
         any |= mask;
     }
     any != 0
+}
+
+/// Which of 32 estimates reach `threshold` if `spread` times their width is added.
+pub fn reaching(level: Level, estimates: &[f32], widths: &[f32], spread: f32, threshold: f32) -> u32 {
+    let (estimates, widths) = (&estimates[..CODE_COLUMNS], &widths[..CODE_COLUMNS]);
+    match level.min(Level::detect()) {
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: the level was clamped to what the machine has.
+        Level::Avx512 => unsafe { super::int8_x86::reaching_avx512(estimates, widths, spread, threshold) },
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: as above.
+        Level::Avx2 => unsafe { super::int8_x86::reaching_avx2(estimates, widths, spread, threshold) },
+        _ => reaching_body(estimates, widths, spread, threshold),
+    }
+}
+
+#[inline(always)]
+pub(super) fn reaching_body(estimates: &[f32], widths: &[f32], spread: f32, threshold: f32) -> u32 {
+    let reached = estimates.iter().zip(widths).map(|(e, w)| u32::from(e + spread * w >= threshold));
+    reached.enumerate().fold(0, |mask, (c, reached)| mask | reached << c)
 }

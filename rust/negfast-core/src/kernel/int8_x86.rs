@@ -13,24 +13,24 @@ use std::arch::x86_64::{
     __m256i, __m512i, _CMP_GE_OQ, _mm256_add_epi16, _mm256_add_epi32, _mm256_cmp_ps, _mm256_cvtepi32_ps,
     _mm256_fmadd_ps, _mm256_loadu_ps, _mm256_loadu_si256, _mm256_madd_epi16, _mm256_maddubs_epi16,
     _mm256_movemask_ps, _mm256_mul_ps, _mm256_set1_epi16, _mm256_set1_epi32, _mm256_set1_ps, _mm256_setzero_si256,
-    _mm256_storeu_si256, _mm512_cmp_ps_mask, _mm512_cvtepi32_ps, _mm512_dpbusd_epi32, _mm512_fmadd_ps,
-    _mm512_loadu_ps, _mm512_loadu_si512, _mm512_mul_ps, _mm512_set1_epi32, _mm512_set1_ps, _mm512_storeu_si512,
+    _mm256_storeu_ps, _mm512_cmp_ps_mask, _mm512_cvtepi32_ps, _mm512_dpbusd_epi32, _mm512_fmadd_ps,
+    _mm512_loadu_ps, _mm512_loadu_si512, _mm512_mul_ps, _mm512_set1_epi32, _mm512_set1_ps, _mm512_storeu_ps,
 };
 
 use super::int8::{CODE_COLUMNS, CODE_ROWS, CodePanel, CodeRows};
 
-/// Twelve anchors times a panel. If not `TEST`, writes all sums and returns `false`.
+/// Twelve anchors times a panel. If not `TEST`, writes all estimates and returns `false`.
 ///
 /// # Safety
 /// The machine has AVX-512F, BW and VNNI; the anchors are twelve of `quads` quads, with one bias each; the panel has so
-/// many quads; without `TEST`, `sums` holds 12 × 32 numbers.
+/// many quads; without `TEST`, `estimates` holds 12 × 32 numbers.
 #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
 pub(super) unsafe fn tile_vnni<const TEST: bool>(
     anchors: &CodeRows<'_>,
     panel: &CodePanel<'_>,
     quads: usize,
     masks: &mut [u32; CODE_ROWS],
-    sums: &mut [i32],
+    estimates: &mut [f32],
 ) -> bool {
     const ROWS: usize = 12;
     let mut acc = [[_mm512_set1_epi32(0); 2]; ROWS];
@@ -52,21 +52,21 @@ pub(super) unsafe fn tile_vnni<const TEST: bool>(
             b = b.add(4 * CODE_COLUMNS);
         }
     }
-    if !TEST {
-        for (acc, out) in acc.iter().zip(sums.chunks_exact_mut(CODE_COLUMNS)) {
-            // SAFETY: each chunk holds 32 numbers.
-            unsafe {
-                _mm512_storeu_si512(out.as_mut_ptr().cast(), acc[0]);
-                _mm512_storeu_si512(out.as_mut_ptr().add(16).cast(), acc[1]);
-            }
-        }
-        return false;
-    }
     let (s, w) = (panel.scales.as_ptr(), panel.widths.as_ptr());
     // SAFETY: the panel has 32 scales and widths.
     let (s, w) = unsafe {
         ([_mm512_loadu_ps(s), _mm512_loadu_ps(s.add(16))], [_mm512_loadu_ps(w), _mm512_loadu_ps(w.add(16))])
     };
+    if !TEST {
+        for (acc, out) in acc.iter().zip(estimates.chunks_exact_mut(CODE_COLUMNS)) {
+            // SAFETY: each chunk holds 32 numbers.
+            unsafe {
+                _mm512_storeu_ps(out.as_mut_ptr(), _mm512_mul_ps(_mm512_cvtepi32_ps(acc[0]), s[0]));
+                _mm512_storeu_ps(out.as_mut_ptr().add(16), _mm512_mul_ps(_mm512_cvtepi32_ps(acc[1]), s[1]));
+            }
+        }
+        return false;
+    }
     let mut found = [0u32; ROWS];
     let mut any = 0;
     for (r, acc) in acc.iter().enumerate() {
@@ -84,11 +84,11 @@ pub(super) unsafe fn tile_vnni<const TEST: bool>(
     any != 0
 }
 
-/// Six anchors times a panel. If not `TEST`, writes all sums and returns `false`.
+/// Six anchors times a panel. If not `TEST`, writes all estimates and returns `false`.
 ///
 /// # Safety
 /// The machine has AVX2 and FMA; the anchors are six of `quads` quads, with one bias for each run of `run` quads; the panel
-/// has so many quads; without `TEST`, `sums` holds 6 × 32 numbers.
+/// has so many quads; without `TEST`, `estimates` holds 6 × 32 numbers.
 #[target_feature(enable = "avx2,fma")]
 pub(super) unsafe fn tile_avx2<const TEST: bool>(
     anchors: &CodeRows<'_>,
@@ -96,7 +96,7 @@ pub(super) unsafe fn tile_avx2<const TEST: bool>(
     quads: usize,
     run: usize,
     masks: &mut [u32; CODE_ROWS],
-    sums: &mut [i32],
+    estimates: &mut [f32],
 ) -> bool {
     const ROWS: usize = 6;
     let (stride, runs) = (quads * 4, quads.div_ceil(run));
@@ -132,11 +132,13 @@ pub(super) unsafe fn tile_avx2<const TEST: bool>(
         for (r, wide) in wide.iter().enumerate() {
             let first = 16 * half;
             if !TEST {
-                let out = &mut sums[r * CODE_COLUMNS + first..][..16];
-                // SAFETY: the slice holds 16 numbers.
-                unsafe {
-                    _mm256_storeu_si256(out.as_mut_ptr().cast(), wide[0]);
-                    _mm256_storeu_si256(out.as_mut_ptr().add(8).cast(), wide[1]);
+                let out = &mut estimates[r * CODE_COLUMNS + first..][..16];
+                for (sums, at) in [(wide[0], 0), (wide[1], 8)] {
+                    // SAFETY: the slice holds 16 numbers, the panel 32 scales.
+                    unsafe {
+                        let s = _mm256_loadu_ps(panel.scales.as_ptr().add(first + at));
+                        _mm256_storeu_ps(out.as_mut_ptr().add(at), _mm256_mul_ps(_mm256_cvtepi32_ps(sums), s));
+                    }
                 }
                 continue;
             }
@@ -157,4 +159,32 @@ pub(super) unsafe fn tile_avx2<const TEST: bool>(
         masks[..ROWS].copy_from_slice(&found);
     }
     any != 0
+}
+
+/// # Safety
+/// The machine has AVX-512F; both slices hold 32 numbers.
+#[target_feature(enable = "avx512f")]
+pub(super) unsafe fn reaching_avx512(estimates: &[f32], widths: &[f32], spread: f32, threshold: f32) -> u32 {
+    let (u, t) = (_mm512_set1_ps(spread), _mm512_set1_ps(threshold));
+    let reach = |at: usize| {
+        // SAFETY: `at` is 0 or 16.
+        let (e, w) = unsafe { (_mm512_loadu_ps(estimates.as_ptr().add(at)), _mm512_loadu_ps(widths.as_ptr().add(at))) };
+        u32::from(_mm512_cmp_ps_mask::<_CMP_GE_OQ>(_mm512_fmadd_ps(u, w, e), t))
+    };
+    reach(0) | reach(16) << 16
+}
+
+/// # Safety
+/// The machine has AVX2 and FMA; both slices hold 32 numbers.
+#[target_feature(enable = "avx2,fma")]
+pub(super) unsafe fn reaching_avx2(estimates: &[f32], widths: &[f32], spread: f32, threshold: f32) -> u32 {
+    let (u, t) = (_mm256_set1_ps(spread), _mm256_set1_ps(threshold));
+    (0..4).fold(0, |mask, eighth| {
+        // SAFETY: eight numbers from 8, 16 or 24 on.
+        let (e, w) = unsafe {
+            (_mm256_loadu_ps(estimates.as_ptr().add(8 * eighth)), _mm256_loadu_ps(widths.as_ptr().add(8 * eighth)))
+        };
+        let reached = _mm256_cmp_ps::<_CMP_GE_OQ>(_mm256_fmadd_ps(u, w, e), t);
+        mask | (_mm256_movemask_ps(reached) as u32) << (8 * eighth)
+    })
 }

@@ -17,7 +17,7 @@ mod tile;
 mod x86;
 
 pub use dot::{BATCH, dot, dots, estimate};
-pub use int8::{CODE_COLUMNS, CODE_ROWS, CodePanel, CodeRows, CodeTile, NARROW, RUNS, WIDE};
+pub use int8::{CODE_COLUMNS, CODE_ROWS, CodePanel, CodeRows, CodeTile, NARROW, RUNS, WIDE, reaching};
 pub use pack::{Panels, pack, scaled};
 pub use tile::{MAX_COLUMNS, MAX_ROWS, Tile, TileOutput};
 

@@ -47,12 +47,12 @@ impl Mark {
     }
 }
 
-/// The anchors of `slots`, searched over some part of the corpus.
+/// Some anchors, searched over some part of the corpus.
 pub(super) struct Block<'a, A: Accept> {
     scorer: &'a Scorer<'a>,
     accept: &'a A,
-    anchors: &'a [u32],
-    first_slot: usize,
+    anchors: Vec<u32>,
+    slots: Vec<u32>,
     depth: usize,
     marks: Vec<Marks>,
     /// Lowest estimate that is kept.
@@ -73,32 +73,33 @@ pub(super) struct Block<'a, A: Accept> {
 }
 
 impl<'a, A: Accept> Block<'a, A> {
-    /// A block of the anchors in `slots`, which a search that `counts_all` will see all rows of.
-    pub(super) fn new(job: &Job<'a>, accept: &'a A, slots: std::ops::Range<usize>, counts_all: bool) -> Self {
+    /// A block of the anchors in these `slots`, which a search that `counts_all` will see all rows of.
+    pub(super) fn new(job: &Job<'a>, accept: &'a A, slots: Vec<u32>, counts_all: bool) -> Self {
         let Job { scorer, anchors: all, depth, .. } = *job;
         let corpus_scale = scorer.corpus_scale();
-        let anchors = &all[slots.clone()];
+        let anchors: Vec<u32> = slots.iter().map(|&slot| all[slot as usize]).collect();
         let dim = scorer.corpus.rows().dim();
         let marks: Vec<_> = slots
-            .clone()
-            .map(|slot| {
-                let unit = unit(scorer, all[slot] as usize, corpus_scale);
+            .iter()
+            .zip(&anchors)
+            .map(|(&slot, &anchor)| {
+                let unit = unit(scorer, anchor as usize, corpus_scale);
                 // Scores are rounded to f32; next to zero that error is absolute.
                 let slack = slack(dim) + f64::from(f32::from_bits(1)) / unit;
                 Marks {
                     unit,
                     slack,
-                    cap: Mark::new(accept.cap(slot), unit, slack),
-                    watch: Mark::new(accept.watch(slot), unit, slack),
+                    cap: Mark::new(accept.cap(slot as usize), unit, slack),
+                    watch: Mark::new(accept.watch(slot as usize), unit, slack),
                 }
             })
             .collect();
         let keep: Vec<_> = slots
-            .clone()
+            .iter()
             .zip(&marks)
-            .map(|(slot, m)| {
+            .map(|(&slot, m)| {
                 // Rows between a cap and a floor above it are counted over the cap, so they have to be seen.
-                let lowest = accept.floor(slot).min(accept.cap(slot));
+                let lowest = accept.floor(slot as usize).min(accept.cap(slot as usize));
                 if depth == 0 { f32::INFINITY } else { Mark::new(lowest, m.unit, m.slack).low }
             })
             .collect();
@@ -110,7 +111,7 @@ impl<'a, A: Accept> Block<'a, A> {
             scorer,
             accept,
             anchors,
-            first_slot: slots.start,
+            slots,
             depth,
             marks,
             keep,
@@ -124,6 +125,10 @@ impl<'a, A: Accept> Block<'a, A> {
             above: vec![0; n],
             rescored: 0,
         }
+    }
+
+    pub(super) fn anchors(&self) -> &[u32] {
+        &self.anchors
     }
 
     pub(super) fn len(&self) -> usize {
@@ -195,7 +200,7 @@ impl<'a, A: Accept> Block<'a, A> {
 
     #[inline]
     fn hit(&mut self, i: usize, found: Candidate, scratch: &mut Scratch) {
-        let (accept, slot, marks) = (self.accept, self.first_slot + i, self.marks[i]);
+        let (accept, slot, marks) = (self.accept, self.slots[i] as usize, self.marks[i]);
         let Candidate { score: estimate, row } = found;
         if accept.take(slot, row, &mut exceeding(self.scorer, self.anchors[i] as usize, marks, found, scratch)) {
             return;
@@ -228,7 +233,7 @@ impl<'a, A: Accept> Block<'a, A> {
 
     fn over_cap(&mut self, i: usize, found: Candidate, scratch: &mut Scratch) {
         let mut exceeds = exceeding(self.scorer, self.anchors[i] as usize, self.marks[i], found, scratch);
-        self.accept.over_cap(self.first_slot + i, found.row, &mut exceeds, &mut self.tallies[i]);
+        self.accept.over_cap(self.slots[i] as usize, found.row, &mut exceeds, &mut self.tallies[i]);
     }
 
     /// Remembers a refused row. Of too many the worse half is forgotten: in the end the threshold mostly turns out to
@@ -321,7 +326,7 @@ impl<'a, A: Accept> Block<'a, A> {
         self.tighten(i);
         let estimates: Vec<_> = self.kept.list(i).collect();
         let mut kept = self.score(i, &estimates, scratch);
-        let floor = self.accept.floor(self.first_slot + i);
+        let floor = self.accept.floor(self.slots[i] as usize);
         kept.retain(|c| f64::from(c.score) >= floor);
         sort_best_first(&mut kept);
         kept.truncate(self.depth);
@@ -399,7 +404,7 @@ impl<A: Accept> Finished<'_, '_, A> {
             self.progress.advance(0)?;
             let (kept, refused) = self.block.finish_one(i, self.scratch);
             let found = Found {
-                slot: self.block.first_slot + i,
+                slot: self.block.slots[i] as usize,
                 anchor: self.block.anchors[i],
                 kept,
                 refused,

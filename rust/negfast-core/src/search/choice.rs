@@ -186,7 +186,7 @@ fn look<A: Accept>(job: &Job<'_>, accept: &A, workers: &mut Workers<'_>) -> Resu
         let slot = i * job.anchors.len() / sampled;
         let unit = unit(scorer, job.anchors[slot] as usize, scorer.corpus_scale());
         let [floor, watch] = [accept.floor(slot), accept.watch(slot)].map(|mark| (mark / unit) as f32);
-        let kept = if job.depth == 0 { f32::INFINITY } else { coded::nth_largest(scores, rank).max(floor) };
+        let kept = if job.depth == 0 { f32::INFINITY } else { coded::nth_largest(&mut scores.to_vec(), rank).max(floor) };
         kept.min(watch)
     };
     let thresholds: Vec<f32> = scores.chunks_exact(n).enumerate().map(threshold).collect();

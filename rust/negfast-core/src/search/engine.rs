@@ -145,7 +145,7 @@ impl<'a> Engine<'a> {
         }
         Ok(match self.coded() {
             None => Plan::fitting(&job.sizes(), &tile, workers.threads()),
-            Some((index, _)) => coded::plan(&job.sizes(), index, workers.threads()),
+            Some((index, _)) => coded::plan(job, index, workers)?,
         })
     }
 

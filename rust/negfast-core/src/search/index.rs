@@ -74,6 +74,18 @@ impl Index {
         }
     }
 
+    /// A bit for each place of a panel that holds a row.
+    pub(super) fn real(&self, panel: usize) -> u32 {
+        let rows = &self.rows[panel * CODE_COLUMNS..(panel + 1) * CODE_COLUMNS];
+        rows.iter().enumerate().fold(0, |mask, (c, &row)| mask | u32::from(row != NO_ROW) << c)
+    }
+
+    /// The highest row of a panel of rows in order.
+    pub(super) fn last_row(&self, panel: usize) -> usize {
+        let rows = &self.rows[panel * CODE_COLUMNS..(panel + 1) * CODE_COLUMNS];
+        rows.iter().rev().find(|&&row| row != NO_ROW).map_or(0, |&row| row as usize)
+    }
+
     /// Bytes in memory.
     pub(super) fn size(&self) -> usize {
         self.codes.len() + self.rows.len() * 12

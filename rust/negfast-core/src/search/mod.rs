@@ -8,6 +8,8 @@ mod exact;
 mod index;
 mod plan;
 mod recall;
+mod sweep;
+mod trial;
 
 pub use block::{Finished, Found};
 pub use engine::{Account, Asked, Engine, Method};

@@ -39,7 +39,7 @@ pub struct Sizes {
 /// The tasks of a search.
 #[derive(Debug)]
 pub struct Plan {
-    /// Slots of each block of anchors; a block's lists are finished by one thread.
+    /// Places of each block's anchors in `order`; a block's lists are finished by one thread.
     pub blocks: Vec<Range<usize>>,
     /// Parts of the corpus that each block is searched in.
     pub ranges: Vec<Range<usize>>,
@@ -47,6 +47,8 @@ pub struct Plan {
     pub slab: usize,
     /// Bytes of working buffers when all threads are busy.
     pub bytes: usize,
+    /// The slots in the order in which blocks hold them; nothing if that is their own.
+    pub order: Vec<u32>,
 }
 
 /// What threads and anchors take, whatever the memory.
@@ -75,6 +77,12 @@ impl Footprint {
 }
 
 impl Plan {
+    /// The slots of a block.
+    pub fn slots(&self, block: usize) -> Vec<u32> {
+        let places = self.blocks[block].clone();
+        if self.order.is_empty() { places.map(|slot| slot as u32).collect() } else { self.order[places].to_vec() }
+    }
+
     /// Plans a search of these sizes for `threads`.
     ///
     /// # Errors
@@ -109,6 +117,6 @@ impl Plan {
         let blocks = split(anchors, blocks);
         let largest = blocks.iter().map(Range::len).max().unwrap_or(0);
         let busy = threads.min(blocks.len() * parts.max(1));
-        Self { blocks, ranges: split(rows, parts), slab, bytes: busy * (fixed + largest * each) }
+        Self { blocks, ranges: split(rows, parts), slab, bytes: busy * (fixed + largest * each), order: Vec::new() }
     }
 }

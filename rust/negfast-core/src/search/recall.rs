@@ -10,9 +10,10 @@ use std::sync::{Mutex, PoisonError};
 
 use statrs::function::beta::inv_beta_reg;
 
-use super::coded::{self, Effort, Trial};
+use super::coded::{self, Effort};
 use super::exact;
 use super::index::Index;
+use super::trial::Trial;
 use super::{Finished, Job, Plan, Work};
 use crate::accept::Accept;
 use crate::error::Result;
@@ -158,7 +159,7 @@ impl Sample {
         let sampled = Sampled { inner: accept, slots: &solved.slots };
         let anchors: Vec<u32> = solved.slots.iter().map(|&slot| job.anchors[slot]).collect();
         let part = Job { anchors: &anchors, ..*job };
-        let plan = coded::plan(&part.sizes(), index, workers.threads());
+        let plan = coded::plan(&part, index, workers)?;
         let lists = collect(anchors.len(), |keep| {
             let outputs = vec![(); plan.blocks.len()];
             coded::search(&part, &plan, (index, effort), &sampled, workers, work, outputs, |(), f| keep(f))
@@ -207,7 +208,7 @@ impl Sample {
         let sampled = Sampled { inner: accept, slots };
         let anchors: Vec<u32> = slots.iter().map(|&slot| job.anchors[slot]).collect();
         let part = Job { anchors: &anchors, ..*job };
-        let trial = coded::trial(&part, index, &sampled, workers, work)?;
+        let trial = Trial::run(&part, index, &sampled, workers, work)?;
         let places = index.places_of_rows(job.scorer.corpus.len());
         let (mut sought, mut random) = (Vec::new(), Vec::new());
         for (i, truth) in lists.iter().enumerate() {

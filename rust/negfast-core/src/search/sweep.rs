@@ -1,0 +1,398 @@
+//! One block of anchors on its way through the lists.
+//!
+//! A list's panels of codes are multiplied with the codes of all anchors that visit it; the tile tells which pairs may
+//! reach their anchor's threshold. Those are multiplied again in `f32`, which tells nearly always, and what reaches the
+//! threshold even so goes into the anchor's buffer. All as in the exact search, from there on.
+//!
+//! Lists near an anchor come first: they hold most of its best rows, so that its threshold is high before the bulk is
+//! scanned. In them there is no threshold yet; so all estimates are written down, the rows with the best of them are
+//! looked at, and then those of the rest that may reach the threshold which these have set.
+
+use super::block::Block;
+use super::coded::{Coded, Pass, nearness, nth_largest};
+use super::index::NO_ROW;
+use crate::accept::Accept;
+use crate::codes::int8;
+use crate::error::Result;
+use crate::kernel::{CODE_COLUMNS, CODE_ROWS, CodeRows, Panels, estimate, reaching};
+use crate::score::Scratch;
+use crate::threads::Progress;
+use crate::topk::Candidate;
+
+/// Radii within which lists are visited before the others: what is likely to raise thresholds further.
+const SOON: f32 = 0.15;
+/// Rows that are looked at first, beyond those that are wanted.
+const SPARE: usize = 24;
+
+/// What a worker keeps from task to task.
+#[derive(Default)]
+pub(super) struct Room {
+    pub(super) coding: int8::Room,
+    pub(super) coded: Coded,
+    pub(super) scratch: Scratch,
+    points: Panels,
+    near: Vec<f32>,
+    visited: Vec<bool>,
+    visitors: Visitors,
+    hits: Vec<(u32, u32)>,
+    widened: Widened,
+    first: First,
+}
+
+impl Room {
+    pub(super) fn new(dim: usize) -> Self {
+        let widened = Widened { rows: vec![0.0; CODE_COLUMNS * dim], ..Widened::default() };
+        Self { scratch: Scratch::new(dim), widened, ..Self::default() }
+    }
+}
+
+/// The anchors that visit a list, side by side.
+#[derive(Default)]
+struct Visitors {
+    anchors: Vec<u32>,
+    codes: Vec<i8>,
+    biases: Vec<i32>,
+    spreads: Vec<f32>,
+    thresholds: Vec<f32>,
+}
+
+/// The rows of a panel that cannot be read in place.
+#[derive(Default)]
+struct Widened {
+    rows: Vec<f32>,
+    present: u32,
+}
+
+/// The visits of the first round and their estimates.
+#[derive(Default)]
+struct First {
+    /// Anchors list by list, and where each one's estimates of the list start.
+    visits: Vec<(u32, usize)>,
+    /// Where the visits of each list end.
+    ends: Vec<usize>,
+    /// Where the estimates of each anchor start.
+    starts: Vec<usize>,
+    estimates: Vec<f32>,
+    sorted: Vec<f32>,
+    cuts: Vec<f32>,
+}
+
+/// One block on its way through the lists.
+pub(super) struct Sweep<'s, 'a, A: Accept> {
+    pub(super) pass: &'s Pass<'a, A>,
+    pub(super) block: &'s mut Block<'a, A>,
+    pub(super) coded: &'s Coded,
+    pub(super) progress: &'s Progress,
+    /// Rows before this do not matter.
+    pub(super) first_row: usize,
+    /// Pairs multiplied so far.
+    pub(super) scanned: u64,
+}
+
+impl<'a, A: Accept> Sweep<'_, 'a, A> {
+    pub(super) fn all(&mut self, room: &mut Room) -> Result<()> {
+        let (index, effort) = (self.pass.index, self.pass.effort);
+        let lists = index.lists.len();
+        let (mut near, mut visited) = (std::mem::take(&mut room.near), std::mem::take(&mut room.visited));
+        self.nearest(&mut near, &mut visited, room)?;
+        let within = |reach: f32| {
+            let near = &near;
+            // Without a threshold yet, everything is within reach.
+            move |block: &Block<'a, A>, i, list| block.keep(i) - near[i * lists + list] <= reach * index.radii[list]
+        };
+        let reach = effort.reach as f32;
+        self.round(room, &mut visited, within(reach.min(SOON)))?;
+        if reach > SOON {
+            self.round(room, &mut visited, within(reach))?;
+        }
+        // An anchor that has found too few looks everywhere.
+        self.round(room, &mut visited, |block, i, _| block.is_short(i))?;
+        (room.near, room.visited) = (near, visited);
+        Ok(())
+    }
+
+    /// The first round: the lists nearest to each anchor. Leaves in `near` how near each list is to each anchor, and in
+    /// `visited` where each has been.
+    pub(super) fn nearest(&mut self, near: &mut Vec<f32>, visited: &mut Vec<bool>, room: &mut Room) -> Result<()> {
+        let (lists, n) = (self.pass.index.lists.len(), self.block.len());
+        visited.clear();
+        visited.resize(n * lists, false);
+        nearness(self.pass.job, self.pass.index, &self.coded.values, &mut room.points, near);
+        if lists == 1 {
+            return Ok(());
+        }
+        let mut first = std::mem::take(&mut room.first);
+        self.choose(near, visited, &mut first);
+        self.estimate(&mut first, room)?;
+        self.cuts(&mut first);
+        self.best(&mut first, room)?;
+        self.rest(&first, room)?;
+        room.first = first;
+        (0..n).for_each(|i| self.block.tighten(i));
+        Ok(())
+    }
+
+    /// Which anchors visit which lists first.
+    fn choose(&self, near: &[f32], visited: &mut [bool], first: &mut First) {
+        let (index, n) = (self.pass.index, self.block.len());
+        let lists = index.lists.len();
+        first.cuts.clear();
+        for near in near.chunks_exact(lists) {
+            first.sorted.clear();
+            first.sorted.extend_from_slice(near);
+            first.cuts.push(nth_largest(&mut first.sorted, self.pass.effort.first));
+        }
+        first.starts.clear();
+        first.starts.resize(n + 1, 0);
+        for (i, (near, visited)) in near.chunks_exact(lists).zip(visited.chunks_exact_mut(lists)).enumerate() {
+            let mut places = 0;
+            for (list, (near, visited)) in near.iter().zip(visited).enumerate() {
+                *visited = *near >= first.cuts[i];
+                places += if *visited { index.lists[list].len() * CODE_COLUMNS } else { 0 };
+            }
+            first.starts[i + 1] = first.starts[i] + places;
+        }
+        first.visits.clear();
+        first.ends.clear();
+        let mut next = first.starts.clone();
+        for list in 0..lists {
+            for (i, _) in visited.iter().skip(list).step_by(lists).enumerate().filter(|(_, visited)| **visited) {
+                first.visits.push((i as u32, next[i]));
+                next[i] += index.lists[list].len() * CODE_COLUMNS;
+            }
+            first.ends.push(first.visits.len());
+        }
+        first.estimates.resize(first.starts[n], 0.0);
+    }
+
+    /// Writes down the estimates of all visits.
+    fn estimate(&mut self, first: &mut First, room: &mut Room) -> Result<()> {
+        let Pass { index, tile, .. } = self.pass;
+        let (quads, rows) = (index.coder.quads(), tile.rows);
+        let mut out = [0.0; CODE_ROWS * CODE_COLUMNS];
+        let mut begin = 0;
+        for (list, &end) in first.ends.iter().enumerate() {
+            let visits = &first.visits[begin..end];
+            begin = end;
+            room.visitors.anchors.clear();
+            room.visitors.anchors.extend(visits.iter().map(|visit| visit.0));
+            self.gather(&mut room.visitors);
+            for (p, panel) in index.lists[list].clone().enumerate() {
+                let codes = index.panel(panel);
+                for start in (0..visits.len()).step_by(rows) {
+                    let anchors = room.visitors.rows(start, quads, self.coded.per_anchor);
+                    tile.estimates(&anchors, &codes, quads, self.coded.run, &mut out);
+                    for (visit, out) in visits[start..].iter().take(rows).zip(out.chunks_exact(CODE_COLUMNS)) {
+                        first.estimates[visit.1 + p * CODE_COLUMNS..][..CODE_COLUMNS].copy_from_slice(out);
+                    }
+                }
+                self.count(visits.len())?;
+            }
+        }
+        Ok(())
+    }
+
+    /// For each anchor the estimate from which on rows are looked at first.
+    fn cuts(&self, first: &mut First) {
+        let wanted = self.pass.job.depth + self.pass.job.depth / 8 + SPARE;
+        first.cuts.clear();
+        for span in first.starts.windows(2) {
+            first.sorted.clear();
+            first.sorted.extend_from_slice(&first.estimates[span[0]..span[1]]);
+            let enough = first.sorted.len() > wanted;
+            first.cuts.push(if enough { nth_largest(&mut first.sorted, wanted) } else { f32::MIN });
+        }
+    }
+
+    /// Looks at the rows with the best estimates, and takes them off the list.
+    fn best(&mut self, first: &mut First, room: &mut Room) -> Result<()> {
+        let index = self.pass.index;
+        let mut begin = 0;
+        for (list, &end) in first.ends.iter().enumerate() {
+            for (p, panel) in index.lists[list].clone().enumerate() {
+                let (real, widths) = (index.real(panel), index.panel(panel).widths);
+                for &(i, at) in &first.visits[begin..end] {
+                    let estimates = &mut first.estimates[at + p * CODE_COLUMNS..][..CODE_COLUMNS];
+                    let cut = first.cuts[i as usize];
+                    let mut mask = reaching(self.pass.job.scorer.level, estimates, widths, 0.0, cut) & real;
+                    while mask != 0 {
+                        let c = mask.trailing_zeros();
+                        mask &= mask - 1;
+                        estimates[c as usize] = f32::NEG_INFINITY;
+                        room.hits.push((i, c));
+                    }
+                }
+                self.look(panel, room);
+            }
+            self.progress.advance(0)?;
+            begin = end;
+        }
+        (0..self.block.len()).for_each(|i| self.block.tighten(i));
+        Ok(())
+    }
+
+    /// Looks at the rest of the rows of the first round that may reach their anchor's threshold.
+    fn rest(&mut self, first: &First, room: &mut Room) -> Result<()> {
+        let index = self.pass.index;
+        let mut begin = 0;
+        for (list, &end) in first.ends.iter().enumerate() {
+            for (p, panel) in index.lists[list].clone().enumerate() {
+                let (real, widths) = (index.real(panel), index.panel(panel).widths);
+                for &(i, at) in &first.visits[begin..end] {
+                    let estimates = &first.estimates[at + p * CODE_COLUMNS..][..CODE_COLUMNS];
+                    let (spread, threshold) = (self.coded.spreads[i as usize], self.threshold(i as usize));
+                    let mut mask = reaching(self.pass.job.scorer.level, estimates, widths, spread, threshold) & real;
+                    while mask != 0 {
+                        room.hits.push((i, mask.trailing_zeros()));
+                        mask &= mask - 1;
+                    }
+                }
+                self.look(panel, room);
+            }
+            self.progress.advance(0)?;
+            begin = end;
+        }
+        Ok(())
+    }
+
+    /// Visits each list with those anchors that have not been there and want to.
+    fn round(
+        &mut self,
+        room: &mut Room,
+        visited: &mut [bool],
+        wanted: impl Fn(&Block<'a, A>, usize, usize) -> bool,
+    ) -> Result<()> {
+        let lists = self.pass.index.lists.len();
+        (0..self.block.len()).for_each(|i| self.block.tighten(i));
+        for list in 0..lists {
+            room.visitors.anchors.clear();
+            for (i, seen) in visited.iter_mut().skip(list).step_by(lists).enumerate() {
+                if !*seen && wanted(self.block, i, list) {
+                    *seen = true;
+                    room.visitors.anchors.push(i as u32);
+                }
+            }
+            if !room.visitors.anchors.is_empty() {
+                self.visit(list, room)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Scans a list for the anchors in `room.visitors`.
+    fn visit(&mut self, list: usize, room: &mut Room) -> Result<()> {
+        let Pass { index, tile, .. } = self.pass;
+        let (quads, rows, count) = (index.coder.quads(), tile.rows, room.visitors.anchors.len());
+        self.gather(&mut room.visitors);
+        let mut masks = [0; CODE_ROWS];
+        for panel in index.lists[list].clone() {
+            if index.last_row(panel) < self.first_row {
+                continue;
+            }
+            let codes = index.panel(panel);
+            for start in (0..count).step_by(rows) {
+                let anchors = room.visitors.rows(start, quads, self.coded.per_anchor);
+                if !tile.run(&anchors, &codes, quads, self.coded.run, &mut masks) {
+                    continue;
+                }
+                for (&i, &mask) in room.visitors.anchors[start..].iter().zip(&masks[..rows]) {
+                    let mut mask = mask;
+                    while mask != 0 {
+                        room.hits.push((i, mask.trailing_zeros()));
+                        mask &= mask - 1;
+                    }
+                }
+            }
+            if !room.hits.is_empty() {
+                self.look(panel, room);
+                self.refresh(&mut room.visitors);
+            }
+            self.count(count)?;
+        }
+        Ok(())
+    }
+
+    fn count(&mut self, anchors: usize) -> Result<()> {
+        let pairs = (anchors * CODE_COLUMNS) as u64;
+        self.scanned += pairs;
+        self.progress.advance(pairs)
+    }
+
+    /// Puts what the tile reads of the visiting anchors side by side.
+    fn gather(&self, visitors: &mut Visitors) {
+        let Coded { codes, biases, spreads, per_anchor, .. } = self.coded;
+        let length = self.pass.index.coder.quads() * 4;
+        let padded = visitors.anchors.len().next_multiple_of(self.pass.tile.rows);
+        visitors.codes.clear();
+        visitors.biases.clear();
+        visitors.spreads.clear();
+        for i in visitors.anchors.iter().map(|&i| i as usize) {
+            visitors.codes.extend_from_slice(&codes[i * length..(i + 1) * length]);
+            visitors.biases.extend_from_slice(&biases[i * per_anchor..(i + 1) * per_anchor]);
+            visitors.spreads.push(spreads[i]);
+        }
+        visitors.codes.resize(padded * length, 0);
+        visitors.biases.resize(padded * per_anchor, 0);
+        visitors.spreads.resize(padded, 0.0);
+        self.refresh(visitors);
+    }
+
+    fn refresh(&self, visitors: &mut Visitors) {
+        visitors.thresholds.clear();
+        visitors.thresholds.extend(visitors.anchors.iter().map(|&i| self.threshold(i as usize)));
+        visitors.thresholds.resize(visitors.spreads.len(), f32::INFINITY);
+    }
+
+    /// What a row has to reach to be looked at for anchor `i`, in units of its codes.
+    fn threshold(&self, i: usize) -> f32 {
+        let threshold = (self.block.look(i) - self.pass.index.coder.epsilon() as f32) * self.coded.inverses[i];
+        // Padded places of a panel reach −∞.
+        threshold.max(f32::MIN)
+    }
+
+    /// Multiplies the pairs found in a panel in `f32`, and hands on what reaches the threshold even so.
+    fn look(&mut self, panel: usize, room: &mut Room) {
+        let Room { hits, widened, scratch, .. } = room;
+        let Pass { index, job, work, .. } = self.pass;
+        let (scorer, dim) = (job.scorer, job.scorer.corpus.rows().dim());
+        widened.present = 0;
+        for &(i, c) in &*hits {
+            let row = index.rows[panel * CODE_COLUMNS + c as usize];
+            let plain = &self.coded.plain[i as usize * dim..][..dim];
+            let score = match scorer.usual_row(row as usize) {
+                Some((values, factor)) => estimate(scorer.level, plain, values) * factor,
+                None => estimate(scorer.level, plain, widened.row(scorer, row, c as usize)),
+            };
+            // Adding 0 turns −0, which buffers cannot hold, into 0.
+            self.block.offer(i as usize, Candidate { score: score + 0.0, row });
+        }
+        work.rows_checked.fetch_add(hits.len() as u64, std::sync::atomic::Ordering::Relaxed);
+        hits.clear();
+        self.block.absorb(scratch);
+    }
+}
+
+impl Visitors {
+    /// The anchors of one tile.
+    fn rows(&self, start: usize, quads: usize, per_anchor: usize) -> CodeRows<'_> {
+        CodeRows {
+            codes: &self.codes[start * quads * 4..],
+            biases: &self.biases[start * per_anchor..],
+            spreads: &self.spreads[start..],
+            thresholds: &self.thresholds[start..],
+        }
+    }
+}
+
+impl Widened {
+    /// Row `row`, in column `c` of the panel at hand, scaled.
+    fn row(&mut self, scorer: &crate::score::Scorer<'_>, row: u32, c: usize) -> &[f32] {
+        let dim = scorer.corpus.rows().dim();
+        let room = &mut self.rows[c * dim..(c + 1) * dim];
+        if self.present >> c & 1 == 0 {
+            scorer.corpus.scaled(row as usize, scorer.corpus_factor(), room);
+            self.present |= 1 << c;
+        }
+        room
+    }
+}
