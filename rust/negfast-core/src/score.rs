@@ -1,7 +1,7 @@
 //! The score: one function of two rows, the same bits everywhere.
 
 use crate::error::{Error, Result};
-use crate::kernel::{BATCH, Level, dot, dots, estimate, scaled};
+use crate::kernel::{BATCH, Level, dot, dots, estimate, scaled, shorten};
 use crate::lists::Lists;
 use crate::rows::Rows;
 use crate::threads::{Workers, cut, split};
@@ -109,6 +109,13 @@ impl<'a> Matrix<'a> {
         scaled(out, &self.rows, i, self.factor(i, scale));
     }
 
+    /// Whether most rows are of a size, so that an error that suits the largest suits them all.
+    pub fn is_even(&self) -> bool {
+        let largest = self.largest_norm();
+        let squares: f64 = self.norms.iter().map(|norm| norm * norm).sum();
+        squares >= 0.16 * largest * largest * self.len() as f64
+    }
+
     /// The largest norm, 0 without rows.
     pub fn largest_norm(&self) -> f64 {
         self.norms.iter().copied().fold(0.0, f64::max)
@@ -187,12 +194,16 @@ impl<'a> Scorer<'a> {
         }
     }
 
-    /// Corpus row `row` as it is stored, and what a kernel has to multiply its products with; nothing if it is not stored
-    /// in `f32` or so large or small that products might leave the range of `f32`.
-    pub fn usual_row(&self, row: usize) -> Option<(&'a [f32], f32)> {
-        let usual = (1e-15..1e15).contains(&self.corpus.norm(row));
-        let values = self.corpus.rows().plain_row(row).filter(|_| usual)?;
-        Some((values, self.corpus.factor(row, self.corpus_factor()) as f32))
+    /// Writes corpus row `row`, scaled, into `out` in 16 bits; `scratch` has room for a row.
+    pub fn shorten(&self, row: usize, scratch: &mut [f32], out: &mut [i16]) {
+        let factor = self.corpus.factor(row, self.corpus_factor());
+        // Beyond this, neither the factor nor the row need be numbers that f32 can multiply.
+        if (1e-30..1e30).contains(&factor) {
+            shorten(self.level, self.corpus.rows().row(row, scratch), factor as f32, out);
+        } else {
+            self.corpus.scaled(row, self.corpus_factor(), scratch);
+            shorten(self.level, scratch, 1.0, out);
+        }
     }
 
     /// The score of corpus row `row` for `anchor`.

@@ -12,12 +12,14 @@ mod int8;
 #[cfg(target_arch = "x86_64")]
 mod int8_x86;
 mod pack;
+mod short;
 mod tile;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 
 pub use dot::{BATCH, dot, dots, estimate};
 pub use int8::{CODE_COLUMNS, CODE_ROWS, CodePanel, CodeRows, CodeTile, NARROW, RUNS, WIDE, reaching};
+pub use short::{short_length, short_slack, short_sum, short_unit, shorten};
 pub use pack::{Panels, pack, scaled};
 pub use tile::{MAX_COLUMNS, MAX_ROWS, Tile, TileOutput};
 

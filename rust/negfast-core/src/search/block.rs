@@ -16,7 +16,7 @@ use super::{Job, Work};
 use crate::accept::Accept;
 use crate::error::Result;
 use crate::kernel::{MAX_ROWS, Tile, TileOutput};
-use crate::score::{Metric, Scorer, Scratch, slack};
+use crate::score::{Metric, Scorer, Scratch};
 use crate::threads::Progress;
 use crate::topk::{Buffers, Candidate, select_best, sort_best_first};
 
@@ -73,19 +73,19 @@ pub(super) struct Block<'a, A: Accept> {
 }
 
 impl<'a, A: Accept> Block<'a, A> {
-    /// A block of the anchors in these `slots`, which a search that `counts_all` will see all rows of.
-    pub(super) fn new(job: &Job<'a>, accept: &'a A, slots: Vec<u32>, counts_all: bool) -> Self {
+    /// A block of the anchors in these `slots`, which a search that `counts_all` will see all rows of; `error`
+    /// bounds that of its estimates.
+    pub(super) fn new(job: &Job<'a>, accept: &'a A, slots: Vec<u32>, counts_all: bool, error: f64) -> Self {
         let Job { scorer, anchors: all, depth, .. } = *job;
         let corpus_scale = scorer.corpus_scale();
         let anchors: Vec<u32> = slots.iter().map(|&slot| all[slot as usize]).collect();
-        let dim = scorer.corpus.rows().dim();
         let marks: Vec<_> = slots
             .iter()
             .zip(&anchors)
             .map(|(&slot, &anchor)| {
                 let unit = unit(scorer, anchor as usize, corpus_scale);
                 // Scores are rounded to f32; next to zero that error is absolute.
-                let slack = slack(dim) + f64::from(f32::from_bits(1)) / unit;
+                let slack = error + f64::from(f32::from_bits(1)) / unit;
                 Marks {
                     unit,
                     slack,

@@ -16,13 +16,13 @@ use crate::accept::Accept;
 use crate::codes::basis::{multiply, pack_plain};
 use crate::codes::int8;
 use crate::error::Result;
-use crate::kernel::{CodeTile, Panels, RUNS, Tile};
-use crate::score::Scale;
+use crate::kernel::{CodeTile, Panels, RUNS, Tile, short_length, short_slack, shorten};
+use crate::score::{Scale, slack};
 use crate::threads::{Progress, Workers, cut, split};
 use crate::topk::Buffers;
 
 /// Anchors of a block: enough to share the visits of a list, few enough for their rows to stay in a core's cache.
-const MOST_ANCHORS: usize = 1024;
+const MOST_ANCHORS: usize = 2048;
 const LEAST_ANCHORS: usize = 96;
 /// Blocks that keep many threads busy.
 const ENOUGH_BLOCKS: usize = 32;
@@ -65,7 +65,8 @@ pub(super) struct Coded {
     pub(super) inverses: Vec<f32>,
     /// Extents in units of the scale, times the share that is allowed for.
     pub(super) spreads: Vec<f32>,
-    /// The rows themselves, of norm 1.
+    /// The rows themselves, of norm 1: in 16 bits where that is enough, else as they are.
+    pub(super) short: Vec<i16>,
     pub(super) plain: Vec<f32>,
     /// Coordinates, for the distances to lists.
     pub(super) values: Vec<f32>,
@@ -123,7 +124,7 @@ impl<'a, A: Accept> Pass<'a, A> {
         let span = slots.iter().min().zip(slots.iter().max());
         let first_row = span.map_or(0, |(&first, &last)| self.accept.first_row(&(first as usize..last as usize + 1)));
         let clock = Instant::now();
-        let mut block = Block::new(self.job, self.accept, slots, self.effort.is_proof());
+        let mut block = Block::new(self.job, self.accept, slots, self.effort.is_proof(), self.error());
         let mut coded = std::mem::take(&mut room.coded);
         self.code(block.anchors(), &mut coded, &mut room.coding);
         Work::add(&self.work.packing, clock);
@@ -139,6 +140,12 @@ impl<'a, A: Accept> Pass<'a, A> {
         Ok(block)
     }
 
+    /// Bounds the error of the second look.
+    pub(super) fn error(&self) -> f64 {
+        let dim = self.job.scorer.corpus.rows().dim();
+        slack(dim) + if self.index.short { short_slack(dim) } else { 0.0 }
+    }
+
     /// Codes `anchors` into `coded`.
     pub(super) fn code(&self, anchors: &[u32], coded: &mut Coded, room: &mut int8::Room) {
         let (scorer, coder, tile) = (self.job.scorer, &self.index.coder, &self.tile);
@@ -146,7 +153,6 @@ impl<'a, A: Accept> Pass<'a, A> {
         coded.codes.resize(n * length, 0);
         coded.inverses.resize(n, 0.0);
         coded.spreads.resize(n, 0.0);
-        coded.plain.resize(n * dim, 0.0);
         coded.values.clear();
         let mut norms = [0.0; RUNS.len()];
         let ids = anchors.iter().map(|&anchor| anchor as usize);
@@ -158,8 +164,16 @@ impl<'a, A: Accept> Pass<'a, A> {
             coded.spreads[i] = (row.extent * self.effort.share / f64::from(row.scale) * (1.0 + 1e-6)) as f32;
             coded.values.extend_from_slice(row.values);
         });
-        for (&anchor, plain) in anchors.iter().zip(coded.plain.chunks_exact_mut(dim)) {
+        let short = short_length(dim);
+        coded.short.resize(if self.index.short { n * short } else { 0 }, 0);
+        coded.plain.resize(if self.index.short { dim } else { n * dim }, 0.0);
+        for (i, &anchor) in anchors.iter().enumerate() {
+            let at = if self.index.short { 0 } else { i };
+            let plain = &mut coded.plain[at * dim..(at + 1) * dim];
             scorer.queries.scaled(anchor as usize, Scale::Unit, plain);
+            if self.index.short {
+                shorten(scorer.level, plain, 1.0, &mut coded.short[i * short..(i + 1) * short]);
+            }
         }
         coded.run = self.index.run(&norms);
         coded.per_anchor = tile.biases(coder.quads(), coded.run);

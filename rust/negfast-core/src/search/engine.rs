@@ -166,7 +166,7 @@ impl<'a> Engine<'a> {
             Choice::Coded { basis, lists, why, certified } => (basis, lists, why, certified),
         };
         let clock = Instant::now();
-        let index = Index::build(self.scorer, basis, lists, workers)?;
+        let index = Index::build(self.scorer, basis, lists, self.asked.max_memory.is_none(), workers)?;
         Work::add(&work.indexing, clock);
         if certified {
             let account = Account { method: Method::Certified, why, recall: Recall::proven() };

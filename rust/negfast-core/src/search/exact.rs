@@ -14,7 +14,7 @@ use super::{Job, Plan, Work};
 use crate::accept::Accept;
 use crate::error::Result;
 use crate::kernel::{Panels, Tile, TileOutput, pack};
-use crate::score::{Scale, Scratch};
+use crate::score::{Scale, Scratch, slack};
 use crate::threads::{Progress, Workers};
 
 /// What a worker keeps from task to task.
@@ -32,7 +32,7 @@ struct Room {
 ///
 /// # Panics
 /// If there are not as many outputs as blocks.
-pub fn search<A: Accept, O: Send>(
+pub(super) fn search<A: Accept, O: Send>(
     job: &Job<'_>,
     plan: &Plan,
     accept: &A,
@@ -100,7 +100,7 @@ impl<'a, A: Accept> Pass<'a, A> {
         progress: &Progress,
     ) -> Result<Block<'a, A>> {
         let Job { scorer, anchors, .. } = *self.job;
-        let mut block = Block::new(self.job, self.accept, slots.clone().map(|slot| slot as u32).collect(), true);
+        let mut block = Block::new(self.job, self.accept, slots.clone().map(|slot| slot as u32).collect(), true, slack(scorer.corpus.rows().dim()));
         let first = self.accept.first_row(&slots).clamp(range.start, range.end);
         progress.advance(((first - range.start) * slots.len()) as u64)?;
         let range = first..range.end;

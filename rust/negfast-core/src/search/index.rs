@@ -6,7 +6,7 @@ use crate::clusters::{self, Centres};
 use crate::codes::basis::{Basis, pack_plain};
 use crate::codes::int8::{Coder, Room};
 use crate::error::Result;
-use crate::kernel::{CODE_COLUMNS, CodePanel, Panels, RUNS, Tile, WIDE};
+use crate::kernel::{CODE_COLUMNS, CodePanel, Panels, RUNS, Tile, WIDE, short_length};
 use crate::score::Scorer;
 use crate::threads::{Workers, cut, split};
 
@@ -20,7 +20,7 @@ const STEPS: usize = 4;
 
 /// The rows of a corpus as codes: in lists of rows that point in similar directions, each a run of whole panels.
 #[derive(Debug)]
-pub struct Index {
+pub(super) struct Index {
     pub(super) coder: Coder,
     codes: Vec<u8>,
     scales: Vec<f32>,
@@ -33,6 +33,10 @@ pub struct Index {
     pub(super) means: Panels,
     /// Root mean square distance of a list's rows from their mean.
     pub(super) radii: Vec<f32>,
+    /// Whether rows are even enough for 16 bits to tell them apart.
+    pub(super) short: bool,
+    /// The rows in 16 bits, place by place; nothing if memory is short or they are not even enough.
+    pub(super) shorts: Vec<i16>,
     /// For each length of a run the largest norm of such a run in a 16-bit lane.
     run_norms: [f64; RUNS.len()],
 }
@@ -51,15 +55,26 @@ impl Index {
     ///
     /// # Errors
     /// If the call is cancelled.
-    pub fn build(scorer: &Scorer<'_>, basis: Option<Basis>, lists: usize, workers: &mut Workers<'_>) -> Result<Self> {
+    pub(super) fn build(
+        scorer: &Scorer<'_>,
+        basis: Option<Basis>,
+        lists: usize,
+        keep_short: bool,
+        workers: &mut Workers<'_>,
+    ) -> Result<Self> {
         let coder = Coder::new(scorer, basis);
         let centres = if lists > 1 { Some(train(scorer, &coder, lists, workers)?) } else { None };
         let plain = code(scorer, &coder, centres.as_ref(), workers)?;
-        arrange(scorer, coder, &plain, centres.map_or(1, |centres| centres.count()), workers)
+        let mut index = arrange(scorer, coder, &plain, centres.map_or(1, |centres| centres.count()), workers)?;
+        drop(plain);
+        if keep_short && index.short {
+            index.shorts = shorts(scorer, &index.rows, workers)?;
+        }
+        Ok(index)
     }
 
     /// Bytes that an index of so many rows and coordinates takes, about, and what more its making does.
-    pub fn bytes(rows: usize, width: usize, lists: usize) -> [usize; 2] {
+    pub(super) fn bytes(rows: usize, width: usize, lists: usize) -> [usize; 2] {
         let quads = width.div_ceil(4);
         let places = rows + lists * CODE_COLUMNS / 2;
         [places * (quads * 4 + 12) + lists * width * 4, rows * (quads * 4 + 12)]
@@ -88,7 +103,7 @@ impl Index {
 
     /// Bytes in memory.
     pub(super) fn size(&self) -> usize {
-        self.codes.len() + self.rows.len() * 12
+        self.codes.len() + self.rows.len() * 12 + self.shorts.len() * 2
     }
 
     /// The list that a place belongs to.
@@ -186,6 +201,21 @@ fn code(scorer: &Scorer<'_>, coder: &Coder, centres: Option<&Centres>, workers: 
     Ok(plain)
 }
 
+/// The rows in each place in 16 bits.
+fn shorts(scorer: &Scorer<'_>, rows: &[u32], workers: &mut Workers<'_>) -> Result<Vec<i16>> {
+    let (dim, length) = (scorer.corpus.rows().dim(), short_length(scorer.corpus.rows().dim()));
+    let mut shorts = vec![0; rows.len() * length];
+    let tasks: Vec<_> = rows.chunks(SPAN).zip(shorts.chunks_mut(SPAN * length)).collect();
+    let start = || vec![0.0; dim];
+    workers.run((rows.len() * dim * 4) as u64, tasks, start, |scratch, (rows, shorts), progress| {
+        for (&row, out) in rows.iter().zip(shorts.chunks_exact_mut(length)).filter(|(row, _)| **row != NO_ROW) {
+            scorer.shorten(row as usize, scratch, out);
+        }
+        progress.advance(0)
+    })?;
+    Ok(shorts)
+}
+
 /// Puts coded rows into the panels of their lists.
 fn arrange(
     scorer: &Scorer<'_>,
@@ -254,5 +284,5 @@ fn arrange(
     });
     let lists = ends.collect();
     let run_norms = run_norms.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
-    Ok(Index { coder, codes, scales, widths, rows, lists, means: packed, radii, run_norms })
+    Ok(Index { coder, codes, scales, widths, rows, lists, means: packed, radii, short: scorer.corpus.is_even(), shorts: Vec::new(), run_norms })
 }

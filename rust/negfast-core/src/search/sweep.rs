@@ -1,7 +1,7 @@
 //! One block of anchors on its way through the lists.
 //!
 //! A list's panels of codes are multiplied with the codes of all anchors that visit it; the tile tells which pairs may
-//! reach their anchor's threshold. Those are multiplied again in `f32`, which tells nearly always, and what reaches the
+//! reach their anchor's threshold. Those are multiplied again in 16 bits, which tells nearly always, and what reaches the
 //! threshold even so goes into the anchor's buffer. All as in the exact search, from there on.
 //!
 //! Lists near an anchor come first: they hold most of its best rows, so that its threshold is high before the bulk is
@@ -10,12 +10,13 @@
 
 use super::block::Block;
 use super::coded::{Coded, Pass, nearness, nth_largest};
-use super::index::NO_ROW;
 use crate::accept::Accept;
 use crate::codes::int8;
 use crate::error::Result;
-use crate::kernel::{CODE_COLUMNS, CODE_ROWS, CodeRows, Panels, estimate, reaching};
-use crate::score::Scratch;
+use crate::kernel::{
+    CODE_COLUMNS, CODE_ROWS, CodeRows, Panels, estimate, reaching, short_length, short_sum, short_unit,
+};
+use crate::score::{Scorer, Scratch};
 use crate::threads::Progress;
 use crate::topk::Candidate;
 
@@ -41,7 +42,8 @@ pub(super) struct Room {
 
 impl Room {
     pub(super) fn new(dim: usize) -> Self {
-        let widened = Widened { rows: vec![0.0; CODE_COLUMNS * dim], ..Widened::default() };
+        let (plain, short) = (vec![0.0; CODE_COLUMNS * dim], vec![0; CODE_COLUMNS * short_length(dim)]);
+        let widened = Widened { short, plain, present: 0 };
         Self { scratch: Scratch::new(dim), widened, ..Self::default() }
     }
 }
@@ -56,10 +58,12 @@ struct Visitors {
     thresholds: Vec<f32>,
 }
 
-/// The rows of a panel that cannot be read in place.
+/// The rows of a panel that are looked at.
 #[derive(Default)]
 struct Widened {
-    rows: Vec<f32>,
+    short: Vec<i16>,
+    plain: Vec<f32>,
+    /// A bit for each row that is there.
     present: u32,
 }
 
@@ -350,21 +354,29 @@ impl<'a, A: Accept> Sweep<'_, 'a, A> {
         threshold.max(f32::MIN)
     }
 
-    /// Multiplies the pairs found in a panel in `f32`, and hands on what reaches the threshold even so.
+    /// Multiplies the pairs found in a panel as they are, and hands on what reaches the threshold even so.
     fn look(&mut self, panel: usize, room: &mut Room) {
         let Room { hits, widened, scratch, .. } = room;
         let Pass { index, job, work, .. } = self.pass;
-        let (scorer, dim) = (job.scorer, job.scorer.corpus.rows().dim());
+        let (level, dim) = (job.scorer.level, job.scorer.corpus.rows().dim());
+        let length = short_length(dim);
+        let panel_shorts = index.shorts.get(panel * CODE_COLUMNS * length..).unwrap_or_default();
         widened.present = 0;
         for &(i, c) in &*hits {
             let row = index.rows[panel * CODE_COLUMNS + c as usize];
-            let plain = &self.coded.plain[i as usize * dim..][..dim];
-            let score = match scorer.usual_row(row as usize) {
-                Some((values, factor)) => estimate(scorer.level, plain, values) * factor,
-                None => estimate(scorer.level, plain, widened.row(scorer, row, c as usize)),
+            let (i, c) = (i as usize, c as usize);
+            if index.shorts.is_empty() {
+                widened.hold(job.scorer, index.short, row, c);
+            }
+            let score = if index.short {
+                let corpus: &[i16] = if index.shorts.is_empty() { &widened.short } else { panel_shorts };
+                let [a, b] = [(&self.coded.short[..], i), (corpus, c)].map(|(x, at)| &x[at * length..][..length]);
+                short_sum(level, a, b) as f32 * short_unit()
+            } else {
+                estimate(level, &self.coded.plain[i * dim..][..dim], &widened.plain[c * dim..][..dim])
             };
             // Adding 0 turns −0, which buffers cannot hold, into 0.
-            self.block.offer(i as usize, Candidate { score: score + 0.0, row });
+            self.block.offer(i, Candidate { score: score + 0.0, row });
         }
         work.rows_checked.fetch_add(hits.len() as u64, std::sync::atomic::Ordering::Relaxed);
         hits.clear();
@@ -385,14 +397,19 @@ impl Visitors {
 }
 
 impl Widened {
-    /// Row `row`, in column `c` of the panel at hand, scaled.
-    fn row(&mut self, scorer: &crate::score::Scorer<'_>, row: u32, c: usize) -> &[f32] {
-        let dim = scorer.corpus.rows().dim();
-        let room = &mut self.rows[c * dim..(c + 1) * dim];
-        if self.present >> c & 1 == 0 {
-            scorer.corpus.scaled(row as usize, scorer.corpus_factor(), room);
-            self.present |= 1 << c;
+    /// Makes sure that column `c` of the panel at hand holds `row`, scaled.
+    fn hold(&mut self, scorer: &Scorer<'_>, short: bool, row: u32, c: usize) {
+        if self.present >> c & 1 == 1 {
+            return;
         }
-        room
+        self.present |= 1 << c;
+        let (row, dim) = (row as usize, scorer.corpus.rows().dim());
+        let plain = &mut self.plain[c * dim..(c + 1) * dim];
+        if !short {
+            scorer.corpus.scaled(row, scorer.corpus_factor(), plain);
+            return;
+        }
+        let length = short_length(dim);
+        scorer.shorten(row, plain, &mut self.short[c * length..(c + 1) * length]);
     }
 }

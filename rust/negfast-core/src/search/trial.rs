@@ -42,7 +42,7 @@ impl<'a> Trial<'a> {
         let operations = (n * scorer.corpus.len() / 50 * index.coder.width()) as u64;
         let start = || Room::new(scorer.corpus.rows().dim());
         workers.run(operations, vec![()], start, |room, (), progress| {
-            let mut block = Block::new(job, accept, (0..n as u32).collect(), false);
+            let mut block = Block::new(job, accept, (0..n as u32).collect(), false, pass.error());
             let (mut coded, mut near, mut visited) = (Coded::default(), Vec::new(), Vec::new());
             pass.code(job.anchors, &mut coded, &mut room.coding);
             let mut sweep = Sweep { pass: &pass, block: &mut block, coded: &coded, progress, first_row: 0, scanned: 0 };
