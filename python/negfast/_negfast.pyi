@@ -67,7 +67,7 @@ def topk(
     corpus: NDArray[Any],
     k: int,
     metric: str,
-    max_memory: int | None,
+    search: tuple[float, str, int | None],
     n_threads: int,
     progress: _Progress,
 ) -> dict[str, Any]: ...

@@ -25,6 +25,7 @@ from negfast.settings import (
     draw_to_core,
     instance,
     one_of,
+    search_to_core,
     whole,
 )
 from negfast.summary import Lists, summarise
@@ -286,7 +287,7 @@ def select(
     indptr, indices = lists
     return call.result(
         core,
-        SearchReport.from_core({**core["search"], "rows_scanned": int(indices.size)}, "given"),
+        SearchReport.of_given(core["search"], int(indices.size)),
         candidates_indptr=indptr,
         candidates_indices=indices,
         scores=given,
@@ -337,7 +338,7 @@ def topk(
     shows = progress_bar.wish(progress)
     rows, others = inputs.embeddings("queries", queries), inputs.embeddings("corpus", corpus)
     with progress_bar.bar("topk", wanted=shows) as shown:
-        core = _negfast.topk(rows, others, k, name, search.max_memory, threads.resolve(n_threads), shown)
+        core = _negfast.topk(rows, others, k, name, search_to_core(search), threads.resolve(n_threads), shown)
     report = TopKReport(
         search=SearchReport.from_core(core["search"]),
         n_queries=len(rows),
@@ -360,7 +361,7 @@ def core_settings(recipe: Recipe) -> dict[str, Any]:
         "suspect_rank": recipe.suspect_rank,
         "seed": recipe.seed,
         "epoch": recipe.epoch,
-        "max_memory": recipe.search.max_memory,
+        "search": search_to_core(recipe.search),
     }
 
 

@@ -22,21 +22,29 @@ class SearchReport:
     ----------
     method : str
         The method used; ``"given"`` if the candidates were.
+    why : str
+        What spoke for it.
     recall : float
-        Share of the true best rows that were returned; 1.0 for an exact search.
+        Share of the true best rows that were returned, on anchors solved exactly; 1.0 for a proven result.
     recall_interval : tuple of float
         95 % interval of `recall`.
+    audited : int
+        Anchors that `recall` was measured on; 0 where it is proven.
     seconds : dict of str to float
-        Wall-clock seconds by stage, and their ``"total"``: ``"measure"`` (norms and finiteness), ``"pack"``,
+        Wall-clock seconds by stage, and their ``"total"``: ``"measure"`` (norms and finiteness), ``"plan"`` (choosing a
+        method, fitting its effort, measuring its recall), ``"index"`` (codes of the corpus, lists), ``"pack"``,
         ``"scan"`` (tiles and thresholds), ``"finish"`` (scores, list rules, draw). Stages that several threads
-        share are thread-time divided by threads.
+        share are thread-time divided by threads. What a search does to measure its recall is in ``"plan"`` and in the
+        stages it goes through.
     rows_scanned : int
-        Pairs of anchor and corpus row that were multiplied.
+        Pairs of anchor and corpus row that were multiplied, in float32 or as codes.
+    rows_checked : int
+        Pairs that codes could not settle, multiplied again in 16 bits.
     rows_rescored : int
         Pairs that were scored in float64.
     working_bytes : int
-        Bytes that the buffers of the largest pass were planned to hold at one time on all threads. Refused rows kept
-        for the report, and candidates that wait under a cap on exposure, are not in it.
+        Bytes that the buffers of the largest pass were planned to hold at one time on all threads, codes of the corpus
+        included. Refused rows kept for the report, and candidates that wait under a cap on exposure, are not in it.
     zero_queries, zero_rows : int
         Rows of the queries and of the corpus that are all zeros; under cosine they score 0 with everything.
     level : str
@@ -46,10 +54,13 @@ class SearchReport:
     """
 
     method: UsedMethod
+    why: str
     recall: float
     recall_interval: tuple[float, float]
+    audited: int
     seconds: dict[str, float]
     rows_scanned: int
+    rows_checked: int
     rows_rescored: int
     working_bytes: int
     zero_queries: int
@@ -58,27 +69,43 @@ class SearchReport:
     n_threads: int
 
     @classmethod
-    def from_core(cls, core: dict[str, Any], method: UsedMethod = "exact") -> "SearchReport":
-        """Make the report of an exact search from what the compiled module measured."""
-        return cls(method=method, recall=1.0, recall_interval=(1.0, 1.0), **core)
+    def from_core(cls, core: dict[str, Any]) -> "SearchReport":
+        """Make the report of a search from what the compiled module measured."""
+        return cls(**core)
+
+    @classmethod
+    def of_given(cls, core: dict[str, Any], candidates: int) -> "SearchReport":
+        """Make the report of a call that was given its candidates."""
+        proven = {"recall": 1.0, "recall_interval": (1.0, 1.0), "audited": 0}
+        return cls(**{**core, "method": "given", "why": "candidates were given", **proven, "rows_scanned": candidates})
 
     @classmethod
     def total(cls, parts: Sequence["SearchReport"]) -> "SearchReport":
-        """Add up searches of one kind that ran one after the other."""
+        """Add up searches that ran one after the other; an interval of recall that holds for all is the widest."""
         first = parts[0]
         names = dict.fromkeys(name for part in parts for name in part.seconds)
         return replace(
             first,
+            recall=sum(part.recall for part in parts) / len(parts),
+            recall_interval=(
+                min(part.recall_interval[0] for part in parts),
+                max(part.recall_interval[1] for part in parts),
+            ),
+            audited=sum(part.audited for part in parts),
             seconds={name: sum(part.seconds.get(name, 0.0) for part in parts) for name in names},
             rows_scanned=sum(part.rows_scanned for part in parts),
+            rows_checked=sum(part.rows_checked for part in parts),
             rows_rescored=sum(part.rows_rescored for part in parts),
             working_bytes=max(part.working_bytes for part in parts),
         )
 
     def __str__(self) -> str:
         """Return one line for people."""
+        low, high = self.recall_interval
+        between = f" ({low:.4f} to {high:.4f} on {self.audited} anchors)" if self.audited else ""
+        checked = f"{self.rows_checked:,} checked, " if self.rows_checked else ""
         return (
-            f"{self.method} search, recall {self.recall:g}: {self.rows_scanned:,} pairs scanned, "
+            f"{self.method} search, recall {self.recall:.4g}{between}: {self.rows_scanned:,} pairs scanned, {checked}"
             f"{self.rows_rescored:,} rescored in {self.seconds['total']:.2f} s on {self.n_threads} "
             f"thread{'s' if self.n_threads > 1 else ''} ({self.level}), {_size(self.working_bytes)} of buffers"
         )

@@ -11,8 +11,10 @@ from negfast.errors import InvalidTypeError, InvalidValueError, shown
 
 Metric = Literal["cosine", "dot"]
 DrawName = Literal["top", "random"]
-Method = Literal["auto", "exact"]
-UsedMethod = Literal["exact", "given"]
+Method = Literal["auto", "exact", "certified", "clusters"]
+UsedMethod = Literal["exact", "certified", "clusters", "given"]
+METHODS: tuple[Method, ...] = ("auto", "exact", "certified", "clusters")
+"""The methods of :class:`Search`."""
 
 
 class _Settings:
@@ -181,16 +183,22 @@ class Search(_Settings):
     Parameters
     ----------
     recall : float, default 1.0
-        The least recall that is asked for, above 0 and at most 1; 1 is exact.
-    method : {"auto", "exact"}, default "auto"
-        ``"auto"`` lets negfast choose.
+        The least recall that is asked for, above 0 and at most 1; 1 is exact, by proof. Less is measured: the lower end
+        of its 95 % interval reaches what is asked, on anchors that nothing was fitted on. Recall is the share of the
+        true best rows for which a row was returned that scores as much as the last of them.
+    method : {"auto", "exact", "certified", "clusters"}, default "auto"
+        ``"auto"`` lets negfast choose from sizes and a sample of the rows. ``"exact"`` multiplies every pair in float32;
+        its memory does not grow with the corpus. ``"certified"`` sorts out with short codes what provably does not
+        matter: the same result, to the bit. ``"clusters"`` also leaves out parts of the corpus, and trusts estimates as
+        far as `recall` allows.
     max_memory : int or None
-        Bound on the bytes of the working buffers of all threads, beyond inputs and results.
+        Bound on the bytes of the working buffers of all threads, codes of the corpus included, beyond inputs and
+        results. Work that cannot do with so much is refused before it starts.
 
     Raises
     ------
     InvalidTypeError, InvalidValueError
-        If a field has a wrong type or lies out of its range.
+        If a field has a wrong type or lies out of its range, or a recall of 1 is asked of ``"clusters"``.
     """
 
     recall: float = 1.0
@@ -204,8 +212,18 @@ class Search(_Settings):
             raise InvalidValueError(
                 f"search.recall must be above 0 and at most 1, got {self.recall}; 1.0 is an exact search"
             )
-        self._set("method", one_of("search.method", self.method, ("auto", "exact")))
+        self._set("method", one_of("search.method", self.method, METHODS))
+        if self.recall == 1.0 and self.method == "clusters":
+            raise InvalidValueError(
+                'search.recall must be below 1 with method="clusters", got 1.0; ask for 0.99 or so, or use '
+                'method="certified" or "auto"'
+            )
         self._set("max_memory", optional_whole("search.max_memory", self.max_memory, low=1))
+
+
+def search_to_core(search: Search) -> tuple[float, str, int | None]:
+    """Return the search as the compiled module takes it."""
+    return (search.recall, search.method, search.max_memory)
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@
 #![deny(missing_docs)]
 
 pub mod accept;
+pub mod aligned;
 pub mod anchors;
 pub mod clusters;
 pub mod codes;

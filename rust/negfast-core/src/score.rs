@@ -264,7 +264,7 @@ impl<'a> Scorer<'a> {
         let mut batches = rows.chunks_exact(BATCH);
         let mut position = 0;
         for batch in &mut batches {
-            for &row in rows[position + BATCH..].iter().take(BATCH) {
+            for &row in rows[(position + 2 * BATCH).min(rows.len())..].iter().take(BATCH) {
                 corpus.fetch(row as usize);
             }
             let mut room = widened.chunks_exact_mut(corpus.dim());

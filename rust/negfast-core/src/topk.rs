@@ -65,7 +65,7 @@ pub fn table<T: Copy>(argument: &str, rows: usize, columns: usize, value: T) -> 
 }
 
 /// One bounded buffer per anchor, in one allocation.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Buffers {
     keys: Vec<u64>,
     lens: Vec<u32>,
@@ -81,8 +81,17 @@ impl Buffers {
 
     /// Empty buffers for `anchors` lists of `k`.
     pub fn new(anchors: usize, k: usize) -> Self {
-        let capacity = Self::capacity_for(k);
-        Self { keys: vec![0; anchors * capacity], lens: vec![0; anchors], capacity }
+        let mut buffers = Self::default();
+        buffers.reset(anchors, k);
+        buffers
+    }
+
+    /// Empties all buffers, for `anchors` lists of `k`.
+    pub fn reset(&mut self, anchors: usize, k: usize) {
+        self.capacity = Self::capacity_for(k);
+        self.keys.resize(anchors * self.capacity, 0);
+        self.lens.clear();
+        self.lens.resize(anchors, 0);
     }
 
     /// Adds a candidate; returns whether the buffer is full now and has to be compacted before the next.

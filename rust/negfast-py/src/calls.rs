@@ -11,7 +11,7 @@ use negfast_core::nearest::nearest;
 use negfast_core::pool::first_depth;
 use negfast_core::rules::{Known, Labels};
 use negfast_core::score::{Matrix as Measured, Metric, Scorer};
-use negfast_core::search::{Plan, Sizes, Work};
+use negfast_core::search::{Account, Engine, Plan, Sizes, Work};
 use negfast_core::threads::Workers;
 use numpy::{Element, PyArray1, PyArrayMethods};
 use pyo3::prelude::*;
@@ -20,7 +20,7 @@ use pyo3::types::PyDict;
 use crate::arrays::{Borrowed, Matrix};
 use crate::errors::{from_core, value_error};
 use crate::monitor::Watch;
-use crate::settings::{SettingsIn, metric};
+use crate::settings::{SearchIn, SettingsIn, metric};
 
 /// Per-anchor lists: `(indptr, indices)`.
 type ListsIn<'py> = (Bound<'py, PyAny>, Bound<'py, PyAny>);
@@ -276,7 +276,7 @@ pub(crate) fn select<'py>(
 }
 
 #[pyfunction]
-#[pyo3(signature = (queries, corpus, k, metric, max_memory, n_threads, progress))]
+#[pyo3(signature = (queries, corpus, k, metric, search, n_threads, progress))]
 #[expect(clippy::too_many_arguments, reason = "one per argument of the public function")]
 pub(crate) fn topk<'py>(
     py: Python<'py>,
@@ -284,27 +284,28 @@ pub(crate) fn topk<'py>(
     corpus: &Bound<'py, PyAny>,
     k: usize,
     metric: &str,
-    max_memory: Option<usize>,
+    search: SearchIn,
     n_threads: usize,
     progress: Option<Py<PyAny>>,
 ) -> PyResult<Bound<'py, PyDict>> {
     let (queries, corpus) = (Matrix::new("queries", queries)?, Matrix::new("corpus", corpus)?);
-    let metric = self::metric(metric)?;
+    let (metric, asked) = (self::metric(metric)?, search.into_core()?);
     let inputs = Detached((queries, corpus));
-    let ((indices, scores, n_queries), ran) = detached(py, progress, |watch| {
+    let ((indices, scores, n_queries, account), ran) = detached(py, progress, |watch| {
         let (queries, corpus) = inputs.get();
         with_scorer(queries, corpus, metric, n_threads, watch, |scorer, workers, work| {
             let n_queries = scorer.queries.len();
             let mut indices = negfast_core::topk::table("k", n_queries, k, -1i64)?;
             let mut scores = negfast_core::topk::table("k", n_queries, k, f32::NEG_INFINITY)?;
-            nearest(scorer, k, max_memory, workers, work, &mut indices, &mut scores)?;
-            Ok((indices, scores, n_queries))
+            let mut engine = Engine::new(scorer, asked)?;
+            nearest(&mut engine, k, workers, work, &mut indices, &mut scores)?;
+            Ok((indices, scores, n_queries, engine.account()))
         })
     })?;
     let out = PyDict::new(py);
     out.set_item("indices", table(py, indices, n_queries, k)?)?;
     out.set_item("scores", table(py, scores, n_queries, k)?)?;
-    out.set_item("search", wrap_search(py, &ran)?)?;
+    out.set_item("search", wrap_search(py, &ran, Some(&account))?)?;
     Ok(out)
 }
 
@@ -420,7 +421,7 @@ fn wrap_mined<'py>(py: Python<'py>, mined: Mined, columns: usize, ran: &Ran) -> 
     let known = mined.false_negatives;
     out.set_item("false_negatives", (known.rows, known.known, known.rows_within, known.known_within))?;
     out.set_item("deepened", mined.deepened)?;
-    out.set_item("search", wrap_search(py, ran)?)?;
+    out.set_item("search", wrap_search(py, ran, mined.account.as_ref())?)?;
     Ok(out)
 }
 
@@ -428,11 +429,19 @@ fn column<T: Element>(py: Python<'_>, values: impl Iterator<Item = T>) -> Bound<
     PyArray1::from_vec(py, values.collect())
 }
 
-fn wrap_search<'py>(py: Python<'py>, ran: &Ran) -> PyResult<Bound<'py, PyDict>> {
+fn wrap_search<'py>(py: Python<'py>, ran: &Ran, account: Option<&Account>) -> PyResult<Bound<'py, PyDict>> {
     let out = PyDict::new(py);
+    if let Some(Account { method, why, recall }) = account {
+        out.set_item("method", method.name())?;
+        out.set_item("why", why)?;
+        out.set_item("recall", recall.value)?;
+        out.set_item("recall_interval", recall.interval)?;
+        out.set_item("audited", recall.anchors)?;
+    }
     out.set_item("level", ran.level.name())?;
     out.set_item("n_threads", ran.threads)?;
     out.set_item("rows_scanned", ran.work.rows_scanned())?;
+    out.set_item("rows_checked", ran.work.rows_checked())?;
     out.set_item("rows_rescored", ran.work.rows_rescored())?;
     out.set_item("working_bytes", ran.work.bytes())?;
     let [zero_queries, zero_rows] = ran.zeros;
@@ -442,6 +451,8 @@ fn wrap_search<'py>(py: Python<'py>, ran: &Ran) -> PyResult<Bound<'py, PyDict>> 
     let share = |time: Duration| time.as_secs_f64() / ran.threads as f64;
     let seconds = PyDict::new(py);
     seconds.set_item("measure", ran.measuring.as_secs_f64())?;
+    seconds.set_item("plan", ran.work.planning().as_secs_f64())?;
+    seconds.set_item("index", ran.work.indexing().as_secs_f64())?;
     seconds.set_item("pack", share(ran.work.packing()))?;
     seconds.set_item("scan", share(ran.work.scanning()))?;
     seconds.set_item("finish", share(ran.work.finishing()))?;

@@ -4,6 +4,7 @@ use negfast_core::draw::Draw;
 use negfast_core::mine::{Settings, Tiers};
 use negfast_core::rules::Rules;
 use negfast_core::score::Metric;
+use negfast_core::search::{Asked, Method};
 use pyo3::prelude::*;
 
 use crate::errors::value_error;
@@ -25,6 +26,20 @@ pub(crate) struct RulesIn {
     transitive: bool,
 }
 
+/// `Search`: recall, method, max_memory.
+#[derive(FromPyObject)]
+pub(crate) struct SearchIn(f64, String, Option<usize>);
+
+impl SearchIn {
+    pub(crate) fn into_core(self) -> PyResult<Asked> {
+        let Self(recall, name, max_memory) = self;
+        let Some(method) = Method::named(&name) else {
+            return Err(value_error("search.method", "the name of a method", &format!("{name:?}"), "choose one"));
+        };
+        Ok(Asked { recall, method, ..Asked::exactly(max_memory) })
+    }
+}
+
 /// Everything but the data.
 #[derive(FromPyObject)]
 #[pyo3(from_item_all)]
@@ -37,7 +52,7 @@ pub(crate) struct SettingsIn {
     suspect_rank: u64,
     seed: u64,
     epoch: u64,
-    max_memory: Option<usize>,
+    search: SearchIn,
 }
 
 impl SettingsIn {
@@ -89,7 +104,7 @@ impl SettingsIn {
             suspect_rank: self.suspect_rank,
             seed: self.seed,
             epoch: self.epoch,
-            max_memory: self.max_memory,
+            search: self.search.into_core()?,
         })
     }
 }

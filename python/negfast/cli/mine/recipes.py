@@ -7,7 +7,7 @@ from typing import Any
 from negfast.cli.options import fraction, memory, natural, number, positive
 from negfast.errors import InvalidValueError
 from negfast.recipe import Recipe
-from negfast.settings import Rules, Search, Tiers
+from negfast.settings import METHODS, Rules, Search, Tiers
 
 _OFF = "off"
 
@@ -72,7 +72,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     search.add_argument(
         "--recall", type=fraction, metavar="R", help="the least recall asked for; every search is exact so far"
     )
-    search.add_argument("--method", choices=("auto", "exact"), help="how to search (default auto)")
+    search.add_argument("--method", choices=METHODS, help="how to search (default auto)")
     search.add_argument(
         "--max-memory", type=memory, metavar="BYTES", help="bound on working buffers, such as 512MiB or 2GiB"
     )

@@ -26,7 +26,7 @@ const PURPOSE: u64 = 0x6261_7369;
 /// Rows of each matrix that the second moments are taken from.
 const SAMPLE: usize = 4096;
 /// Steps of the iteration. The edge of the span converges slowly, but hardly matters.
-const STEPS: usize = 6;
+const STEPS: usize = 4;
 
 /// Directions in which rows vary most, about in the order of how much.
 #[derive(Debug)]

@@ -19,7 +19,7 @@ mod x86;
 
 pub use dot::{BATCH, dot, dots, estimate};
 pub use int8::{CODE_COLUMNS, CODE_ROWS, CodePanel, CodeRows, CodeTile, NARROW, RUNS, WIDE, reaching};
-pub use short::{short_length, short_slack, short_sum, short_unit, shorten};
+pub use short::{fetch, short_length, short_slack, short_sum, short_unit, shorten};
 pub use pack::{Panels, pack, scaled};
 pub use tile::{MAX_COLUMNS, MAX_ROWS, Tile, TileOutput};
 

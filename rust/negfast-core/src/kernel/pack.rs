@@ -1,5 +1,6 @@
 //! Packing: rows scaled, widened and laid out as the tile reads them.
 
+use crate::aligned::Aligned;
 use crate::rows::Rows;
 
 /// Numbers below this (rows have norm 1 or less when packed) are stored as zero: products of what remains stay
@@ -9,7 +10,7 @@ const NEGLIGIBLE: f32 = 8.673_617_4e-19; // 2^-60
 /// Rows of a matrix in panels: element `d` of the `r`-th row of panel `p` is at `(p * dim + d) * width + r`.
 #[derive(Debug, Default)]
 pub struct Panels {
-    values: Vec<f32>,
+    values: Aligned<f32>,
     stride: usize,
     count: usize,
 }
@@ -31,7 +32,7 @@ impl Panels {
 pub fn pack(panels: &mut Panels, dim: usize, count: usize, width: usize, mut fill: impl FnMut(usize, &mut [f32])) {
     panels.stride = dim * width;
     panels.count = count.div_ceil(width);
-    panels.values.resize(panels.count * panels.stride, 0.0);
+    panels.values.resize(panels.count * panels.stride);
     let mut scratch = vec![0.0; dim * width];
     for (p, panel) in panels.values.chunks_exact_mut(panels.stride.max(1)).enumerate() {
         for (r, row) in scratch.chunks_exact_mut(dim).enumerate() {

@@ -70,6 +70,18 @@ fn shorten_body(values: &[f32], factor: f32, out: &mut [i16]) {
     }
 }
 
+/// Asks for a short row to be brought near, where the machine can be asked.
+pub fn fetch(row: &[i16]) {
+    #[cfg(target_arch = "x86_64")]
+    for line in row.chunks(STEP) {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        // SAFETY: a prefetch changes nothing, and the address is that of a borrowed element.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(line.as_ptr().cast()) };
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = row;
+}
+
 /// The sum of the products of two short rows.
 ///
 /// # Panics

@@ -74,8 +74,8 @@ pub(super) struct Block<'a, A: Accept> {
 
 impl<'a, A: Accept> Block<'a, A> {
     /// A block of the anchors in these `slots`, which a search that `counts_all` will see all rows of; `error`
-    /// bounds that of its estimates.
-    pub(super) fn new(job: &Job<'a>, accept: &'a A, slots: Vec<u32>, counts_all: bool, error: f64) -> Self {
+    /// bounds that of its estimates. `kept` is memory that served an earlier block.
+    pub(super) fn new(job: &Job<'a>, accept: &'a A, slots: Vec<u32>, counts_all: bool, error: f64, mut kept: Buffers) -> Self {
         let Job { scorer, anchors: all, depth, .. } = *job;
         let corpus_scale = scorer.corpus_scale();
         let anchors: Vec<u32> = slots.iter().map(|&slot| all[slot as usize]).collect();
@@ -107,6 +107,7 @@ impl<'a, A: Accept> Block<'a, A> {
         let mut look: Vec<_> = keep.iter().zip(&marks).map(|(keep, m)| keep.min(counted(m))).collect();
         look.resize(anchors.len() + MAX_ROWS, f32::INFINITY);
         let n = anchors.len();
+        kept.reset(n, depth);
         Self {
             scorer,
             accept,
@@ -118,7 +119,7 @@ impl<'a, A: Accept> Block<'a, A> {
             look,
             counts_all,
             noted: Vec::new(),
-            kept: Buffers::new(n, depth),
+            kept,
             refused: (0..n).map(|_| Vec::new()).collect(),
             forgotten: vec![f32::NEG_INFINITY; n],
             tallies: std::iter::repeat_with(A::Tally::default).take(n).collect(),
@@ -309,17 +310,17 @@ impl<'a, A: Accept> Block<'a, A> {
         }
     }
 
-    /// Hands the finished lists to `take`.
+    /// Hands the finished lists to `take`; returns memory for another block.
     pub(super) fn finish(
         mut self,
         work: &Work,
         progress: &Progress,
         scratch: &mut Scratch,
         take: impl FnOnce(&mut Finished<'_, 'a, A>) -> Result<()>,
-    ) -> Result<()> {
+    ) -> Result<Buffers> {
         take(&mut Finished { block: &mut self, progress, scratch })?;
         work.rows_rescored.fetch_add(self.rescored, std::sync::atomic::Ordering::Relaxed);
-        Ok(())
+        Ok(self.kept)
     }
 
     fn finish_one(&mut self, i: usize, scratch: &mut Scratch) -> (Vec<Candidate>, Vec<Candidate>) {

@@ -14,8 +14,8 @@ use crate::score::{Matrix, Scale};
 use crate::threads::Workers;
 
 /// Anchors and rows whose scores the choice looks at.
-const ANCHORS: usize = 96;
-const ROWS: usize = 2048;
+const ANCHORS: usize = 64;
+const ROWS: usize = 1536;
 /// Jobs of fewer cycles (some tens of milliseconds) are not worth a choice.
 const SMALL: f64 = 2e8;
 /// Fewer anchors than this are not worth a measured recall.
@@ -23,7 +23,7 @@ pub(super) const FEW: usize = 1000;
 /// Multiples of this many coordinates are tried.
 const STEP: usize = 32;
 /// Cycles for a pair that the codes cannot settle.
-pub(super) const CHECK: f64 = 70.0;
+pub(super) const CHECK: f64 = 150.0;
 
 /// What a level's kernels take.
 #[derive(Debug, Clone, Copy)]

@@ -13,6 +13,7 @@ use super::index::{Index, raise_run_norms};
 use super::sweep::{Room, Sweep};
 use super::{Job, Plan, Sizes, Work};
 use crate::accept::Accept;
+use crate::aligned::Aligned;
 use crate::codes::basis::{multiply, pack_plain};
 use crate::codes::int8;
 use crate::error::Result;
@@ -22,7 +23,7 @@ use crate::threads::{Progress, Workers, cut, split};
 use crate::topk::Buffers;
 
 /// Anchors of a block: enough to share the visits of a list, few enough for their rows to stay in a core's cache.
-const MOST_ANCHORS: usize = 2048;
+const MOST_ANCHORS: usize = 1024;
 const LEAST_ANCHORS: usize = 96;
 /// Blocks that keep many threads busy.
 const ENOUGH_BLOCKS: usize = 32;
@@ -66,7 +67,7 @@ pub(super) struct Coded {
     /// Extents in units of the scale, times the share that is allowed for.
     pub(super) spreads: Vec<f32>,
     /// The rows themselves, of norm 1: in 16 bits where that is enough, else as they are.
-    pub(super) short: Vec<i16>,
+    pub(super) short: Aligned<i16>,
     pub(super) plain: Vec<f32>,
     /// Coordinates, for the distances to lists.
     pub(super) values: Vec<f32>,
@@ -83,6 +84,8 @@ pub(super) struct Pass<'a, A> {
     pub(super) accept: &'a A,
     pub(super) work: &'a Work,
     pub(super) tile: CodeTile,
+    /// What rounding adds to a difference.
+    pub(super) epsilon: f32,
 }
 
 /// Runs `job` as `plan` cuts it; `take` receives each finished block with its element of `outputs`.
@@ -104,7 +107,7 @@ pub(super) fn search<A: Accept, O: Send>(
     take: impl Fn(O, &mut Finished<'_, '_, A>) -> Result<()> + Sync,
 ) -> Result<()> {
     assert_eq!(outputs.len(), plan.blocks.len(), "one output per block");
-    let pass = Pass { job, index, effort, accept, work, tile: CodeTile::new(job.scorer.level) };
+    let pass = Pass::new(job, index, effort, accept, work);
     work.bytes.fetch_max(plan.bytes as u64, Ordering::Relaxed);
     let dim = job.scorer.corpus.rows().dim();
     let pairs = (job.anchors.len() * job.scorer.corpus.len()) as u64;
@@ -113,18 +116,23 @@ pub(super) fn search<A: Accept, O: Send>(
     workers.run(pairs * dim as u64, tasks, || Room::new(dim), |room, (block, output), progress| {
         let block = pass.scan(plan.slots(block), room, progress)?;
         let clock = Instant::now();
-        block.finish(work, progress, &mut room.scratch, |finished| take(output, finished))?;
+        room.kept = block.finish(work, progress, &mut room.scratch, |finished| take(output, finished))?;
         Work::add(&work.finishing, clock);
         Ok(())
     })
 }
 
 impl<'a, A: Accept> Pass<'a, A> {
+    pub(super) fn new(job: &'a Job<'a>, index: &'a Index, effort: Effort, accept: &'a A, work: &'a Work) -> Self {
+        let epsilon = index.coder.epsilon() as f32;
+        Self { job, index, effort, accept, work, tile: CodeTile::new(job.scorer.level), epsilon }
+    }
+
     fn scan(&self, slots: Vec<u32>, room: &mut Room, progress: &Progress) -> Result<Block<'a, A>> {
         let span = slots.iter().min().zip(slots.iter().max());
         let first_row = span.map_or(0, |(&first, &last)| self.accept.first_row(&(first as usize..last as usize + 1)));
         let clock = Instant::now();
-        let mut block = Block::new(self.job, self.accept, slots, self.effort.is_proof(), self.error());
+        let mut block = Block::new(self.job, self.accept, slots, self.effort.is_proof(), self.error(), std::mem::take(&mut room.kept));
         let mut coded = std::mem::take(&mut room.coded);
         self.code(block.anchors(), &mut coded, &mut room.coding);
         Work::add(&self.work.packing, clock);
@@ -165,7 +173,7 @@ impl<'a, A: Accept> Pass<'a, A> {
             coded.values.extend_from_slice(row.values);
         });
         let short = short_length(dim);
-        coded.short.resize(if self.index.short { n * short } else { 0 }, 0);
+        coded.short.resize(if self.index.short { n * short } else { 0 });
         coded.plain.resize(if self.index.short { dim } else { n * dim }, 0.0);
         for (i, &anchor) in anchors.iter().enumerate() {
             let at = if self.index.short { 0 } else { i };

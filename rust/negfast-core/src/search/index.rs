@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use crate::aligned::Aligned;
 use crate::clusters::{self, Centres};
 use crate::codes::basis::{Basis, pack_plain};
 use crate::codes::int8::{Coder, Room};
@@ -22,11 +23,13 @@ const STEPS: usize = 4;
 #[derive(Debug)]
 pub(super) struct Index {
     pub(super) coder: Coder,
-    codes: Vec<u8>,
+    codes: Aligned<u8>,
     scales: Vec<f32>,
     widths: Vec<f32>,
     /// The corpus row in each place of each panel.
     pub(super) rows: Vec<u32>,
+    /// For each panel a bit for each place that holds a row.
+    pub(super) real: Vec<u32>,
     /// Panels of each list.
     pub(super) lists: Vec<Range<usize>>,
     /// The mean of each list's rows, packed as columns of the tile.
@@ -36,7 +39,7 @@ pub(super) struct Index {
     /// Whether rows are even enough for 16 bits to tell them apart.
     pub(super) short: bool,
     /// The rows in 16 bits, place by place; nothing if memory is short or they are not even enough.
-    pub(super) shorts: Vec<i16>,
+    pub(super) shorts: Aligned<i16>,
     /// For each length of a run the largest norm of such a run in a 16-bit lane.
     run_norms: [f64; RUNS.len()],
 }
@@ -87,12 +90,6 @@ impl Index {
             scales: &self.scales[first..first + CODE_COLUMNS],
             widths: &self.widths[first..first + CODE_COLUMNS],
         }
-    }
-
-    /// A bit for each place of a panel that holds a row.
-    pub(super) fn real(&self, panel: usize) -> u32 {
-        let rows = &self.rows[panel * CODE_COLUMNS..(panel + 1) * CODE_COLUMNS];
-        rows.iter().enumerate().fold(0, |mask, (c, &row)| mask | u32::from(row != NO_ROW) << c)
     }
 
     /// The highest row of a panel of rows in order.
@@ -202,9 +199,9 @@ fn code(scorer: &Scorer<'_>, coder: &Coder, centres: Option<&Centres>, workers: 
 }
 
 /// The rows in each place in 16 bits.
-fn shorts(scorer: &Scorer<'_>, rows: &[u32], workers: &mut Workers<'_>) -> Result<Vec<i16>> {
+fn shorts(scorer: &Scorer<'_>, rows: &[u32], workers: &mut Workers<'_>) -> Result<Aligned<i16>> {
     let (dim, length) = (scorer.corpus.rows().dim(), short_length(scorer.corpus.rows().dim()));
-    let mut shorts = vec![0; rows.len() * length];
+    let mut shorts = Aligned::zeros(rows.len() * length);
     let tasks: Vec<_> = rows.chunks(SPAN).zip(shorts.chunks_mut(SPAN * length)).collect();
     let start = || vec![0.0; dim];
     workers.run((rows.len() * dim * 4) as u64, tasks, start, |scratch, (rows, shorts), progress| {
@@ -232,7 +229,8 @@ fn arrange(
     let panels: Vec<usize> = members.iter().map(|rows| rows.len().div_ceil(CODE_COLUMNS)).collect();
     let total: usize = panels.iter().sum();
     let (places, size) = (total * CODE_COLUMNS, quads * 4 * CODE_COLUMNS);
-    let (mut codes, mut rows) = (vec![128; total * size], vec![NO_ROW; places]);
+    let (mut codes, mut rows) = (Aligned::<u8>::zeros(total * size), vec![NO_ROW; places]);
+    codes.fill(128);
     let (mut scales, mut widths) = (vec![0.0; places], vec![f32::NEG_INFINITY; places]);
     let (mut means, mut radii) = (vec![0.0; lists * width], vec![0.0; lists]);
     let lengths = || panels.iter().map(|panels| panels * CODE_COLUMNS);
@@ -283,6 +281,8 @@ fn arrange(
         Some(*end - panels..*end)
     });
     let lists = ends.collect();
+    let held = |rows: &[u32]| rows.iter().enumerate().fold(0, |mask, (c, &row)| mask | u32::from(row != NO_ROW) << c);
+    let real = rows.chunks(CODE_COLUMNS).map(held).collect();
     let run_norms = run_norms.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
-    Ok(Index { coder, codes, scales, widths, rows, lists, means: packed, radii, short: scorer.corpus.is_even(), shorts: Vec::new(), run_norms })
+    Ok(Index { coder, codes, scales, widths, rows, real, lists, means: packed, radii, short: scorer.corpus.is_even(), shorts: Aligned::default(), run_norms })
 }

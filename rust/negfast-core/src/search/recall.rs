@@ -11,13 +11,11 @@ use std::sync::{Mutex, PoisonError};
 use statrs::function::beta::inv_beta_reg;
 
 use super::coded::{self, Effort};
-use super::exact;
 use super::index::Index;
 use super::trial::Trial;
-use super::{Finished, Job, Plan, Work};
+use super::{Job, Work};
 use crate::accept::Accept;
 use crate::error::Result;
-use crate::kernel::Tile;
 use crate::rng::stream;
 use crate::score::Scratch;
 use crate::threads::Workers;
@@ -125,7 +123,7 @@ impl Sample {
         workers: &mut Workers<'_>,
         work: &Work,
     ) -> Result<Effort> {
-        let solved = self.solve(job, accept, FITTED.min(self.audited), workers, work)?;
+        let solved = self.solve(job, index, accept, FITTED.min(self.audited), workers, work)?;
         self.fitted = solved;
         self.fit(job, index, accept, asked, workers, work)
     }
@@ -155,15 +153,11 @@ impl Sample {
         workers: &mut Workers<'_>,
         work: &Work,
     ) -> Result<Recall> {
-        let solved = self.solve(job, accept, self.audited, workers, work)?;
+        let solved = self.solve(job, index, accept, self.audited, workers, work)?;
         let sampled = Sampled { inner: accept, slots: &solved.slots };
         let anchors: Vec<u32> = solved.slots.iter().map(|&slot| job.anchors[slot]).collect();
         let part = Job { anchors: &anchors, ..*job };
-        let plan = coded::plan(&part, index, workers)?;
-        let lists = collect(anchors.len(), |keep| {
-            let outputs = vec![(); plan.blocks.len()];
-            coded::search(&part, &plan, (index, effort), &sampled, workers, work, outputs, |(), f| keep(f))
-        })?;
+        let lists = found(&part, index, effort, &sampled, workers, work)?;
         let counted: Vec<_> = solved.lists.iter().zip(&lists).map(|(truth, found)| counted(truth, found)).collect();
         self.fitted.slots.extend(solved.slots);
         self.fitted.lists.extend(solved.lists);
@@ -174,6 +168,7 @@ impl Sample {
     fn solve<A: Accept>(
         &mut self,
         job: &Job<'_>,
+        index: &Index,
         accept: &A,
         count: usize,
         workers: &mut Workers<'_>,
@@ -186,12 +181,8 @@ impl Sample {
         }
         let anchors: Vec<u32> = slots.iter().map(|&slot| job.anchors[slot]).collect();
         let part = Job { anchors: &anchors, ..*job };
-        let plan = Plan::fitting(&part.sizes(), &Tile::new(job.scorer.level), workers.threads());
         let sampled = Sampled { inner: accept, slots: &slots };
-        let lists = collect(anchors.len(), |keep| {
-            let outputs = vec![(); plan.blocks.len()];
-            exact::search(&part, &plan, &sampled, workers, work, outputs, |(), finished| keep(finished))
-        })?;
+        let lists = found(&part, index, Effort::proof(index), &sampled, workers, work)?;
         Ok(Solved { slots, lists })
     }
 
@@ -292,29 +283,22 @@ fn counted(truth: &[Candidate], found: &[Candidate]) -> (usize, usize) {
     (found.iter().filter(|c| c.score >= last.score).count().min(truth.len()), truth.len())
 }
 
-/// The kept lists of a search of `count` slots.
-fn collect(
-    count: usize,
-    run: impl FnOnce(&(dyn Fn(&mut dyn Lists) -> Result<()> + Sync)) -> Result<()>,
+/// The lists that a search with this effort keeps.
+fn found<A: Accept>(
+    job: &Job<'_>,
+    index: &Index,
+    effort: Effort,
+    accept: &A,
+    workers: &mut Workers<'_>,
+    work: &Work,
 ) -> Result<Vec<Vec<Candidate>>> {
-    let lists = Mutex::new(vec![Vec::new(); count]);
-    run(&|finished| {
-        finished.each_list(&mut |slot, list| {
-            lists.lock().unwrap_or_else(PoisonError::into_inner)[slot] = list;
-        })
+    let plan = coded::plan(job, index, workers)?;
+    let lists = Mutex::new(vec![Vec::new(); job.anchors.len()]);
+    let outputs = vec![(); plan.blocks.len()];
+    coded::search(job, &plan, (index, effort), accept, workers, work, outputs, |(), finished| {
+        finished.each(|found, _| lists.lock().unwrap_or_else(PoisonError::into_inner)[found.slot] = found.kept)
     })?;
     Ok(lists.into_inner().unwrap_or_else(PoisonError::into_inner))
-}
-
-/// A finished block, whatever its rules.
-trait Lists {
-    fn each_list(&mut self, take: &mut dyn FnMut(usize, Vec<Candidate>)) -> Result<()>;
-}
-
-impl<A: Accept> Lists for Finished<'_, '_, A> {
-    fn each_list(&mut self, take: &mut dyn FnMut(usize, Vec<Candidate>)) -> Result<()> {
-        self.each(|found, _| take(found.slot, found.kept))
-    }
 }
 
 /// The rules of some slots; what else they would count is of no interest.

@@ -14,14 +14,16 @@ use crate::accept::Accept;
 use crate::codes::int8;
 use crate::error::Result;
 use crate::kernel::{
-    CODE_COLUMNS, CODE_ROWS, CodeRows, Panels, estimate, reaching, short_length, short_sum, short_unit,
+    CODE_COLUMNS, CODE_ROWS, CodeRows, Panels, estimate, fetch, reaching, short_length, short_sum, short_unit,
 };
-use crate::score::{Scorer, Scratch};
+use crate::score::Scratch;
 use crate::threads::Progress;
-use crate::topk::Candidate;
+use crate::topk::{Buffers, Candidate};
 
 /// Radii within which lists are visited before the others: what is likely to raise thresholds further.
 const SOON: f32 = 0.15;
+/// Pairs after which a pair that is looked at now has been asked for.
+const AHEAD: usize = 6;
 /// Rows that are looked at first, beyond those that are wanted.
 const SPARE: usize = 24;
 
@@ -31,20 +33,24 @@ pub(super) struct Room {
     pub(super) coding: int8::Room,
     pub(super) coded: Coded,
     pub(super) scratch: Scratch,
+    pub(super) kept: Buffers,
     points: Panels,
     near: Vec<f32>,
     visited: Vec<bool>,
     visitors: Visitors,
+    /// Who is to visit each list in the round at hand.
+    waiting: Vec<Vec<u32>>,
     hits: Vec<(u32, u32)>,
-    widened: Widened,
+    /// A row of the corpus that is looked at.
+    short: Vec<i16>,
+    plain: Vec<f32>,
     first: First,
 }
 
 impl Room {
     pub(super) fn new(dim: usize) -> Self {
-        let (plain, short) = (vec![0.0; CODE_COLUMNS * dim], vec![0; CODE_COLUMNS * short_length(dim)]);
-        let widened = Widened { short, plain, present: 0 };
-        Self { scratch: Scratch::new(dim), widened, ..Self::default() }
+        let (short, plain) = (vec![0; short_length(dim)], vec![0.0; dim]);
+        Self { scratch: Scratch::new(dim), short, plain, ..Self::default() }
     }
 }
 
@@ -56,15 +62,6 @@ struct Visitors {
     biases: Vec<i32>,
     spreads: Vec<f32>,
     thresholds: Vec<f32>,
-}
-
-/// The rows of a panel that are looked at.
-#[derive(Default)]
-struct Widened {
-    short: Vec<i16>,
-    plain: Vec<f32>,
-    /// A bit for each row that is there.
-    present: u32,
 }
 
 /// The visits of the first round and their estimates.
@@ -99,10 +96,10 @@ impl<'a, A: Accept> Sweep<'_, 'a, A> {
         let lists = index.lists.len();
         let (mut near, mut visited) = (std::mem::take(&mut room.near), std::mem::take(&mut room.visited));
         self.nearest(&mut near, &mut visited, room)?;
+        let (near_all, radii) = (&near, &index.radii);
+        // Without a threshold yet, everything is within reach.
         let within = |reach: f32| {
-            let near = &near;
-            // Without a threshold yet, everything is within reach.
-            move |block: &Block<'a, A>, i, list| block.keep(i) - near[i * lists + list] <= reach * index.radii[list]
+            move |block: &Block<'a, A>, i, list| block.keep(i) - near_all[i * lists + list] <= reach * radii[list]
         };
         let reach = effort.reach as f32;
         self.round(room, &mut visited, within(reach.min(SOON)))?;
@@ -130,7 +127,6 @@ impl<'a, A: Accept> Sweep<'_, 'a, A> {
         self.estimate(&mut first, room)?;
         self.cuts(&mut first);
         self.best(&mut first, room)?;
-        self.rest(&first, room)?;
         room.first = first;
         (0..n).for_each(|i| self.block.tighten(i));
         Ok(())
@@ -208,51 +204,42 @@ impl<'a, A: Accept> Sweep<'_, 'a, A> {
         }
     }
 
-    /// Looks at the rows with the best estimates, and takes them off the list.
+    /// Looks at the rows with the best estimates, and takes them off the list; then at those of the rest that may reach the
+    /// threshold which these have set.
     fn best(&mut self, first: &mut First, room: &mut Room) -> Result<()> {
-        let index = self.pass.index;
+        let cuts = std::mem::take(&mut first.cuts);
+        self.again(first, room, |_, i| (0.0, cuts[i]))?;
+        (0..self.block.len()).for_each(|i| self.block.tighten(i));
+        self.again(first, room, |sweep, i| (sweep.coded.spreads[i], sweep.threshold(i)))?;
+        first.cuts = cuts;
+        Ok(())
+    }
+
+    /// Looks at the rows of the first round that reach what `marks` says of their anchor, a spread and a threshold.
+    fn again(
+        &mut self,
+        first: &mut First,
+        room: &mut Room,
+        marks: impl Fn(&Self, usize) -> (f32, f32),
+    ) -> Result<()> {
+        let (index, level) = (self.pass.index, self.pass.job.scorer.level);
         let mut begin = 0;
         for (list, &end) in first.ends.iter().enumerate() {
-            for (p, panel) in index.lists[list].clone().enumerate() {
-                let (real, widths) = (index.real(panel), index.panel(panel).widths);
-                for &(i, at) in &first.visits[begin..end] {
+            for &(i, at) in &first.visits[begin..end] {
+                let (spread, threshold) = marks(self, i as usize);
+                for (p, panel) in index.lists[list].clone().enumerate() {
                     let estimates = &mut first.estimates[at + p * CODE_COLUMNS..][..CODE_COLUMNS];
-                    let cut = first.cuts[i as usize];
-                    let mut mask = reaching(self.pass.job.scorer.level, estimates, widths, 0.0, cut) & real;
+                    let widths = index.panel(panel).widths;
+                    let mut mask = reaching(level, estimates, widths, spread, threshold) & index.real[panel];
                     while mask != 0 {
                         let c = mask.trailing_zeros();
                         mask &= mask - 1;
                         estimates[c as usize] = f32::NEG_INFINITY;
-                        room.hits.push((i, c));
+                        room.hits.push((i, (panel * CODE_COLUMNS) as u32 + c));
                     }
                 }
-                self.look(panel, room);
             }
-            self.progress.advance(0)?;
-            begin = end;
-        }
-        (0..self.block.len()).for_each(|i| self.block.tighten(i));
-        Ok(())
-    }
-
-    /// Looks at the rest of the rows of the first round that may reach their anchor's threshold.
-    fn rest(&mut self, first: &First, room: &mut Room) -> Result<()> {
-        let index = self.pass.index;
-        let mut begin = 0;
-        for (list, &end) in first.ends.iter().enumerate() {
-            for (p, panel) in index.lists[list].clone().enumerate() {
-                let (real, widths) = (index.real(panel), index.panel(panel).widths);
-                for &(i, at) in &first.visits[begin..end] {
-                    let estimates = &first.estimates[at + p * CODE_COLUMNS..][..CODE_COLUMNS];
-                    let (spread, threshold) = (self.coded.spreads[i as usize], self.threshold(i as usize));
-                    let mut mask = reaching(self.pass.job.scorer.level, estimates, widths, spread, threshold) & real;
-                    while mask != 0 {
-                        room.hits.push((i, mask.trailing_zeros()));
-                        mask &= mask - 1;
-                    }
-                }
-                self.look(panel, room);
-            }
+            self.look(room);
             self.progress.advance(0)?;
             begin = end;
         }
@@ -267,19 +254,23 @@ impl<'a, A: Accept> Sweep<'_, 'a, A> {
         wanted: impl Fn(&Block<'a, A>, usize, usize) -> bool,
     ) -> Result<()> {
         let lists = self.pass.index.lists.len();
-        (0..self.block.len()).for_each(|i| self.block.tighten(i));
-        for list in 0..lists {
-            room.visitors.anchors.clear();
-            for (i, seen) in visited.iter_mut().skip(list).step_by(lists).enumerate() {
+        let mut waiting = std::mem::take(&mut room.waiting);
+        waiting.resize_with(lists, Vec::new);
+        for (i, visited) in visited.chunks_exact_mut(lists).enumerate() {
+            self.block.tighten(i);
+            for (list, seen) in visited.iter_mut().enumerate() {
                 if !*seen && wanted(self.block, i, list) {
                     *seen = true;
-                    room.visitors.anchors.push(i as u32);
+                    waiting[list].push(i as u32);
                 }
             }
-            if !room.visitors.anchors.is_empty() {
-                self.visit(list, room)?;
-            }
         }
+        for (list, anchors) in waiting.iter_mut().enumerate().filter(|(_, anchors)| !anchors.is_empty()) {
+            std::mem::swap(&mut room.visitors.anchors, anchors);
+            anchors.clear();
+            self.visit(list, room)?;
+        }
+        room.waiting = waiting;
         Ok(())
     }
 
@@ -293,7 +284,7 @@ impl<'a, A: Accept> Sweep<'_, 'a, A> {
             if index.last_row(panel) < self.first_row {
                 continue;
             }
-            let codes = index.panel(panel);
+            let (codes, first) = (index.panel(panel), (panel * CODE_COLUMNS) as u32);
             for start in (0..count).step_by(rows) {
                 let anchors = room.visitors.rows(start, quads, self.coded.per_anchor);
                 if !tile.run(&anchors, &codes, quads, self.coded.run, &mut masks) {
@@ -302,13 +293,13 @@ impl<'a, A: Accept> Sweep<'_, 'a, A> {
                 for (&i, &mask) in room.visitors.anchors[start..].iter().zip(&masks[..rows]) {
                     let mut mask = mask;
                     while mask != 0 {
-                        room.hits.push((i, mask.trailing_zeros()));
+                        room.hits.push((i, first + mask.trailing_zeros()));
                         mask &= mask - 1;
                     }
                 }
             }
             if !room.hits.is_empty() {
-                self.look(panel, room);
+                self.look(room);
                 self.refresh(&mut room.visitors);
             }
             self.count(count)?;
@@ -349,31 +340,34 @@ impl<'a, A: Accept> Sweep<'_, 'a, A> {
 
     /// What a row has to reach to be looked at for anchor `i`, in units of its codes.
     fn threshold(&self, i: usize) -> f32 {
-        let threshold = (self.block.look(i) - self.pass.index.coder.epsilon() as f32) * self.coded.inverses[i];
+        let threshold = (self.block.look(i) - self.pass.epsilon) * self.coded.inverses[i];
         // Padded places of a panel reach −∞.
         threshold.max(f32::MIN)
     }
 
-    /// Multiplies the pairs found in a panel as they are, and hands on what reaches the threshold even so.
-    fn look(&mut self, panel: usize, room: &mut Room) {
-        let Room { hits, widened, scratch, .. } = room;
+    /// Multiplies the pairs found as they are, and hands on what reaches the threshold even so.
+    fn look(&mut self, room: &mut Room) {
+        let Room { hits, short, plain, scratch, .. } = room;
         let Pass { index, job, work, .. } = self.pass;
-        let (level, dim) = (job.scorer.level, job.scorer.corpus.rows().dim());
+        let (scorer, dim) = (job.scorer, job.scorer.corpus.rows().dim());
         let length = short_length(dim);
-        let panel_shorts = index.shorts.get(panel * CODE_COLUMNS * length..).unwrap_or_default();
-        widened.present = 0;
-        for &(i, c) in &*hits {
-            let row = index.rows[panel * CODE_COLUMNS + c as usize];
-            let (i, c) = (i as usize, c as usize);
-            if index.shorts.is_empty() {
-                widened.hold(job.scorer, index.short, row, c);
+        for (h, &(i, place)) in hits.iter().enumerate() {
+            if let Some(&(i, place)) = hits.get(h + AHEAD) {
+                fetch(index.shorts.get(place as usize * length..(place as usize + 1) * length).unwrap_or_default());
+                fetch(self.coded.short.get(i as usize * length..(i as usize + 1) * length).unwrap_or_default());
             }
+            let (i, place) = (i as usize, place as usize);
+            let row = index.rows[place];
             let score = if index.short {
-                let corpus: &[i16] = if index.shorts.is_empty() { &widened.short } else { panel_shorts };
-                let [a, b] = [(&self.coded.short[..], i), (corpus, c)].map(|(x, at)| &x[at * length..][..length]);
-                short_sum(level, a, b) as f32 * short_unit()
+                let corpus = index.shorts.get(place * length..(place + 1) * length).unwrap_or_else(|| {
+                    scorer.shorten(row as usize, plain, short);
+                    short
+                });
+                let anchor = &self.coded.short[i * length..(i + 1) * length];
+                short_sum(scorer.level, anchor, corpus) as f32 * short_unit()
             } else {
-                estimate(level, &self.coded.plain[i * dim..][..dim], &widened.plain[c * dim..][..dim])
+                scorer.corpus.scaled(row as usize, scorer.corpus_factor(), plain);
+                estimate(scorer.level, &self.coded.plain[i * dim..(i + 1) * dim], plain)
             };
             // Adding 0 turns −0, which buffers cannot hold, into 0.
             self.block.offer(i, Candidate { score: score + 0.0, row });
@@ -393,23 +387,5 @@ impl Visitors {
             spreads: &self.spreads[start..],
             thresholds: &self.thresholds[start..],
         }
-    }
-}
-
-impl Widened {
-    /// Makes sure that column `c` of the panel at hand holds `row`, scaled.
-    fn hold(&mut self, scorer: &Scorer<'_>, short: bool, row: u32, c: usize) {
-        if self.present >> c & 1 == 1 {
-            return;
-        }
-        self.present |= 1 << c;
-        let (row, dim) = (row as usize, scorer.corpus.rows().dim());
-        let plain = &mut self.plain[c * dim..(c + 1) * dim];
-        if !short {
-            scorer.corpus.scaled(row, scorer.corpus_factor(), plain);
-            return;
-        }
-        let length = short_length(dim);
-        scorer.shorten(row, plain, &mut self.short[c * length..(c + 1) * length]);
     }
 }

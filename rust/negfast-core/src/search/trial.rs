@@ -9,8 +9,8 @@ use super::sweep::{Room, Sweep};
 use super::{Job, Work};
 use crate::accept::Accept;
 use crate::error::{Error, Result};
-use crate::kernel::CodeTile;
 use crate::threads::Workers;
+use crate::topk::Buffers;
 
 /// Anchors after the first round.
 pub(super) struct Trial<'a> {
@@ -36,13 +36,12 @@ impl<'a> Trial<'a> {
         work: &Work,
     ) -> Result<Self> {
         let (n, scorer) = (job.anchors.len(), job.scorer);
-        let pass =
-            Pass { job, index, effort: Effort::proof(index), accept, work, tile: CodeTile::new(scorer.level) };
+        let pass = Pass::new(job, index, Effort::proof(index), accept, work);
         let done = Mutex::new(None);
         let operations = (n * scorer.corpus.len() / 50 * index.coder.width()) as u64;
         let start = || Room::new(scorer.corpus.rows().dim());
         workers.run(operations, vec![()], start, |room, (), progress| {
-            let mut block = Block::new(job, accept, (0..n as u32).collect(), false, pass.error());
+            let mut block = Block::new(job, accept, (0..n as u32).collect(), false, pass.error(), Buffers::default());
             let (mut coded, mut near, mut visited) = (Coded::default(), Vec::new(), Vec::new());
             pass.code(job.anchors, &mut coded, &mut room.coding);
             let mut sweep = Sweep { pass: &pass, block: &mut block, coded: &coded, progress, first_row: 0, scanned: 0 };
