@@ -80,6 +80,18 @@ impl<'a> Rows<'a> {
         self.dim
     }
 
+    /// Whether `other` is the same memory, read in the same way.
+    pub fn is_same(&self, other: &Self) -> bool {
+        let (rows, dim) = (self.rows == other.rows, self.dim == other.dim);
+        let data = match (self.data, other.data) {
+            (Data::F32(a), Data::F32(b)) => std::ptr::eq(a, b),
+            (Data::F16(a), Data::F16(b)) => std::ptr::eq(a, b),
+            (Data::Bf16(a), Data::Bf16(b)) => std::ptr::eq(a, b),
+            _ => false,
+        };
+        rows && dim && data
+    }
+
     /// Row `i` as `f32`: borrowed where it is stored so, else widened into `scratch` (of length `dim`).
     ///
     /// # Panics

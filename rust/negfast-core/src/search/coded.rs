@@ -47,7 +47,7 @@ impl Effort {
         Self { share: 1.0, reach: f64::INFINITY, first: first_lists(index) }
     }
 
-    fn is_proof(self) -> bool {
+    pub(super) fn is_proof(self) -> bool {
         self.share >= 1.0 && self.reach == f64::INFINITY
     }
 }

@@ -6,6 +6,7 @@ use super::choice::{self, Choice};
 use super::coded::{self, Effort};
 use super::exact;
 use super::index::Index;
+use super::join;
 use super::recall::{Recall, Sample};
 use super::{Finished, Job, Plan, Work};
 use crate::accept::Accept;
@@ -145,6 +146,7 @@ impl<'a> Engine<'a> {
         }
         Ok(match self.coded() {
             None => Plan::fitting(&job.sizes(), &tile, workers.threads()),
+            Some((index, effort)) if joins(job, index, *effort) => join::plan(job, index),
             Some((index, _)) => coded::plan(job, index, workers)?,
         })
     }
@@ -213,7 +215,15 @@ impl<'a> Engine<'a> {
     ) -> Result<()> {
         match self.coded() {
             None => exact::search(job, plan, accept, workers, work, outputs, take),
+            Some((index, effort)) if joins(job, index, *effort) => {
+                join::search(job, plan, index, accept, workers, work, outputs, take)
+            }
             Some((index, effort)) => coded::search(job, plan, (index, *effort), accept, workers, work, outputs, take),
         }
     }
+}
+
+/// Whether each pair of rows can be multiplied once for both.
+fn joins(job: &Job<'_>, index: &Index, effort: Effort) -> bool {
+    effort.is_proof() && index.lists.len() > 1 && join::fits(job)
 }

@@ -89,6 +89,7 @@ impl Index {
             codes: &self.codes[panel * size..(panel + 1) * size],
             scales: &self.scales[first..first + CODE_COLUMNS],
             widths: &self.widths[first..first + CODE_COLUMNS],
+            thresholds: &[],
         }
     }
 

@@ -6,6 +6,7 @@ mod coded;
 mod engine;
 mod exact;
 mod index;
+mod join;
 mod plan;
 mod recall;
 mod sweep;

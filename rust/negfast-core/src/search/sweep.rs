@@ -40,7 +40,7 @@ pub(super) struct Room {
     visitors: Visitors,
     /// Who is to visit each list in the round at hand.
     waiting: Vec<Vec<u32>>,
-    hits: Vec<(u32, u32)>,
+    pub(super) hits: Vec<(u32, u32)>,
     /// A row of the corpus that is looked at.
     short: Vec<i16>,
     plain: Vec<f32>,
@@ -51,6 +51,25 @@ impl Room {
     pub(super) fn new(dim: usize) -> Self {
         let (short, plain) = (vec![0; short_length(dim)], vec![0.0; dim]);
         Self { scratch: Scratch::new(dim), short, plain, ..Self::default() }
+    }
+
+    /// Multiplies anchor `i` with the row at `place` as they are.
+    pub(super) fn score<A: Accept>(&mut self, pass: &Pass<'_, A>, coded: &Coded, i: usize, place: usize) -> f32 {
+        let (index, scorer, dim) = (pass.index, pass.job.scorer, pass.job.scorer.corpus.rows().dim());
+        let row = index.rows[place] as usize;
+        let score = if index.short {
+            let length = short_length(dim);
+            let corpus = index.shorts.get(place * length..(place + 1) * length).unwrap_or_else(|| {
+                scorer.shorten(row, &mut self.plain, &mut self.short);
+                &self.short
+            });
+            short_sum(scorer.level, &coded.short[i * length..(i + 1) * length], corpus) as f32 * short_unit()
+        } else {
+            scorer.corpus.scaled(row, scorer.corpus_factor(), &mut self.plain);
+            estimate(scorer.level, &coded.plain[i * dim..(i + 1) * dim], &self.plain)
+        };
+        // Adding 0 turns −0, which buffers cannot hold, into 0.
+        score + 0.0
     }
 }
 
@@ -347,34 +366,21 @@ impl<'a, A: Accept> Sweep<'_, 'a, A> {
 
     /// Multiplies the pairs found as they are, and hands on what reaches the threshold even so.
     fn look(&mut self, room: &mut Room) {
-        let Room { hits, short, plain, scratch, .. } = room;
         let Pass { index, job, work, .. } = self.pass;
-        let (scorer, dim) = (job.scorer, job.scorer.corpus.rows().dim());
-        let length = short_length(dim);
+        let length = short_length(job.scorer.corpus.rows().dim());
+        let hits = std::mem::take(&mut room.hits);
         for (h, &(i, place)) in hits.iter().enumerate() {
             if let Some(&(i, place)) = hits.get(h + AHEAD) {
                 fetch(index.shorts.get(place as usize * length..(place as usize + 1) * length).unwrap_or_default());
                 fetch(self.coded.short.get(i as usize * length..(i as usize + 1) * length).unwrap_or_default());
             }
-            let (i, place) = (i as usize, place as usize);
-            let row = index.rows[place];
-            let score = if index.short {
-                let corpus = index.shorts.get(place * length..(place + 1) * length).unwrap_or_else(|| {
-                    scorer.shorten(row as usize, plain, short);
-                    short
-                });
-                let anchor = &self.coded.short[i * length..(i + 1) * length];
-                short_sum(scorer.level, anchor, corpus) as f32 * short_unit()
-            } else {
-                scorer.corpus.scaled(row as usize, scorer.corpus_factor(), plain);
-                estimate(scorer.level, &self.coded.plain[i * dim..(i + 1) * dim], plain)
-            };
-            // Adding 0 turns −0, which buffers cannot hold, into 0.
-            self.block.offer(i, Candidate { score: score + 0.0, row });
+            let score = room.score(self.pass, self.coded, i as usize, place as usize);
+            self.block.offer(i as usize, Candidate { score, row: index.rows[place as usize] });
         }
         work.rows_checked.fetch_add(hits.len() as u64, std::sync::atomic::Ordering::Relaxed);
-        hits.clear();
-        self.block.absorb(scratch);
+        room.hits = hits;
+        room.hits.clear();
+        self.block.absorb(&mut room.scratch);
     }
 }
 
@@ -386,6 +392,7 @@ impl Visitors {
             biases: &self.biases[start * per_anchor..],
             spreads: &self.spreads[start..],
             thresholds: &self.thresholds[start..],
+            inverses: &[],
         }
     }
 }
