@@ -11,6 +11,7 @@
 
 pub mod accept;
 pub mod anchors;
+pub mod codes;
 pub mod copies;
 pub mod draw;
 pub mod duplicates;

@@ -1,19 +1,27 @@
 //! SIMD bodies, and the one place that picks a level.
 //!
-//! Two kernels do all the work. The *tile* ([`Tile`]) multiplies a panel of anchors with a panel of corpus rows in
+//! Two kernels do the work of an exact search. The *tile* ([`Tile`]) multiplies a panel of anchors with a panel of corpus rows in
 //! `f32`, keeps the products in registers and tells which of them reach their anchor's threshold: it nominates. The
 //! *score* ([`dots`]) sums products in `f64` in eight fixed lanes: it decides. Whatever level the tile runs at, the
 //! decision is the same bits.
 //!
+//! Codes of a bit an element have two more. The *lookup* ([`Lookup`]) estimates the products of queries with a block of
+//! codes from tables, and tells which reach a threshold; [`hamming()`] counts differing bits. Both are sums of integers,
+//! the same at every level.
+//!
 //! A level is chosen once per call and a kernel is entered once per tile, never once per pair of rows.
 
 mod dot;
+mod hamming;
+mod lookup;
 mod pack;
 mod tile;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 
 pub use dot::{BATCH, dot, dots, estimate};
+pub use hamming::{Strips, hamming};
+pub use lookup::{BLOCK_ROWS, Blocks, Lookup, LookupOutput, MAX_BITS, MAX_QUERIES, Table, Tables};
 pub use pack::{Panels, pack};
 pub use tile::{MAX_COLUMNS, MAX_ROWS, Tile, TileOutput};
 

@@ -1,0 +1,7 @@
+//! Codes: rows in few bits, and what can be said about scores by them.
+//!
+//! [`rotation`] spreads every row evenly over its elements; [`signs`] keeps the signs of what comes out, and estimates
+//! scores from them. Codes find candidates and never decide: an estimate errs, by an amount that each row knows.
+
+pub mod rotation;
+pub mod signs;

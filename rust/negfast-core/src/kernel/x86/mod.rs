@@ -1,0 +1,7 @@
+//! Kernels in AVX2 and AVX-512.
+
+mod lookup;
+mod tile;
+
+pub(super) use lookup::{lookup_avx2, lookup_avx512};
+pub(super) use tile::{tile_avx2, tile_avx512};
