@@ -291,9 +291,12 @@ fn candidates_are_those_of_brute_force() {
         let asked = Stored::new(&clustered(&mut dice, queries, dim), Kind::F32);
         let (rows, asked) = (measured(&corpus, dim, Level::Scalar), measured(&asked, dim, Level::Scalar));
         let coder = fitted(&rows, n_bits, metric, 1);
-        let (theirs, ours) = (coded(&coder, &rows, Level::Scalar, 1), coded(&coder, &asked, Level::Scalar, 1));
-        let plain = Signatures::new("signatures", &theirs.words, n, coder.words()).expect("whole rows");
-        let full = plain.with_factors("factors", &theirs.factors).expect("whole rows");
+        let theirs = coded(&coder, &rows, Level::Scalar, 1);
+        // Under dot products a query is not moved.
+        let still = SignCoder::new(dim, n_bits, coder.seed(), metric).expect("legal sizes");
+        let ours = coded(if metric == Metric::Dot { &still } else { &coder }, &asked, Level::Scalar, 1);
+        let plain = coder.signatures("signatures", &theirs.words, n, coder.words()).expect("whole rows");
+        let full = plain.with_factors("factors", &theirs.factors, &[n, FACTORS]).expect("whole rows");
         let mut scratch = coder.scratch();
         let mut expected = |k: usize, signatures: &Signatures<'_>, corrected: bool, ranking| -> Vec<i64> {
             (0..queries)
@@ -351,8 +354,9 @@ fn tables_of_distances() {
                 b.chunks_exact(words).map(differ).collect::<Vec<_>>()
             })
             .collect();
-        let x = Signatures::new("a", &a, n_a, words).expect("whole rows");
-        let y = Signatures::new("b", &b, n_b, words).expect("whole rows");
+        let coder = SignCoder::new(3, 64 * words, 0, Metric::Cosine).expect("legal sizes");
+        let x = coder.signatures("a", &a, n_a, words).expect("whole rows");
+        let y = coder.signatures("b", &b, n_b, words).expect("whole rows");
         for way in ways() {
             let got = all_distances(&x, &y, way.level, &mut Workers::new(way.threads, &mut Unwatched));
             assert!(got.as_deref() == Ok(&expected[..]), "{way:?}");
@@ -381,21 +385,22 @@ fn what_does_not_fit_is_refused() {
         let refused = coder.encode("rows", &rows, &mut words, &mut factors, Level::Scalar, &mut workers);
         assert!(refused.map_err(message).expect_err("unfit").contains(said));
     }
-    assert!(Signatures::new("a", &[0; 5], 2, 3).is_err());
-    assert!(Signatures::new("a", &[0; 5], 5, 0).is_err());
-    let signatures = Signatures::new("a", &[0; 6], 2, 3).expect("whole rows");
-    assert!(signatures.with_factors("f", &[0.0; 5]).is_err());
+    for (words, n, width) in [(&[0; 6][..], 3, 2), (&[0; 6], 6, 0), (&[0; 6], 5, 1), (&[], usize::MAX, 1)] {
+        let refused = coder.signatures("a", words, n, width).map_err(message).expect_err("another shape");
+        assert!(refused.starts_with("a must be of shape (n_rows, 1), for 64 bits"), "{refused}");
+    }
+    let signatures = coder.signatures("a", &[0; 2], 2, 1).expect("whole rows");
+    assert!(signatures.with_factors("f", &[0.0; 5], &[5, 1]).is_err());
+    assert!(signatures.with_factors("f", &[0.0; 6], &[3, 2]).is_err());
     let bad = [0.0, 0.0, 0.0, f32::NAN, 0.0, 0.0];
     assert_eq!(
-        signatures.with_factors("f", &bad).expect_err("a NaN"),
+        signatures.with_factors("f", &bad, &[2, 3]).expect_err("a NaN"),
         Error::NonFinite { argument: "f".into(), row: 1 }
     );
-    let other = Signatures::new("b", &[0; 6], 3, 2).expect("whole rows");
-    assert!(all_distances(&signatures, &other, Level::Scalar, &mut workers).is_err());
-    let one = [1.0; 8];
-    let rows = Rows::new("queries", Data::F32(&one), 1, 8).expect("a row");
+    let nine = [1.0; 9];
+    let rows = Rows::new("queries", Data::F32(&nine), 1, 9).expect("a row");
     let queries = Matrix::measure("queries", rows, Level::Scalar, &mut workers).expect("finite");
-    assert!(candidates(&coder, &queries, &other, 1, Ranking::Hamming, Level::Scalar, &mut workers).is_err());
+    assert!(candidates(&coder, &queries, &signatures, 1, Ranking::Hamming, Level::Scalar, &mut workers).is_err());
 }
 
 /// The standard normal quantile of 1 − 1e-7.

@@ -28,6 +28,8 @@ use crate::topk::{Buffers, Candidate, select_best, sort_best_first, table};
 
 /// Numbers that a row keeps beside its signature.
 pub const FACTORS: usize = 3;
+/// The most elements of a row: the signs of its rotation are kept in memory.
+pub const MAX_DIM: usize = 1 << 20;
 /// Largest norm of a row under [`Metric::Dot`]: products of estimates stay far inside of `f32`.
 const LARGEST_NORM: f64 = 1e15;
 /// A part of a unit query shorter than this is rounding.
@@ -35,8 +37,8 @@ const NOTHING: f64 = 1e-6;
 /// Rows whose sum is rounded as one, however many threads there are.
 const FIT_ROWS: usize = 1024;
 /// Most queries that a task takes at once, and most bytes of their candidates.
-const MOST_QUERIES: usize = 256;
-const MOST_BYTES: usize = 64 << 20;
+const MOST_QUERIES: usize = 512;
+const MOST_BYTES: usize = 8 << 20;
 /// Rows that a task packs at once: they and a panel of tables stay near.
 const SLAB: usize = 16 * BLOCK_ROWS;
 
@@ -91,7 +93,7 @@ impl CodedQuery {
 pub enum Ranking {
     /// The estimated score, of a query that keeps its numbers.
     Estimate,
-    /// The number of differing bits, of a query that is a signature too.
+    /// The number of differing bits, of a query that is a signature too: one without the centre under [`Metric::Dot`].
     Hamming,
 }
 
@@ -104,40 +106,17 @@ pub struct Signatures<'a> {
 }
 
 impl<'a> Signatures<'a> {
-    /// `rows` signatures of `width` words each; `argument` names them in errors.
-    ///
-    /// # Errors
-    /// If the words are not as many, there are more rows than a `u32` can name, or the words are too many for a distance.
-    pub fn new(argument: &str, words: &'a [u64], rows: usize, width: usize) -> Result<Self> {
-        let expected = |expected: String, got: String| {
-            Err(Error::invalid(argument, expected, got, "pass what encode returned, whole"))
-        };
-        if width == 0 || width > MAX_BITS / 64 {
-            return expected(
-                format!("of shape (n_rows, n_bits / 64), with 64 to {MAX_BITS} bits"),
-                format!("{width} words a row"),
-            );
-        }
-        if rows > u32::MAX as usize - 1 {
-            return expected("of at most 4294967294 rows".into(), rows.to_string());
-        }
-        if rows.checked_mul(width) != Some(words.len()) {
-            return expected(format!("{rows} x {width} words"), words.len().to_string());
-        }
-        Ok(Self { words, width, factors: None })
-    }
-
-    /// The same with the factors of each row, three numbers; `argument` names them in errors.
+    /// The same with the factors of each row, of the given shape; `argument` names them in errors.
     ///
     /// # Errors
     /// If they are not three for each row, or one is not finite.
-    pub fn with_factors(self, argument: &str, factors: &'a [f32]) -> Result<Self> {
-        if factors.len() != self.len() * FACTORS {
+    pub fn with_factors(self, argument: &str, factors: &'a [f32], shape: &[usize]) -> Result<Self> {
+        if shape != [self.len(), FACTORS] || factors.len() != self.len() * FACTORS {
             return Err(Error::invalid(
                 argument,
-                format!("of shape ({}, {FACTORS}), one row for each signature", self.len()),
-                format!("{} numbers", factors.len()),
-                "pass what encode_with_factors returned beside the signatures",
+                format!("of shape ({}, {FACTORS}), a row for each signature", self.len()),
+                format!("{shape:?}"),
+                "pass what encode_with_factors returned with the signatures",
             ));
         }
         if let Some(bad) = factors.iter().position(|x| !x.is_finite()) {
@@ -166,12 +145,12 @@ impl SignCoder {
     /// those of `metric`.
     ///
     /// # Errors
-    /// If `dim` is 0, or `n_bits` no multiple of 64 from 64 to [`MAX_BITS`].
+    /// If `dim` is 0 or above [`MAX_DIM`], or `n_bits` no multiple of 64 from 64 to [`MAX_BITS`].
     pub fn new(dim: usize, n_bits: usize, seed: u64, metric: Metric) -> Result<Self> {
-        if dim == 0 || dim > u32::MAX as usize {
+        if dim == 0 || dim > MAX_DIM {
             return Err(Error::invalid(
                 "dim",
-                "from 1 to 4294967295",
+                format!("from 1 to {MAX_DIM}"),
                 dim.to_string(),
                 "give each row at least one element",
             ));
@@ -208,11 +187,8 @@ impl SignCoder {
         if norm > LARGEST_NORM {
             return Err(too_long("centre", norm));
         }
-        let reciprocal = if norm == 0.0 { 0.0 } else { 1.0 / norm };
         self.centre.copy_from_slice(centre);
-        for (direction, &c) in self.direction.iter_mut().zip(centre) {
-            *direction = (f64::from(c) * reciprocal) as f32;
-        }
+        direction(&mut self.direction, centre, norm);
         Ok(self)
     }
 
@@ -290,6 +266,29 @@ impl SignCoder {
     pub fn scratch(&self) -> CodingScratch {
         let row = || vec![0.0; self.dim()];
         CodingScratch { row: row(), residual: row(), rotated: vec![0.0; self.n_bits()], part: row() }
+    }
+
+    /// Wraps `rows` signatures of `width` words each as made by a coder like this; `argument` names them in errors.
+    ///
+    /// # Errors
+    /// If signatures of this coder have another width, the words are not as many, or there are more rows than a `u32`
+    /// can name.
+    pub fn signatures<'a>(
+        &self,
+        argument: &str,
+        words: &'a [u64],
+        rows: usize,
+        width: usize,
+    ) -> Result<Signatures<'a>> {
+        if width != self.words() || rows > u32::MAX as usize - 1 || rows.checked_mul(width) != Some(words.len()) {
+            return Err(Error::invalid(
+                argument,
+                format!("of shape (n_rows, {}), for {} bits, and at most 4294967294 rows", self.words(), self.n_bits()),
+                format!("({rows}, {width})"),
+                "pass what encode returned, with the coder that made it",
+            ));
+        }
+        Ok(Signatures { words, width, factors: None })
     }
 
     /// Writes the signatures of `rows`, and their factors `[scale, add, width]`.
@@ -381,11 +380,7 @@ impl SignCoder {
     ) -> CodedQuery {
         let CodingScratch { row, residual, rotated, part } = scratch;
         let norm = queries.norm(i);
-        let scale = if norm == 0.0 { 0.0 } else { 1.0 / norm };
-        let row = queries.rows().row(i, row);
-        for (unit, &x) in residual.iter_mut().zip(row) {
-            *unit = (f64::from(x) * scale) as f32;
-        }
+        direction(residual, queries.rows().row(i, row), norm);
         let (shift, along) = if corrected {
             (dot(level, residual, &self.centre), dot(level, residual, &self.direction))
         } else {
@@ -403,6 +398,27 @@ impl SignCoder {
         let mut table = Table::new(rotated);
         table.add = (along / table.unit()) as f32;
         CodedQuery { table, shift, length, norm }
+    }
+
+    /// Writes the signature that query `i` is compared by. Under [`Metric::Dot`] the centre stays where it is: what a
+    /// row adds to ⟨c, q⟩ is the product of the query itself and the row less the centre, and the query's length, of
+    /// which the centre knows nothing, does not matter.
+    fn query_signature(
+        &self,
+        queries: &Matrix<'_>,
+        i: usize,
+        words: &mut [u64],
+        level: Level,
+        scratch: &mut CodingScratch,
+    ) {
+        if self.metric == Metric::Cosine {
+            self.encode_row(queries, i, words, level, scratch);
+            return;
+        }
+        let CodingScratch { row, residual, rotated, part } = scratch;
+        direction(residual, queries.rows().row(i, row), queries.norm(i));
+        self.rotation.apply(residual, rotated, part);
+        signs(rotated, words);
     }
 
     fn scale(&self, norm: f64) -> f64 {
@@ -439,6 +455,14 @@ fn too_long(argument: &str, norm: f64) -> Error {
     )
 }
 
+/// Writes `row` over its norm into `unit`; zeros stay zeros.
+fn direction(unit: &mut [f32], row: &[f32], norm: f64) {
+    let scale = if norm == 0.0 { 0.0 } else { 1.0 / norm };
+    for (unit, &x) in unit.iter_mut().zip(row) {
+        *unit = (f64::from(x) * scale) as f32;
+    }
+}
+
 /// Bit `j` of word `w` is set where number `64 w + j` is positive.
 fn signs(numbers: &[f32], words: &mut [u64]) {
     for (word, numbers) in words.iter_mut().zip(numbers.chunks_exact(64)) {
@@ -460,16 +484,12 @@ fn magnitudes(numbers: &[f32]) -> f64 {
 /// The number of differing bits of each pair, `a × b`, row-major.
 ///
 /// # Errors
-/// If the signatures differ in their words, there is no memory for the result, or the call is cancelled.
+/// If there is no memory for the result, or the call is cancelled.
+///
+/// # Panics
+/// If the signatures are of different widths.
 pub fn hamming(a: &Signatures<'_>, b: &Signatures<'_>, level: Level, workers: &mut Workers<'_>) -> Result<Vec<u16>> {
-    if a.width != b.width {
-        return Err(Error::invalid(
-            "b",
-            format!("of {} words a row, as a is", a.width),
-            b.width.to_string(),
-            "compare signatures of one coder",
-        ));
-    }
+    assert_eq!(a.width, b.width, "signatures of one coder");
     let mut out = table("b", a.len(), b.len(), 0u16)?;
     if out.is_empty() {
         return Ok(out);
@@ -501,8 +521,10 @@ pub fn hamming(a: &Signatures<'_>, b: &Signatures<'_>, level: Level, workers: &m
 /// signatures.
 ///
 /// # Errors
-/// If the queries are of another dim or too long, the signatures of another width, there is no memory for the result,
-/// or the call is cancelled.
+/// If the queries are of another dim or too long, there is no memory for the result, or the call is cancelled.
+///
+/// # Panics
+/// If the signatures are of another width than the coder's.
 pub fn candidates(
     coder: &SignCoder,
     queries: &Matrix<'_>,
@@ -513,21 +535,14 @@ pub fn candidates(
     workers: &mut Workers<'_>,
 ) -> Result<Vec<i64>> {
     coder.check("queries", queries)?;
-    if signatures.width != coder.words() {
-        return Err(Error::invalid(
-            "signatures",
-            format!("of {} words a row, for {} bits", coder.words(), coder.n_bits()),
-            signatures.width.to_string(),
-            "use the coder that made them",
-        ));
-    }
+    assert_eq!(signatures.width, coder.words(), "signatures of this coder");
     let mut out = table("k", queries.len(), k, -1i64)?;
     let depth = k.min(signatures.len());
     if depth == 0 || queries.is_empty() {
         return Ok(out);
     }
     let most = (MOST_BYTES / (Buffers::capacity_for(depth) * size_of::<u64>())).clamp(4, MOST_QUERIES);
-    let spans = split(queries.len(), queries.len().div_ceil(most).max(workers.threads()));
+    let spans = split(queries.len(), queries.len().div_ceil(most).next_multiple_of(workers.threads()));
     let parts = cut(&mut out, spans.iter().map(|span| span.len() * k));
     let tasks: Vec<_> = spans.into_iter().zip(parts).collect();
     let pairs = (queries.len() * signatures.len()) as u64;
@@ -612,7 +627,7 @@ impl Search<'_> {
         let mut scratch = coder.scratch();
         let mut codes = vec![0; span.len() * signatures.width];
         for (i, code) in span.clone().zip(codes.chunks_exact_mut(signatures.width)) {
-            coder.encode_row(queries, i, code, level, &mut scratch);
+            coder.query_signature(queries, i, code, level, &mut scratch);
         }
         let (mut strips, mut out) = (Strips::default(), vec![0; SLAB]);
         for start in (0..signatures.len()).step_by(SLAB) {
@@ -621,10 +636,11 @@ impl Search<'_> {
             for (q, code) in codes.chunks_exact(signatures.width).enumerate() {
                 let out = &mut out[..rows.len()];
                 distances(level, code, &strips, out);
-                for (row, &bits) in rows.clone().zip(out.iter()) {
-                    let score = -f32::from(bits) + 0.0;
-                    if score >= best.thresholds[q] {
-                        best.push(q, Candidate { score, row: row as u32 });
+                // Hardly any row is among the best: most are left behind a few dozen at a time.
+                for (few, start) in out.chunks(BLOCK_ROWS).zip(rows.clone().step_by(BLOCK_ROWS)) {
+                    let most = -best.thresholds[q];
+                    if few.iter().fold(false, |any, &bits| any | (f32::from(bits) <= most)) {
+                        best.offer(q, few, start);
                     }
                 }
             }
@@ -664,6 +680,16 @@ impl Best {
                 if score >= self.thresholds[first + q] {
                     self.push(first + q, Candidate { score, row: (first_row + r) as u32 });
                 }
+            }
+        }
+    }
+
+    /// Offers consecutive rows by how few of their bits differ.
+    fn offer(&mut self, q: usize, bits: &[u16], first_row: usize) {
+        for (&bits, row) in bits.iter().zip(first_row..) {
+            let score = -f32::from(bits) + 0.0;
+            if score >= self.thresholds[q] {
+                self.push(q, Candidate { score, row: row as u32 });
             }
         }
     }

@@ -1,14 +1,14 @@
 //! Hamming distances: how many bits of two codes differ.
 //!
 //! Codes are packed in strips of eight, word by word, so that eight distances are summed side by side and nothing is
-//! added across a vector. The body is written once: from it the compiler makes `vpopcntq` where the machine has it, the
-//! look-up of four bits at a time where it has AVX2 (W. Muła, N. Kurz and D. Lemire, *Faster Population Counts Using
-//! AVX2 Instructions*, 2018), and shifts and masks elsewhere.
+//! added across a vector.
 
 use super::Level;
+#[cfg(target_arch = "x86_64")]
+use super::x86::{hamming_avx2, hamming_avx512};
 
 /// Codes in a strip.
-const WIDE: usize = 8;
+pub(super) const WIDE: usize = 8;
 
 /// Codes packed for [`hamming`].
 #[derive(Debug, Default)]
@@ -53,38 +53,45 @@ pub fn hamming(level: Level, code: &[u64], strips: &Strips, out: &mut [u16]) {
         #[cfg(target_arch = "x86_64")]
         Level::Avx512 if is_x86_feature_detected!("avx512vpopcntdq") => {
             // SAFETY: the level was clamped to what the machine has, and it counts bits in vectors.
-            unsafe { counted(code, strips, out) }
+            unsafe { avx512(code, strips, out) }
         }
         #[cfg(target_arch = "x86_64")]
         // SAFETY: the level was clamped to what the machine has.
         Level::Avx2 | Level::Avx512 => unsafe { avx2(code, strips, out) },
-        _ => body(code, strips, out),
+        _ => each(code, strips, out, counted),
     }
 }
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f,avx512vpopcntdq")]
-fn counted(code: &[u64], strips: &Strips, out: &mut [u16]) {
-    body(code, strips, out);
+fn avx512(code: &[u64], strips: &Strips, out: &mut [u16]) {
+    each(code, strips, out, |code, strip| hamming_avx512(code, strip));
 }
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2")]
 fn avx2(code: &[u64], strips: &Strips, out: &mut [u16]) {
-    body(code, strips, out);
+    each(code, strips, out, |code, strip| hamming_avx2(code, strip));
 }
 
 #[inline(always)]
-fn body(code: &[u64], strips: &Strips, out: &mut [u16]) {
+fn each(code: &[u64], strips: &Strips, out: &mut [u16], distances: impl Fn(&[u64], &[[u64; WIDE]]) -> [u16; WIDE]) {
     for (strip, out) in strips.values.chunks_exact(code.len()).zip(out.chunks_mut(WIDE)) {
-        let mut sums = [0u64; WIDE];
-        for (value, &word) in strip.iter().zip(code) {
-            for (sum, other) in sums.iter_mut().zip(value) {
-                *sum += u64::from((word ^ other).count_ones());
-            }
-        }
-        for (out, sum) in out.iter_mut().zip(sums) {
-            *out = sum as u16;
+        let distances = distances(code, strip);
+        match <&mut [u16; WIDE]>::try_from(&mut *out) {
+            Ok(out) => *out = distances,
+            // The last strip may be wider than what is left.
+            Err(_) => out.copy_from_slice(&distances[..out.len()]),
         }
     }
+}
+
+fn counted(code: &[u64], strip: &[[u64; WIDE]]) -> [u16; WIDE] {
+    let mut sums = [0; WIDE];
+    for (words, word) in strip.iter().zip(code) {
+        for (sum, other) in sums.iter_mut().zip(words) {
+            *sum += (word ^ other).count_ones() as u16;
+        }
+    }
+    sums
 }
