@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use negfast_core::kernel::{
-    BATCH, BLOCK_ROWS, Blocks, Level, Lookup, LookupOutput, Panels, Table, Tables, Tile, TileOutput, dots, estimate,
-    pack,
+    BATCH, BLOCK_ROWS, Blocks, Level, Lookup, LookupOutput, Panels, Strips, Table, Tables, Tile, TileOutput, dots,
+    estimate, hamming, pack,
 };
 use negfast_core::rows::{Data, Rows};
 use negfast_core::topk::{Buffers, Candidate};
@@ -57,6 +57,23 @@ fn lookup(c: &mut Criterion) {
                 bench.iter(|| lookup.run(black_box(&tables), 0, black_box(&blocks), 0, &thresholds, &mut out));
             });
         }
+    }
+    group.finish();
+}
+
+/// One code against a slab of others. Elements are bits.
+fn distances(c: &mut Criterion) {
+    const WORDS: usize = DIM / 64;
+    const ROWS: usize = 512;
+    let codes: Vec<u64> = numbers(4, WORDS * ROWS * 2).chunks_exact(2).map(scrambled).collect();
+    let (mut strips, mut out) = (Strips::default(), vec![0; ROWS]);
+    strips.pack(&codes, WORDS);
+    let mut group = c.benchmark_group("hamming");
+    group.throughput(Throughput::Elements((ROWS * DIM) as u64));
+    for level in Level::available() {
+        group.bench_function(BenchmarkId::from_parameter(level.name()), |bench| {
+            bench.iter(|| hamming(level, black_box(&codes[..WORDS]), black_box(&strips), &mut out));
+        });
     }
     group.finish();
 }
@@ -132,6 +149,6 @@ fn settings() -> Criterion {
 criterion_group! {
     name = kernels;
     config = settings();
-    targets = tile, lookup, score, packing, selection
+    targets = tile, lookup, distances, score, packing, selection
 }
 criterion_main!(kernels);

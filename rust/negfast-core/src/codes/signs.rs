@@ -36,7 +36,7 @@ const LARGEST_NORM: f64 = 1e15;
 const NOTHING: f64 = 1e-6;
 /// Rows whose sum is rounded as one, however many threads there are.
 const FIT_ROWS: usize = 1024;
-/// Most queries that a task takes at once, and most bytes of their candidates.
+/// Most queries that a task takes at once, and most bytes of their tables and candidates.
 const MOST_QUERIES: usize = 512;
 const MOST_BYTES: usize = 8 << 20;
 /// Rows that a task packs at once: they and a panel of tables stay near.
@@ -541,7 +541,9 @@ pub fn candidates(
     if depth == 0 || queries.is_empty() {
         return Ok(out);
     }
-    let most = (MOST_BYTES / (Buffers::capacity_for(depth) * size_of::<u64>())).clamp(4, MOST_QUERIES);
+    // Tables take four bytes a bit; twice that again as they are packed.
+    let each = Buffers::capacity_for(depth) * size_of::<u64>() + 12 * coder.n_bits();
+    let most = (MOST_BYTES / each).clamp(4, MOST_QUERIES);
     let spans = split(queries.len(), queries.len().div_ceil(most).next_multiple_of(workers.threads()));
     let parts = cut(&mut out, spans.iter().map(|span| span.len() * k));
     let tasks: Vec<_> = spans.into_iter().zip(parts).collect();

@@ -10,10 +10,15 @@ use super::x86::{hamming_avx2, hamming_avx512};
 /// Codes in a strip.
 pub(super) const WIDE: usize = 8;
 
+/// One word of each code of a strip.
+#[derive(Debug, Clone, Copy)]
+#[repr(align(64))]
+pub(super) struct Eight(pub(super) [u64; WIDE]);
+
 /// Codes packed for [`hamming`].
 #[derive(Debug, Default)]
 pub struct Strips {
-    values: Vec<[u64; WIDE]>,
+    values: Vec<Eight>,
     words: usize,
     rows: usize,
 }
@@ -27,11 +32,11 @@ impl Strips {
         assert!(words > 0 && codes.len().is_multiple_of(words), "whole rows");
         (self.words, self.rows) = (words, codes.len() / words);
         self.values.clear();
-        self.values.resize(self.rows.div_ceil(WIDE) * words, [0; WIDE]);
+        self.values.resize(self.rows.div_ceil(WIDE) * words, Eight([0; WIDE]));
         for (strip, codes) in self.values.chunks_exact_mut(words).zip(codes.chunks(words * WIDE)) {
             for (r, code) in codes.chunks_exact(words).enumerate() {
                 for (value, &word) in strip.iter_mut().zip(code) {
-                    value[r] = word;
+                    value.0[r] = word;
                 }
             }
         }
@@ -75,7 +80,7 @@ fn avx2(code: &[u64], strips: &Strips, out: &mut [u16]) {
 }
 
 #[inline(always)]
-fn each(code: &[u64], strips: &Strips, out: &mut [u16], distances: impl Fn(&[u64], &[[u64; WIDE]]) -> [u16; WIDE]) {
+fn each(code: &[u64], strips: &Strips, out: &mut [u16], distances: impl Fn(&[u64], &[Eight]) -> [u16; WIDE]) {
     for (strip, out) in strips.values.chunks_exact(code.len()).zip(out.chunks_mut(WIDE)) {
         let distances = distances(code, strip);
         match <&mut [u16; WIDE]>::try_from(&mut *out) {
@@ -86,10 +91,10 @@ fn each(code: &[u64], strips: &Strips, out: &mut [u16], distances: impl Fn(&[u64
     }
 }
 
-fn counted(code: &[u64], strip: &[[u64; WIDE]]) -> [u16; WIDE] {
+fn counted(code: &[u64], strip: &[Eight]) -> [u16; WIDE] {
     let mut sums = [0; WIDE];
     for (words, word) in strip.iter().zip(code) {
-        for (sum, other) in sums.iter_mut().zip(words) {
+        for (sum, other) in sums.iter_mut().zip(words.0) {
             *sum += (word ^ other).count_ones() as u16;
         }
     }
