@@ -1,5 +1,9 @@
 """Signatures against numpy: distances and rankings by them, rows in any container."""
 
+import json
+import os
+import subprocess
+import sys
 from typing import Any
 
 import numpy as np
@@ -80,3 +84,32 @@ def test_a_longer_list_extends_a_shorter_one(n: int, seed: int) -> None:
     for k in (1, n // 2):
         if k <= n:
             np.testing.assert_array_equal(simhash.candidates(rows, signatures, k, factors=factors), whole[:, :k])
+
+
+def test_every_level_and_number_of_threads_agrees() -> None:
+    """Past every block, and enough work for threads to start."""
+    code = (
+        "import json, numpy as np, negfast\n"
+        "rng = np.random.default_rng(5)\n"
+        "rows = rng.standard_normal((3000, 50)).astype(np.float32) + 0.2\n"
+        "rows[::7] = rows[0]\n"
+        "found = []\n"
+        "for n in (1, 2, 7):\n"
+        "    simhash = negfast.SimHash(50, 192).fit(rows, n_threads=n)\n"
+        "    words, factors = simhash.encode_with_factors(rows, n_threads=n)\n"
+        "    ways = ({'factors': factors}, {}, {'symmetric': True})\n"
+        "    lists = [simhash.candidates(rows[:500], words, 20, n_threads=n, **way).tolist() for way in ways]\n"
+        "    bits = simhash.hamming(words[:300], words, n_threads=n)\n"
+        "    found.append([words.tolist(), factors.view(np.uint32).tolist(), lists, bits.tolist()])\n"
+        "print(json.dumps([negfast.simd_level(), found]))"
+    )
+    answers = {}
+    for level in ("scalar", "avx2", "avx512"):
+        environment = os.environ | {"NEGFAST_SIMD": level}
+        done = subprocess.run(
+            [sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=100, check=True
+        )
+        name, found = json.loads(done.stdout)
+        answers[name] = found
+    first = answers["scalar"][0]
+    assert all(found == first for several in answers.values() for found in several)

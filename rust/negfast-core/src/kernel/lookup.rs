@@ -193,19 +193,24 @@ impl Blocks {
         self.columns.clear();
         self.columns.resize(count, NO_COLUMNS);
         for (b, block) in codes.chunks(words * BLOCK_ROWS).enumerate() {
-            let lines = &mut self.lines[b * self.stride..][..self.stride];
-            if block.len() < words * BLOCK_ROWS {
-                lines.fill(Line([0; 64]));
-            }
-            for (r, code) in block.chunks_exact(words).enumerate() {
-                let place = r / 16 * 32 + r % 16;
-                for (lines, word) in lines.chunks_exact_mut(4).zip(code) {
-                    let bytes = word.to_le_bytes();
-                    for (Line(line), two) in lines.iter_mut().zip(bytes.chunks_exact(2)) {
-                        (line[place], line[place + 16]) = (two[0], two[1]);
+            let real = block.len() / words;
+            for (w, lines) in self.lines[b * self.stride..][..self.stride].chunks_exact_mut(64 / LINE_BITS).enumerate()
+            {
+                let mut column = [0u64; BLOCK_ROWS];
+                for (word, code) in column.iter_mut().zip(block.chunks_exact(words)) {
+                    *word = code[w];
+                }
+                for (p, Line(line)) in lines.iter_mut().enumerate() {
+                    for (place, sixteen) in line.chunks_exact_mut(32).zip(column.chunks_exact(16)) {
+                        let (first, second) = place.split_at_mut(16);
+                        for ((first, second), word) in first.iter_mut().zip(second).zip(sixteen) {
+                            [*first, *second] = ((word >> (LINE_BITS * p)) as u16).to_le_bytes();
+                        }
                     }
                 }
-                let columns = &mut self.columns[b];
+            }
+            let columns = &mut self.columns[b];
+            for r in 0..real {
                 [columns.scale[r], columns.add[r], columns.width[r]] = terms(b * BLOCK_ROWS + r);
             }
         }

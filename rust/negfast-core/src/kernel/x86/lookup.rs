@@ -69,24 +69,27 @@ pub(in crate::kernel) unsafe fn lookup_avx2(step: &Step<'_>, out: &mut LookupOut
             // SAFETY: at most one past the end.
             tables = unsafe { tables.add(2 * QUERIES) };
         }
+        // They do not fit into the registers. Held in memory they are aligned, which what the compiler spills is not.
+        let wide = std::hint::black_box(&mut wide);
         for (wide, sums) in wide.as_flattened_mut().iter_mut().zip(sums.as_flattened()) {
             wide[0] = _mm256_add_epi16(wide[0], *sums);
             wide[1] = _mm256_add_epi16(wide[1], _mm256_srli_epi16::<8>(*sums));
         }
     }
     let mut any = false;
-    repeated!(for Q in [0 1 2 3] {
+    for (q, wide) in wide.iter().enumerate() {
         let mut ordered = [_mm256_castsi256_si128(low); 4];
-        for (half, [both, odd]) in wide[Q].iter().enumerate() {
+        for (half, [both, odd]) in wide.iter().enumerate() {
             let even = _mm256_sub_epi16(*both, _mm256_slli_epi16::<8>(*odd));
             let even = _mm_add_epi16(_mm256_castsi256_si128(even), _mm256_extracti128_si256::<1>(even));
             let odd = _mm_add_epi16(_mm256_castsi256_si128(*odd), _mm256_extracti128_si256::<1>(*odd));
             ordered[2 * half] = _mm_unpacklo_epi16(even, odd);
             ordered[2 * half + 1] = _mm_unpackhi_epi16(even, odd);
         }
-        let terms = step.terms[Q];
-        let (offset, add, width) = (_mm256_set1_ps(terms.offset), _mm256_set1_ps(terms.add), _mm256_set1_ps(terms.width));
-        let threshold = _mm256_set1_ps(step.thresholds[Q]);
+        let terms = step.terms[q];
+        let (offset, add, width) =
+            (_mm256_set1_ps(terms.offset), _mm256_set1_ps(terms.add), _mm256_set1_ps(terms.width));
+        let threshold = _mm256_set1_ps(step.thresholds[q]);
         let mut estimates = [_mm256_setzero_ps(); 4];
         let mut mask = 0;
         for (i, estimate) in estimates.iter_mut().enumerate() {
@@ -106,8 +109,8 @@ pub(in crate::kernel) unsafe fn lookup_avx2(step: &Step<'_>, out: &mut LookupOut
         }
         if mask != 0 {
             any = true;
-            out.masks[Q] = mask;
-            let (floats, words) = (&mut out.estimates[Q * BLOCK_ROWS..], &mut out.sums[Q * BLOCK_ROWS..]);
+            out.masks[q] = mask;
+            let (floats, words) = (&mut out.estimates[q * BLOCK_ROWS..], &mut out.sums[q * BLOCK_ROWS..]);
             for i in 0..4 {
                 // SAFETY: 32 of each are left, and eight are stored at a time.
                 unsafe {
@@ -116,7 +119,7 @@ pub(in crate::kernel) unsafe fn lookup_avx2(step: &Step<'_>, out: &mut LookupOut
                 }
             }
         }
-    });
+    }
     any
 }
 
