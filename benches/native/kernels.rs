@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use negfast_core::kernel::{
-    BATCH, BLOCK_ROWS, Blocks, Level, Lookup, LookupOutput, Panels, Strips, Table, Tables, Tile, TileOutput, dots,
-    estimate, hamming, pack,
+    BATCH, BLOCK_ROWS, Blocks, Level, Lookup, LookupOutput, PANEL_QUERIES, Panels, Strips, Table, Tables, Tile,
+    TileOutput, dots, estimate, hamming, pack,
 };
 use negfast_core::rows::{Data, Rows};
 use negfast_core::topk::{Buffers, Candidate};
@@ -43,16 +43,16 @@ fn lookup(c: &mut Criterion) {
     let mut group = c.benchmark_group("lookup");
     for level in Level::available() {
         let lookup = Lookup::new(level);
-        let queries: Vec<_> = (0..lookup.queries as u64).map(|q| Table::new(&numbers(7 + q, DIM))).collect();
+        let queries: Vec<_> = (0..PANEL_QUERIES as u64).map(|q| Table::new(&numbers(7 + q, DIM))).collect();
         let mut tables = Tables::default();
         tables.pack(&queries, &lookup);
         let codes: Vec<u64> = numbers(3, WORDS * BLOCK_ROWS * 2).chunks_exact(2).map(scrambled).collect();
         let mut blocks = Blocks::default();
         blocks.pack(&codes, WORDS, |_| [0.04, 0.1, 0.04]);
         let mut out = LookupOutput::default();
-        group.throughput(Throughput::Elements((lookup.queries * BLOCK_ROWS * DIM) as u64));
+        group.throughput(Throughput::Elements((PANEL_QUERIES * BLOCK_ROWS * DIM) as u64));
         for (name, threshold) in [("nothing reaches", f32::INFINITY), ("all reach", f32::NEG_INFINITY)] {
-            let thresholds = vec![threshold; lookup.queries];
+            let thresholds = vec![threshold; PANEL_QUERIES];
             group.bench_function(BenchmarkId::new(name, level.name()), |bench| {
                 bench.iter(|| lookup.run(black_box(&tables), 0, black_box(&blocks), 0, &thresholds, &mut out));
             });

@@ -65,7 +65,8 @@ class SimHash:
     Candidates are found better if the query is no signature but keeps its numbers, and each row keeps three more,
     its *factors*, with which the estimate of a score is unbiased over rotations (Gao and Long, 2024, RaBitQ: quantizing
     high-dimensional vectors with a theoretical error bound for approximate nearest neighbor search). Its standard
-    deviation is about 0.75 / sqrt(n_bits) for rows and queries of length 1. See :meth:`candidates`.
+    deviation is about 0.75 / sqrt(n_bits) for rows and queries of length 1, and up to 1.25 / sqrt(n_bits) where there
+    are fewer bits than elements. See :meth:`candidates`.
 
     Signatures, factors and candidates are the same bits for any number of threads, any SIMD level and any machine.
 

@@ -8,7 +8,9 @@ use negfast_core::codes::signs::{
     CodedQuery, FACTORS, Ranking, SignCoder, Signatures, candidates, hamming as all_distances,
 };
 use negfast_core::error::Error;
-use negfast_core::kernel::{BLOCK_ROWS, Blocks, Level, Lookup, LookupOutput, MAX_BITS, Strips, Table, Tables, hamming};
+use negfast_core::kernel::{
+    BLOCK_ROWS, Blocks, Level, Lookup, LookupOutput, MAX_BITS, PANEL_QUERIES, Strips, Table, Tables, hamming,
+};
 use negfast_core::rows::{Data, Rows};
 use negfast_core::score::{Matrix, Metric};
 use negfast_core::threads::{Unwatched, Workers};
@@ -125,7 +127,7 @@ impl Looked {
         let mut masks = vec![0; count * self.tables.len()];
         for p in 0..tables.count() {
             let at = |q: usize| if q < self.tables.len() { threshold(q) } else { f32::INFINITY };
-            let thresholds: Vec<f32> = (0..lookup.queries).map(|q| at(p * lookup.queries + q)).collect();
+            let thresholds: Vec<f32> = (0..PANEL_QUERIES).map(|q| at(p * PANEL_QUERIES + q)).collect();
             for b in 0..count {
                 let before = out.clone();
                 if !lookup.run(&tables, p, &blocks, b, &thresholds, &mut out) {
@@ -133,8 +135,8 @@ impl Looked {
                     assert_eq!(before.estimates.map(f32::to_bits), out.estimates.map(f32::to_bits));
                     continue;
                 }
-                for q in 0..lookup.queries {
-                    let query = p * lookup.queries + q;
+                for q in 0..PANEL_QUERIES {
+                    let query = p * PANEL_QUERIES + q;
                     if query >= self.tables.len() {
                         assert_eq!(out.masks[q], 0);
                         continue;

@@ -20,7 +20,8 @@
 use crate::codes::rotation::Rotation;
 use crate::error::{Error, Result};
 use crate::kernel::{
-    BLOCK_ROWS, Blocks, Level, Lookup, LookupOutput, MAX_BITS, Strips, Table, Tables, dot, hamming as distances,
+    BLOCK_ROWS, Blocks, Level, Lookup, LookupOutput, MAX_BITS, PANEL_QUERIES, Strips, Table, Tables, dot,
+    hamming as distances,
 };
 use crate::score::{Matrix, Metric, spans};
 use crate::threads::{Workers, cut, split};
@@ -35,7 +36,7 @@ const LARGEST_NORM: f64 = 1e15;
 /// A part of a unit query shorter than this is rounding.
 const NOTHING: f64 = 1e-6;
 /// Rows whose sum is rounded as one, however many threads there are.
-const FIT_ROWS: usize = 1024;
+const FIT_ROWS: usize = 4096;
 /// Most queries that a task takes at once, and most bytes of their tables and candidates.
 const MOST_QUERIES: usize = 512;
 const MOST_BYTES: usize = 8 << 20;
@@ -596,7 +597,7 @@ impl Search<'_> {
         let coded: Vec<_> = span.clone().map(query).collect();
         let (mut tables, mut blocks, mut out) = (Tables::default(), Blocks::default(), LookupOutput::default());
         tables.pack(&coded, &lookup);
-        best.pad(tables.count() * lookup.queries);
+        best.pad(tables.count() * PANEL_QUERIES);
         for start in (0..signatures.len()).step_by(SLAB) {
             let rows = start..(start + SLAB).min(signatures.len());
             blocks.pack(signatures.span(&rows), signatures.width, |r| {
@@ -606,10 +607,10 @@ impl Search<'_> {
                 })
             });
             for p in 0..tables.count() {
-                let first = p * lookup.queries;
+                let first = p * PANEL_QUERIES;
                 for b in 0..blocks.count() {
                     if lookup.run(&tables, p, &blocks, b, &best.thresholds[first..], &mut out) {
-                        best.note(&out, first, lookup.queries, start + b * BLOCK_ROWS);
+                        best.note(&out, first, start + b * BLOCK_ROWS);
                     }
                 }
             }
@@ -670,9 +671,9 @@ impl Best {
         self.thresholds.resize(queries, f32::INFINITY);
     }
 
-    fn note(&mut self, out: &LookupOutput, first: usize, queries: usize, first_row: usize) {
-        for q in 0..queries {
-            let mut mask = out.masks[q];
+    fn note(&mut self, out: &LookupOutput, first: usize, first_row: usize) {
+        for (q, &mask) in out.masks.iter().enumerate() {
+            let mut mask = mask;
             while mask != 0 {
                 let r = mask.trailing_zeros() as usize;
                 mask &= mask - 1;

@@ -21,8 +21,10 @@ use super::Level;
 
 /// Rows in a block of codes.
 pub const BLOCK_ROWS: usize = 32;
-/// The most queries in a panel, over all levels.
-pub const MAX_QUERIES: usize = 4;
+/// Queries in a panel, at every level.
+///
+/// Of the 16 registers of AVX2, 8 byte sums (two a query), four vectors of four bits each, the mask and a table leave two.
+pub const PANEL_QUERIES: usize = 4;
 /// The most bits of a code.
 pub const MAX_BITS: usize = 16_384;
 
@@ -115,7 +117,6 @@ pub(super) struct Terms {
 pub struct Tables {
     lines: Vec<Line>,
     terms: Vec<Terms>,
-    queries: usize,
     stride: usize,
 }
 
@@ -126,18 +127,18 @@ impl Tables {
     /// If their numbers of bits differ.
     pub fn pack(&mut self, tables: &[Table], lookup: &Lookup) {
         let lines = tables.first().map_or(0, |table| table.entries.len() / 4);
-        let panels = tables.len().div_ceil(lookup.queries);
+        let panels = tables.len().div_ceil(PANEL_QUERIES);
         let copies = lookup.copies();
-        (self.queries, self.stride) = (lookup.queries, lines * lookup.queries * copies);
+        self.stride = lines * PANEL_QUERIES * copies;
         self.lines.clear();
         self.lines.resize(panels * self.stride, Line([0; 64]));
         self.terms.clear();
-        self.terms.resize(panels * lookup.queries, Terms::default());
+        self.terms.resize(panels * PANEL_QUERIES, Terms::default());
         for (q, table) in tables.iter().enumerate() {
             assert_eq!(table.entries.len(), 4 * lines, "tables of one number of bits");
             self.terms[q] = Terms { offset: table.offset, add: table.add, width: table.width };
-            let panel = &mut self.lines[q / lookup.queries * self.stride..][..self.stride];
-            let ours = panel.chunks_exact_mut(copies).skip(q % lookup.queries).step_by(lookup.queries);
+            let panel = &mut self.lines[q / PANEL_QUERIES * self.stride..][..self.stride];
+            let ours = panel.chunks_exact_mut(copies).skip(q % PANEL_QUERIES).step_by(PANEL_QUERIES);
             for (lines, four) in ours.zip(table.entries.chunks_exact(4)) {
                 // The low four bits of both bytes, then the high ones.
                 let order: &[usize] = if copies == 1 { &[0, 2, 1, 3] } else { &[0, 2, 0, 2, 1, 3, 1, 3] };
@@ -151,11 +152,11 @@ impl Tables {
 
     /// Number of panels.
     pub fn count(&self) -> usize {
-        self.terms.len() / self.queries.max(1)
+        self.terms.len() / PANEL_QUERIES
     }
 
     fn panel(&self, p: usize) -> (&[Line], &[Terms]) {
-        (&self.lines[p * self.stride..][..self.stride], &self.terms[p * self.queries..][..self.queries])
+        (&self.lines[p * self.stride..][..self.stride], &self.terms[p * PANEL_QUERIES..][..PANEL_QUERIES])
     }
 }
 
@@ -238,19 +239,19 @@ impl Blocks {
 #[repr(align(64))]
 pub struct LookupOutput {
     /// Estimate of query `q` and row `r` at `q * 32 + r`, in the query's unit.
-    pub estimates: [f32; MAX_QUERIES * BLOCK_ROWS],
+    pub estimates: [f32; PANEL_QUERIES * BLOCK_ROWS],
     /// The sum that it was made of.
-    pub sums: [u16; MAX_QUERIES * BLOCK_ROWS],
+    pub sums: [u16; PANEL_QUERIES * BLOCK_ROWS],
     /// Bit `r` of `masks[q]` is set if that row reaches the threshold of query `q`.
-    pub masks: [u32; MAX_QUERIES],
+    pub masks: [u32; PANEL_QUERIES],
 }
 
 impl Default for LookupOutput {
     fn default() -> Self {
         Self {
-            estimates: [0.0; MAX_QUERIES * BLOCK_ROWS],
-            sums: [0; MAX_QUERIES * BLOCK_ROWS],
-            masks: [0; MAX_QUERIES],
+            estimates: [0.0; PANEL_QUERIES * BLOCK_ROWS],
+            sums: [0; PANEL_QUERIES * BLOCK_ROWS],
+            masks: [0; PANEL_QUERIES],
         }
     }
 }
@@ -268,8 +269,6 @@ pub(super) struct Step<'a> {
 /// The lookup kernel of one level.
 #[derive(Debug, Clone, Copy)]
 pub struct Lookup {
-    /// Queries in a panel.
-    pub queries: usize,
     level: Level,
 }
 
@@ -281,13 +280,11 @@ impl Lookup {
             Level::Avx512 if !is_x86_feature_detected!("avx512bw") => Level::Avx2,
             level => level,
         };
-        // Of 16 registers, 8 byte sums (two a query), four vectors of four bits each, the mask, and a table.
-        let queries = 4;
-        Self { queries, level }
+        Self { level }
     }
 
     /// How often tables are stored: where a vector holds all of a line, both of its halves need them.
-    fn copies(&self) -> usize {
+    fn copies(self) -> usize {
         if self.level == Level::Avx512 { 2 } else { 1 }
     }
 
@@ -311,11 +308,8 @@ impl Lookup {
     ) -> bool {
         let (lines, terms) = tables.panel(p);
         let (codes, columns, mask) = blocks.block(b);
-        assert!(
-            terms.len() == self.queries
-                && thresholds.len() >= self.queries
-                && lines.len() == codes.len() * self.queries * self.copies()
-        );
+        let needed = codes.len() * PANEL_QUERIES * self.copies();
+        assert!(lines.len() == needed && thresholds.len() >= PANEL_QUERIES, "a panel against a block");
         let step = Step { tables: lines, terms, codes, columns, mask, thresholds };
         match self.level {
             #[cfg(target_arch = "x86_64")]
@@ -330,9 +324,8 @@ impl Lookup {
 }
 
 fn portable(step: &Step<'_>, out: &mut LookupOutput) -> bool {
-    const QUERIES: usize = MAX_QUERIES;
-    let mut sums = [[0u16; BLOCK_ROWS]; QUERIES];
-    for (tables, Line(codes)) in step.tables.chunks_exact(QUERIES).zip(step.codes) {
+    let mut sums = [[0u16; BLOCK_ROWS]; PANEL_QUERIES];
+    for (tables, Line(codes)) in step.tables.chunks_exact(PANEL_QUERIES).zip(step.codes) {
         for (sums, Line(table)) in sums.iter_mut().zip(tables) {
             for (half, sums) in sums.chunks_exact_mut(16).enumerate() {
                 for (r, sum) in sums.iter_mut().enumerate() {
@@ -346,9 +339,9 @@ fn portable(step: &Step<'_>, out: &mut LookupOutput) -> bool {
             }
         }
     }
-    let mut masks = [0u32; QUERIES];
-    let mut estimates = [[0.0f32; BLOCK_ROWS]; QUERIES];
-    for q in 0..QUERIES {
+    let mut masks = [0u32; PANEL_QUERIES];
+    let mut estimates = [[0.0f32; BLOCK_ROWS]; PANEL_QUERIES];
+    for q in 0..PANEL_QUERIES {
         let (terms, columns) = (step.terms[q], step.columns);
         for r in 0..BLOCK_ROWS {
             let product = columns.scale[r] * (f32::from(sums[q][r]) - terms.offset);
@@ -359,11 +352,11 @@ fn portable(step: &Step<'_>, out: &mut LookupOutput) -> bool {
         }
         masks[q] &= step.mask;
     }
-    if masks == [0; QUERIES] {
+    if masks == [0; PANEL_QUERIES] {
         return false;
     }
-    out.masks[..QUERIES].copy_from_slice(&masks);
-    for q in (0..QUERIES).filter(|&q| masks[q] != 0) {
+    out.masks = masks;
+    for q in (0..PANEL_QUERIES).filter(|&q| masks[q] != 0) {
         out.estimates[q * BLOCK_ROWS..][..BLOCK_ROWS].copy_from_slice(&estimates[q]);
         out.sums[q * BLOCK_ROWS..][..BLOCK_ROWS].copy_from_slice(&sums[q]);
     }

@@ -21,7 +21,7 @@ mod x86;
 
 pub use dot::{BATCH, dot, dots, estimate};
 pub use hamming::{Strips, hamming};
-pub use lookup::{BLOCK_ROWS, Blocks, Lookup, LookupOutput, MAX_BITS, MAX_QUERIES, Table, Tables};
+pub use lookup::{BLOCK_ROWS, Blocks, Lookup, LookupOutput, MAX_BITS, PANEL_QUERIES, Table, Tables};
 pub use pack::{Panels, pack};
 pub use tile::{MAX_COLUMNS, MAX_ROWS, Tile, TileOutput};
 

@@ -24,7 +24,7 @@ use std::arch::x86_64::{
 };
 
 use crate::kernel::lookup::{BLOCK_ROWS, RUN, Step};
-use crate::kernel::{LookupOutput, MAX_QUERIES};
+use crate::kernel::{LookupOutput, PANEL_QUERIES};
 
 /// Repeats a block for each of these constants: what an array is indexed by constants alone stays in registers.
 macro_rules! repeated {
@@ -43,13 +43,12 @@ macro_rules! repeated {
 /// line of codes.
 #[target_feature(enable = "avx2")]
 pub(in crate::kernel) unsafe fn lookup_avx2(step: &Step<'_>, out: &mut LookupOutput) -> bool {
-    const QUERIES: usize = 4;
     let low = _mm256_set1_epi8(15);
     // For both halves of the rows, the sums as they are and shifted down.
-    let mut wide = [[[_mm256_setzero_si256(); 2]; 2]; QUERIES];
+    let mut wide = [[[_mm256_setzero_si256(); 2]; 2]; PANEL_QUERIES];
     let mut tables = step.tables.as_ptr().cast::<__m256i>();
     for run in step.codes.chunks(RUN) {
-        let mut sums = [[_mm256_setzero_si256(); 2]; QUERIES];
+        let mut sums = [[_mm256_setzero_si256(); 2]; PANEL_QUERIES];
         for line in run {
             let codes = std::ptr::from_ref(line).cast::<__m256i>();
             // SAFETY: a line is 64 aligned bytes.
@@ -67,7 +66,7 @@ pub(in crate::kernel) unsafe fn lookup_avx2(step: &Step<'_>, out: &mut LookupOut
                 }
             }
             // SAFETY: at most one past the end.
-            tables = unsafe { tables.add(2 * QUERIES) };
+            tables = unsafe { tables.add(2 * PANEL_QUERIES) };
         }
         // They do not fit into the registers. Held in memory they are aligned, which what the compiler spills is not.
         let wide = std::hint::black_box(&mut wide);
@@ -105,7 +104,7 @@ pub(in crate::kernel) unsafe fn lookup_avx2(step: &Step<'_>, out: &mut LookupOut
         }
         mask &= step.mask;
         if mask != 0 && !any {
-            out.masks = [0; MAX_QUERIES];
+            out.masks = [0; PANEL_QUERIES];
         }
         if mask != 0 {
             any = true;
@@ -130,12 +129,11 @@ pub(in crate::kernel) unsafe fn lookup_avx2(step: &Step<'_>, out: &mut LookupOut
 /// tables for each line of codes.
 #[target_feature(enable = "avx512f,avx512bw")]
 pub(in crate::kernel) unsafe fn lookup_avx512(step: &Step<'_>, out: &mut LookupOutput) -> bool {
-    const QUERIES: usize = 4;
     let low = _mm512_set1_epi8(15);
-    let mut wide = [[_mm512_setzero_si512(); 2]; QUERIES];
+    let mut wide = [[_mm512_setzero_si512(); 2]; PANEL_QUERIES];
     let mut tables = step.tables.as_ptr().cast::<__m512i>();
     for run in step.codes.chunks(RUN) {
-        let mut sums = [_mm512_setzero_si512(); QUERIES];
+        let mut sums = [_mm512_setzero_si512(); PANEL_QUERIES];
         for line in run {
             // SAFETY: a line is 64 aligned bytes.
             let x = unsafe { _mm512_load_si512(std::ptr::from_ref(line).cast::<__m512i>()) };
@@ -149,7 +147,7 @@ pub(in crate::kernel) unsafe fn lookup_avx512(step: &Step<'_>, out: &mut LookupO
                 *sum = _mm512_add_epi8(*sum, _mm512_shuffle_epi8(b, second));
             }
             // SAFETY: at most one past the end.
-            tables = unsafe { tables.add(2 * QUERIES) };
+            tables = unsafe { tables.add(2 * PANEL_QUERIES) };
         }
         for (wide, sum) in wide.iter_mut().zip(sums) {
             wide[0] = _mm512_add_epi16(wide[0], sum);
@@ -185,7 +183,7 @@ pub(in crate::kernel) unsafe fn lookup_avx512(step: &Step<'_>, out: &mut LookupO
         }
         mask &= step.mask;
         if mask != 0 && !any {
-            out.masks = [0; MAX_QUERIES];
+            out.masks = [0; PANEL_QUERIES];
         }
         if mask != 0 {
             any = true;
