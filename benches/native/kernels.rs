@@ -9,7 +9,10 @@ use std::hint::black_box;
 use std::time::Duration;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use negfast_core::kernel::{BATCH, Level, Panels, Tile, TileOutput, dots, estimate, pack};
+use negfast_core::kernel::{
+    BATCH, BLOCK_ROWS, Blocks, Level, Lookup, LookupOutput, PANEL_QUERIES, Panels, Strips, Table, Tables, Tile,
+    TileOutput, dots, estimate, hamming, pack,
+};
 use negfast_core::rows::{Data, Rows};
 use negfast_core::topk::{Buffers, Candidate};
 use rows::numbers;
@@ -32,6 +35,52 @@ fn tile(c: &mut Criterion) {
         }
     }
     group.finish();
+}
+
+/// Elements as the tile counts them: a pair is worth a multiply-add for each bit.
+fn lookup(c: &mut Criterion) {
+    const WORDS: usize = DIM / 64;
+    let mut group = c.benchmark_group("lookup");
+    for level in Level::available() {
+        let lookup = Lookup::new(level);
+        let queries: Vec<_> = (0..PANEL_QUERIES as u64).map(|q| Table::new(&numbers(7 + q, DIM))).collect();
+        let mut tables = Tables::default();
+        tables.pack(&queries, &lookup);
+        let codes: Vec<u64> = numbers(3, WORDS * BLOCK_ROWS * 2).chunks_exact(2).map(scrambled).collect();
+        let mut blocks = Blocks::default();
+        blocks.pack(&codes, WORDS, |_| [0.04, 0.1, 0.04]);
+        let mut out = LookupOutput::default();
+        group.throughput(Throughput::Elements((PANEL_QUERIES * BLOCK_ROWS * DIM) as u64));
+        for (name, threshold) in [("nothing reaches", f32::INFINITY), ("all reach", f32::NEG_INFINITY)] {
+            let thresholds = vec![threshold; PANEL_QUERIES];
+            group.bench_function(BenchmarkId::new(name, level.name()), |bench| {
+                bench.iter(|| lookup.run(black_box(&tables), 0, black_box(&blocks), 0, &thresholds, &mut out));
+            });
+        }
+    }
+    group.finish();
+}
+
+/// One code against a slab of others. Elements are bits.
+fn distances(c: &mut Criterion) {
+    const WORDS: usize = DIM / 64;
+    const ROWS: usize = 512;
+    let codes: Vec<u64> = numbers(4, WORDS * ROWS * 2).chunks_exact(2).map(scrambled).collect();
+    let (mut strips, mut out) = (Strips::default(), vec![0; ROWS]);
+    strips.pack(&codes, WORDS);
+    let mut group = c.benchmark_group("hamming");
+    group.throughput(Throughput::Elements((ROWS * DIM) as u64));
+    for level in Level::available() {
+        group.bench_function(BenchmarkId::from_parameter(level.name()), |bench| {
+            bench.iter(|| hamming(level, black_box(&codes[..WORDS]), black_box(&strips), &mut out));
+        });
+    }
+    group.finish();
+}
+
+/// Bits without a pattern, from two numbers.
+fn scrambled(two: &[f32]) -> u64 {
+    (u64::from(two[0].to_bits()) << 32 | u64::from(two[1].to_bits())).wrapping_mul(0x9e37_79b9_7f4a_7c15)
 }
 
 fn score(c: &mut Criterion) {
@@ -100,6 +149,6 @@ fn settings() -> Criterion {
 criterion_group! {
     name = kernels;
     config = settings();
-    targets = tile, score, packing, selection
+    targets = tile, lookup, distances, score, packing, selection
 }
 criterion_main!(kernels);

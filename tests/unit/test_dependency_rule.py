@@ -27,7 +27,7 @@ LAYERS = [
     {"kernel"},
     {"score"},
     {"topk", "accept"},
-    {"search", "rules", "draw", "exposure"},
+    {"search", "rules", "draw", "exposure", "codes"},
     {"copies", "duplicates"},
     {"pool"},
     {"mine", "nearest"},

@@ -206,10 +206,10 @@ impl CodeTile {
         match self.body {
             #[cfg(target_arch = "x86_64")]
             // SAFETY: `new` looked for the features; callers measured the slices.
-            Body::Vnni => unsafe { super::int8_x86::tile_vnni::<TESTS>(anchors, panel, quads, masks, estimates) },
+            Body::Vnni => unsafe { super::x86::codes_vnni::<TESTS>(anchors, panel, quads, masks, estimates) },
             #[cfg(target_arch = "x86_64")]
             // SAFETY: as above.
-            Body::Avx2 => unsafe { super::int8_x86::tile_avx2::<TESTS>(anchors, panel, quads, run, masks, estimates) },
+            Body::Avx2 => unsafe { super::x86::codes_avx2::<TESTS>(anchors, panel, quads, run, masks, estimates) },
             Body::Portable => portable::<TESTS>(anchors, panel, quads, masks, estimates),
         }
     }
@@ -264,10 +264,10 @@ pub fn reaching(level: Level, estimates: &[f32], widths: &[f32], spread: f32, th
     match level.min(Level::detect()) {
         #[cfg(target_arch = "x86_64")]
         // SAFETY: the level was clamped to what the machine has.
-        Level::Avx512 => unsafe { super::int8_x86::reaching_avx512(estimates, widths, spread, threshold) },
+        Level::Avx512 => unsafe { super::x86::reaching_avx512(estimates, widths, spread, threshold) },
         #[cfg(target_arch = "x86_64")]
         // SAFETY: as above.
-        Level::Avx2 => unsafe { super::int8_x86::reaching_avx2(estimates, widths, spread, threshold) },
+        Level::Avx2 => unsafe { super::x86::reaching_avx2(estimates, widths, spread, threshold) },
         _ => reaching_body(estimates, widths, spread, threshold),
     }
 }

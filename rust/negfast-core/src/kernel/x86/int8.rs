@@ -17,7 +17,7 @@ use std::arch::x86_64::{
     _mm512_loadu_ps, _mm512_loadu_si512, _mm512_min_ps, _mm512_mul_ps, _mm512_set1_epi32, _mm512_set1_ps, _mm512_storeu_ps,
 };
 
-use super::int8::{CODE_COLUMNS, CODE_ROWS, CodePanel, CodeRows, tests_of};
+use super::super::int8::{CODE_COLUMNS, CODE_ROWS, CodePanel, CodeRows, tests_of};
 
 /// Twelve anchors times a panel. If nothing is tested, writes all estimates and returns `false`.
 ///
@@ -25,7 +25,7 @@ use super::int8::{CODE_COLUMNS, CODE_ROWS, CodePanel, CodeRows, tests_of};
 /// The machine has AVX-512F, BW and VNNI; the anchors are twelve of `quads` quads, with one bias each; the panel has so
 /// many quads (and thresholds of its rows, and the anchors inverses, if both are tested); without tests, `estimates` holds 12 × 32 numbers.
 #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
-pub(super) unsafe fn tile_vnni<const TESTS: u8>(
+pub(in crate::kernel) unsafe fn codes_vnni<const TESTS: u8>(
     anchors: &CodeRows<'_>,
     panel: &CodePanel<'_>,
     quads: usize,
@@ -96,7 +96,7 @@ pub(super) unsafe fn tile_vnni<const TESTS: u8>(
 /// The machine has AVX2 and FMA; the anchors are six of `quads` quads, with one bias for each run of `run` quads; the panel
 /// has so many quads (and thresholds of its rows, and the anchors inverses, if both are tested); without tests, `estimates` holds 6 × 32 numbers.
 #[target_feature(enable = "avx2,fma")]
-pub(super) unsafe fn tile_avx2<const TESTS: u8>(
+pub(in crate::kernel) unsafe fn codes_avx2<const TESTS: u8>(
     anchors: &CodeRows<'_>,
     panel: &CodePanel<'_>,
     quads: usize,
@@ -176,7 +176,7 @@ pub(super) unsafe fn tile_avx2<const TESTS: u8>(
 /// # Safety
 /// The machine has AVX-512F; both slices hold 32 numbers.
 #[target_feature(enable = "avx512f")]
-pub(super) unsafe fn reaching_avx512(estimates: &[f32], widths: &[f32], spread: f32, threshold: f32) -> u32 {
+pub(in crate::kernel) unsafe fn reaching_avx512(estimates: &[f32], widths: &[f32], spread: f32, threshold: f32) -> u32 {
     let (u, t) = (_mm512_set1_ps(spread), _mm512_set1_ps(threshold));
     let reach = |at: usize| {
         // SAFETY: `at` is 0 or 16.
@@ -189,7 +189,7 @@ pub(super) unsafe fn reaching_avx512(estimates: &[f32], widths: &[f32], spread: 
 /// # Safety
 /// The machine has AVX2 and FMA; both slices hold 32 numbers.
 #[target_feature(enable = "avx2,fma")]
-pub(super) unsafe fn reaching_avx2(estimates: &[f32], widths: &[f32], spread: f32, threshold: f32) -> u32 {
+pub(in crate::kernel) unsafe fn reaching_avx2(estimates: &[f32], widths: &[f32], spread: f32, threshold: f32) -> u32 {
     let (u, t) = (_mm256_set1_ps(spread), _mm256_set1_ps(threshold));
     (0..4).fold(0, |mask, eighth| {
         // SAFETY: eight numbers from 8, 16 or 24 on.
