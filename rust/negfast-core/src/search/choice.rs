@@ -55,6 +55,8 @@ impl Rates {
 pub(super) enum Choice {
     /// Every pair in `f32`.
     Exact { why: String },
+    /// Signatures.
+    Signs { why: String },
     /// Codes.
     Coded { basis: Option<Basis>, lists: usize, why: String, certified: bool },
 }
@@ -92,6 +94,9 @@ pub(super) fn choose<A: Accept>(
     }
     if !named && pairs * dim as f64 * rates.plain < SMALL {
         return exact("the job is small");
+    }
+    if asked.method == Method::Signatures {
+        return Ok(Choice::Signs { why: "they were asked for".into() });
     }
     let (leading, sampled) = look(job, accept, workers)?;
     let proof = best(&sampled, rates, Goal::Proof);

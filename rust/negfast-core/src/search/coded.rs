@@ -10,15 +10,15 @@ use std::time::Instant;
 
 use super::block::{Block, Finished};
 use super::index::{Index, raise_run_norms};
+use super::second::SecondAnchors;
 use super::sweep::{Room, Sweep};
 use super::{Job, Plan, Sizes, Work};
 use crate::accept::Accept;
-use crate::aligned::Aligned;
 use crate::codes::basis::{multiply, pack_plain};
 use crate::codes::int8;
 use crate::error::Result;
-use crate::kernel::{CodeTile, Panels, RUNS, Tile, short_length, short_slack, shorten};
-use crate::score::{Scale, slack};
+use crate::kernel::{CodeTile, Panels, RUNS, Tile};
+use crate::score::Scale;
 use crate::threads::{Progress, Workers, cut, split};
 use crate::topk::Buffers;
 
@@ -47,6 +47,11 @@ impl Effort {
         Self { share: 1.0, reach: f64::INFINITY, first: first_lists(index) }
     }
 
+    /// All lists, for searches that know of nothing else.
+    pub(super) fn all() -> Self {
+        Self { share: 1.0, reach: f64::INFINITY, first: 1 }
+    }
+
     pub(super) fn is_proof(self) -> bool {
         self.share >= 1.0 && self.reach == f64::INFINITY
     }
@@ -66,9 +71,8 @@ pub(super) struct Coded {
     pub(super) inverses: Vec<f32>,
     /// Extents in units of the scale, times the share that is allowed for.
     pub(super) spreads: Vec<f32>,
-    /// The rows themselves, of norm 1: in 16 bits where that is enough, else as they are.
-    pub(super) short: Aligned<i16>,
-    pub(super) plain: Vec<f32>,
+    /// The rows themselves, for the second look.
+    pub(super) seconds: SecondAnchors,
     /// Coordinates, for the distances to lists.
     pub(super) values: Vec<f32>,
     pub(super) run: usize,
@@ -86,6 +90,8 @@ pub(super) struct Pass<'a, A> {
     pub(super) tile: CodeTile,
     /// What rounding adds to a difference.
     pub(super) epsilon: f32,
+    /// Bounds the error of the second look.
+    pub(super) error: f64,
 }
 
 /// Runs `job` as `plan` cuts it; `take` receives each finished block with its element of `outputs`.
@@ -125,14 +131,15 @@ pub(super) fn search<A: Accept, O: Send>(
 impl<'a, A: Accept> Pass<'a, A> {
     pub(super) fn new(job: &'a Job<'a>, index: &'a Index, effort: Effort, accept: &'a A, work: &'a Work) -> Self {
         let epsilon = index.coder.epsilon() as f32;
-        Self { job, index, effort, accept, work, tile: CodeTile::new(job.scorer.level), epsilon }
+        let error = index.seconds.error(job.scorer.corpus.rows().dim());
+        Self { job, index, effort, accept, work, tile: CodeTile::new(job.scorer.level), epsilon, error }
     }
 
     fn scan(&self, slots: Vec<u32>, room: &mut Room, progress: &Progress) -> Result<Block<'a, A>> {
         let span = slots.iter().min().zip(slots.iter().max());
         let first_row = span.map_or(0, |(&first, &last)| self.accept.first_row(&(first as usize..last as usize + 1)));
         let clock = Instant::now();
-        let mut block = Block::new(self.job, self.accept, slots, self.effort.is_proof(), self.error(), std::mem::take(&mut room.kept));
+        let mut block = Block::new(self.job, self.accept, slots, self.effort.is_proof(), self.error, std::mem::take(&mut room.kept));
         let mut coded = std::mem::take(&mut room.coded);
         self.code(block.anchors(), &mut coded, &mut room.coding);
         Work::add(&self.work.packing, clock);
@@ -148,16 +155,10 @@ impl<'a, A: Accept> Pass<'a, A> {
         Ok(block)
     }
 
-    /// Bounds the error of the second look.
-    pub(super) fn error(&self) -> f64 {
-        let dim = self.job.scorer.corpus.rows().dim();
-        slack(dim) + if self.index.short { short_slack(dim) } else { 0.0 }
-    }
-
     /// Codes `anchors` into `coded`.
     pub(super) fn code(&self, anchors: &[u32], coded: &mut Coded, room: &mut int8::Room) {
         let (scorer, coder, tile) = (self.job.scorer, &self.index.coder, &self.tile);
-        let (n, length, dim) = (anchors.len(), coder.quads() * 4, scorer.queries.rows().dim());
+        let (n, length) = (anchors.len(), coder.quads() * 4);
         coded.codes.resize(n * length, 0);
         coded.inverses.resize(n, 0.0);
         coded.spreads.resize(n, 0.0);
@@ -172,17 +173,7 @@ impl<'a, A: Accept> Pass<'a, A> {
             coded.spreads[i] = (row.extent * self.effort.share / f64::from(row.scale) * (1.0 + 1e-6)) as f32;
             coded.values.extend_from_slice(row.values);
         });
-        let short = short_length(dim);
-        coded.short.resize(if self.index.short { n * short } else { 0 });
-        coded.plain.resize(if self.index.short { dim } else { n * dim }, 0.0);
-        for (i, &anchor) in anchors.iter().enumerate() {
-            let at = if self.index.short { 0 } else { i };
-            let plain = &mut coded.plain[at * dim..(at + 1) * dim];
-            scorer.queries.scaled(anchor as usize, Scale::Unit, plain);
-            if self.index.short {
-                shorten(scorer.level, plain, 1.0, &mut coded.short[i * short..(i + 1) * short]);
-            }
-        }
+        self.index.seconds.anchors(scorer, anchors, &mut coded.seconds);
         coded.run = self.index.run(&norms);
         coded.per_anchor = tile.biases(coder.quads(), coded.run);
         coded.biases.resize(n * coded.per_anchor, 0);

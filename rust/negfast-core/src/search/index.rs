@@ -2,12 +2,13 @@
 
 use std::ops::Range;
 
+use super::second::Seconds;
 use crate::aligned::Aligned;
 use crate::clusters::{self, Centres};
 use crate::codes::basis::{Basis, pack_plain};
 use crate::codes::int8::{Coder, Room};
 use crate::error::Result;
-use crate::kernel::{CODE_COLUMNS, CodePanel, Panels, RUNS, Tile, WIDE, short_length};
+use crate::kernel::{CODE_COLUMNS, CodePanel, Panels, RUNS, Tile, WIDE};
 use crate::score::Scorer;
 use crate::threads::{Workers, cut, split};
 
@@ -36,10 +37,8 @@ pub(super) struct Index {
     pub(super) means: Panels,
     /// Root mean square distance of a list's rows from their mean.
     pub(super) radii: Vec<f32>,
-    /// Whether rows are even enough for 16 bits to tell them apart.
-    pub(super) short: bool,
-    /// The rows in 16 bits, place by place; nothing if memory is short or they are not even enough.
-    pub(super) shorts: Aligned<i16>,
+    /// The rows themselves, for the second look.
+    pub(super) seconds: Seconds,
     /// For each length of a run the largest norm of such a run in a 16-bit lane.
     run_norms: [f64; RUNS.len()],
 }
@@ -68,12 +67,7 @@ impl Index {
         let coder = Coder::new(scorer, basis);
         let centres = if lists > 1 { Some(train(scorer, &coder, lists, workers)?) } else { None };
         let plain = code(scorer, &coder, centres.as_ref(), workers)?;
-        let mut index = arrange(scorer, coder, &plain, centres.map_or(1, |centres| centres.count()), workers)?;
-        drop(plain);
-        if keep_short && index.short {
-            index.shorts = shorts(scorer, &index.rows, workers)?;
-        }
-        Ok(index)
+        arrange(scorer, coder, &plain, (centres.map_or(1, |centres| centres.count()), keep_short), workers)
     }
 
     /// Bytes that an index of so many rows and coordinates takes, about, and what more its making does.
@@ -101,7 +95,7 @@ impl Index {
 
     /// Bytes in memory.
     pub(super) fn size(&self) -> usize {
-        self.codes.len() + self.rows.len() * 12 + self.shorts.len() * 2
+        self.codes.len() + self.rows.len() * 12 + self.seconds.size()
     }
 
     /// The list that a place belongs to.
@@ -199,27 +193,12 @@ fn code(scorer: &Scorer<'_>, coder: &Coder, centres: Option<&Centres>, workers: 
     Ok(plain)
 }
 
-/// The rows in each place in 16 bits.
-fn shorts(scorer: &Scorer<'_>, rows: &[u32], workers: &mut Workers<'_>) -> Result<Aligned<i16>> {
-    let (dim, length) = (scorer.corpus.rows().dim(), short_length(scorer.corpus.rows().dim()));
-    let mut shorts = Aligned::zeros(rows.len() * length);
-    let tasks: Vec<_> = rows.chunks(SPAN).zip(shorts.chunks_mut(SPAN * length)).collect();
-    let start = || vec![0.0; dim];
-    workers.run((rows.len() * dim * 4) as u64, tasks, start, |scratch, (rows, shorts), progress| {
-        for (&row, out) in rows.iter().zip(shorts.chunks_exact_mut(length)).filter(|(row, _)| **row != NO_ROW) {
-            scorer.shorten(row as usize, scratch, out);
-        }
-        progress.advance(0)
-    })?;
-    Ok(shorts)
-}
-
 /// Puts coded rows into the panels of their lists.
 fn arrange(
     scorer: &Scorer<'_>,
     coder: Coder,
     plain: &Plain,
-    lists: usize,
+    (lists, keep_short): (usize, bool),
     workers: &mut Workers<'_>,
 ) -> Result<Index> {
     let (quads, width) = (coder.quads(), coder.width());
@@ -285,5 +264,6 @@ fn arrange(
     let held = |rows: &[u32]| rows.iter().enumerate().fold(0, |mask, (c, &row)| mask | u32::from(row != NO_ROW) << c);
     let real = rows.chunks(CODE_COLUMNS).map(held).collect();
     let run_norms = run_norms.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
-    Ok(Index { coder, codes, scales, widths, rows, real, lists, means: packed, radii, short: scorer.corpus.is_even(), shorts: Aligned::default(), run_norms })
+    let seconds = Seconds::new(scorer, &rows, keep_short, workers)?;
+    Ok(Index { coder, codes, scales, widths, rows, real, lists, means: packed, radii, seconds, run_norms })
 }

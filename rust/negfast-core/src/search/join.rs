@@ -145,7 +145,7 @@ fn into_inner<T>(mutex: Mutex<T>) -> T {
 /// Takes a block through its first lists.
 fn begin<'a, A: Accept>(pass: &Pass<'a, A>, slots: Vec<u32>, room: &mut Room) -> Result<(Block<'a, A>, Start)> {
     let clock = Instant::now();
-    let mut block = Block::new(pass.job, pass.accept, slots, true, pass.error(), Buffers::default());
+    let mut block = Block::new(pass.job, pass.accept, slots, true, pass.error, Buffers::default());
     let mut coded = Coded::default();
     pass.code(block.anchors(), &mut coded, &mut room.coding);
     Work::add(&pass.work.packing, clock);
@@ -176,7 +176,7 @@ impl<A: Accept> Join<'_, '_, A> {
     /// Multiplies the rows of one block with those of another, or of its own.
     fn pair(&self, (a, b): (usize, usize), room: &mut Room, progress: &Progress) -> Result<()> {
         let clock = Instant::now();
-        let index = self.pass.index;
+        let (index, scorer) = (self.pass.index, self.pass.job.scorer);
         // A snapshot will do: thresholds hardly move any more.
         let (looks, wanted) = (self.looks(a), self.looks(b));
         let places: Vec<usize> = rows(index, &self.panels[a]).map(|(place, _)| place).collect();
@@ -186,10 +186,11 @@ impl<A: Accept> Join<'_, '_, A> {
         for panel in self.panels[b].clone() {
             self.tiles((a, b), panel, (&looks, &wanted), &mut hits);
             for (i, place) in hits.drain(..).map(|(i, place)| (i as usize, place as usize)) {
-                let score = room.score(self.pass, coded, i, place);
+                let row = index.rows[place];
+                let score = index.seconds.product(scorer, &coded.seconds, i, (place, row), &mut room.second);
                 let other = self.locals[place] as usize;
                 if score >= looks[i] {
-                    ours.push((i, index.list_of(place), Candidate { score, row: index.rows[place] }));
+                    ours.push((i, index.list_of(place), Candidate { score, row }));
                 }
                 if a != b && score >= wanted[other] {
                     theirs.push((other, index.list_of(places[i]), Candidate { score, row: index.rows[places[i]] }));

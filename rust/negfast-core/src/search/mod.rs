@@ -9,6 +9,8 @@ mod index;
 mod join;
 mod plan;
 mod recall;
+mod second;
+mod signatures;
 mod sweep;
 mod trial;
 

@@ -10,12 +10,11 @@
 
 use super::block::Block;
 use super::coded::{Coded, Pass, nearness, nth_largest};
+use super::second::SecondRow;
 use crate::accept::Accept;
 use crate::codes::int8;
 use crate::error::Result;
-use crate::kernel::{
-    CODE_COLUMNS, CODE_ROWS, CodeRows, Panels, estimate, fetch, reaching, short_length, short_sum, short_unit,
-};
+use crate::kernel::{CODE_COLUMNS, CODE_ROWS, CodeRows, Panels, reaching};
 use crate::score::Scratch;
 use crate::threads::Progress;
 use crate::topk::{Buffers, Candidate};
@@ -41,35 +40,13 @@ pub(super) struct Room {
     /// Who is to visit each list in the round at hand.
     waiting: Vec<Vec<u32>>,
     pub(super) hits: Vec<(u32, u32)>,
-    /// A row of the corpus that is looked at.
-    short: Vec<i16>,
-    plain: Vec<f32>,
+    pub(super) second: SecondRow,
     first: First,
 }
 
 impl Room {
     pub(super) fn new(dim: usize) -> Self {
-        let (short, plain) = (vec![0; short_length(dim)], vec![0.0; dim]);
-        Self { scratch: Scratch::new(dim), short, plain, ..Self::default() }
-    }
-
-    /// Multiplies anchor `i` with the row at `place` as they are.
-    pub(super) fn score<A: Accept>(&mut self, pass: &Pass<'_, A>, coded: &Coded, i: usize, place: usize) -> f32 {
-        let (index, scorer, dim) = (pass.index, pass.job.scorer, pass.job.scorer.corpus.rows().dim());
-        let row = index.rows[place] as usize;
-        let score = if index.short {
-            let length = short_length(dim);
-            let corpus = index.shorts.get(place * length..(place + 1) * length).unwrap_or_else(|| {
-                scorer.shorten(row, &mut self.plain, &mut self.short);
-                &self.short
-            });
-            short_sum(scorer.level, &coded.short[i * length..(i + 1) * length], corpus) as f32 * short_unit()
-        } else {
-            scorer.corpus.scaled(row, scorer.corpus_factor(), &mut self.plain);
-            estimate(scorer.level, &coded.plain[i * dim..(i + 1) * dim], &self.plain)
-        };
-        // Adding 0 turns −0, which buffers cannot hold, into 0.
-        score + 0.0
+        Self { scratch: Scratch::new(dim), second: SecondRow::new(dim), ..Self::default() }
     }
 }
 
@@ -367,18 +344,17 @@ impl<'a, A: Accept> Sweep<'_, 'a, A> {
     /// Multiplies the pairs found as they are, and hands on what reaches the threshold even so.
     fn look(&mut self, room: &mut Room) {
         let Pass { index, job, work, .. } = self.pass;
-        let length = short_length(job.scorer.corpus.rows().dim());
-        let hits = std::mem::take(&mut room.hits);
-        for (h, &(i, place)) in hits.iter().enumerate() {
-            if let Some(&(i, place)) = hits.get(h + AHEAD) {
-                fetch(index.shorts.get(place as usize * length..(place as usize + 1) * length).unwrap_or_default());
-                fetch(self.coded.short.get(i as usize * length..(i as usize + 1) * length).unwrap_or_default());
+        let (scorer, dim, anchors) = (job.scorer, job.scorer.corpus.rows().dim(), &self.coded.seconds);
+        for (h, &(i, place)) in room.hits.iter().enumerate() {
+            if let Some(&(i, place)) = room.hits.get(h + AHEAD) {
+                index.seconds.fetch(anchors, i as usize, place as usize, dim);
             }
-            let score = room.score(self.pass, self.coded, i as usize, place as usize);
-            self.block.offer(i as usize, Candidate { score, row: index.rows[place as usize] });
+            let (i, place) = (i as usize, place as usize);
+            let row = index.rows[place];
+            let score = index.seconds.product(scorer, anchors, i, (place, row), &mut room.second);
+            self.block.offer(i, Candidate { score, row });
         }
-        work.rows_checked.fetch_add(hits.len() as u64, std::sync::atomic::Ordering::Relaxed);
-        room.hits = hits;
+        work.rows_checked.fetch_add(room.hits.len() as u64, std::sync::atomic::Ordering::Relaxed);
         room.hits.clear();
         self.block.absorb(&mut room.scratch);
     }
