@@ -62,8 +62,7 @@ impl Coder {
     pub fn new(scorer: &Scorer<'_>, basis: Option<Basis>) -> Self {
         let dim = scorer.corpus.rows().dim();
         let mut coder = Self { basis, dim, level: scorer.level, balance: 1.0 };
-        coder.balance =
-            coder.usual_balance([(scorer.queries, Scale::Unit), (scorer.corpus, scorer.corpus_factor())]);
+        coder.balance = coder.usual_balance([(scorer.queries, Scale::Unit), (scorer.corpus, scorer.corpus_factor())]);
         coder
     }
 
@@ -191,4 +190,3 @@ fn quantise(values: &[f32], limit: i8, codes: &mut [i8]) -> (f32, Parts) {
     }
     (scale, Parts { norm: squares.max(coded).sqrt() * (1.0 + 1e-9), error: missed.sqrt() * (1.0 + 1e-9) })
 }
-

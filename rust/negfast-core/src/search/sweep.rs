@@ -212,12 +212,7 @@ impl<'a, A: Accept> Sweep<'_, 'a, A> {
     }
 
     /// Looks at the rows of the first round that reach what `marks` says of their anchor, a spread and a threshold.
-    fn again(
-        &mut self,
-        first: &mut First,
-        room: &mut Room,
-        marks: impl Fn(&Self, usize) -> (f32, f32),
-    ) -> Result<()> {
+    fn again(&mut self, first: &mut First, room: &mut Room, marks: impl Fn(&Self, usize) -> (f32, f32)) -> Result<()> {
         let (index, level) = (self.pass.index, self.pass.job.scorer.level);
         let mut begin = 0;
         for (list, &end) in first.ends.iter().enumerate() {
