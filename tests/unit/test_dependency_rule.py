@@ -22,11 +22,12 @@ OPTIONAL = {"torch", "sentence_transformers", "faiss", "pyarrow", "tqdm", "datas
 
 # Ground floor first. A module may use itself and the layers below its own.
 LAYERS = [
-    {"error"},
+    {"error", "aligned"},
     {"rows", "lists", "anchors", "rng", "threads", "tensors"},
     {"kernel"},
     {"score"},
-    {"topk", "accept"},
+    {"topk", "accept", "codes"},
+    {"clusters"},
     {"search", "rules", "draw", "exposure"},
     {"copies", "duplicates"},
     {"pool"},

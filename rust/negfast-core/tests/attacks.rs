@@ -11,6 +11,7 @@ use naive::Problem;
 use negfast_core::kernel::Level;
 use negfast_core::rules::{Rule, Rules};
 use negfast_core::score::Metric;
+use negfast_core::search::Method;
 
 /// Far more than any attack takes: what is caught is time that grows with the square of the attack.
 const DEADLINE: Duration = Duration::from_secs(60);
@@ -28,7 +29,7 @@ fn in_time(attack: impl FnOnce() + Send + 'static) {
 }
 
 fn fast(threads: usize) -> Way {
-    Way { level: Level::detect(), threads, max_memory: None }
+    Way::new(Level::detect(), threads, Method::Auto)
 }
 
 fn posed(queries: Vec<Vec<f32>>, corpus: Vec<Vec<f32>>, metric: Metric, rules: Rules) -> Posed {

@@ -12,6 +12,7 @@ use negfast_core::mine::{Mined, Settings, Suspect};
 use negfast_core::pool::FalseNegatives;
 use negfast_core::rules::{Counts, Rules};
 use negfast_core::score::Metric;
+use negfast_core::search::Method;
 use negfast_core::threads::split;
 use proptest::prelude::*;
 
@@ -276,7 +277,7 @@ fn threads_share_blocks() {
     for look in [Look::Plain, Look::Quantised] {
         let posed = everything(2100, 700, 21, look);
         let level = Level::detect();
-        let ways = making::THREADS.map(|threads| Way { level, threads, max_memory: None });
+        let ways = making::THREADS.map(|threads| Way::new(level, threads, Method::Auto));
         posed.check_mine(&ways);
         posed.check_nearest(9, &ways);
     }

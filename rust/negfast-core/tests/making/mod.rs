@@ -15,7 +15,7 @@ use negfast_core::nearest::nearest;
 use negfast_core::rows::{Data, Rows};
 use negfast_core::rules::{Known, Labels, Rules};
 use negfast_core::score::{Matrix, Metric, Scorer};
-use negfast_core::search::Work;
+use negfast_core::search::{Asked, Engine, Method, Work};
 use negfast_core::threads::{Unwatched, Workers};
 
 use crate::naive::{self, Expected, Problem, Sides};
@@ -119,12 +119,25 @@ pub(crate) struct Way {
     pub(crate) level: Level,
     pub(crate) threads: usize,
     pub(crate) max_memory: Option<usize>,
+    pub(crate) method: Method,
 }
 
-/// Every level and number of threads.
+impl Way {
+    pub(crate) fn new(level: Level, threads: usize, method: Method) -> Self {
+        Self { level, threads, max_memory: None, method }
+    }
+
+    pub(crate) fn asked(self) -> Asked {
+        Asked { method: self.method, ..Asked::exactly(self.max_memory) }
+    }
+}
+
+/// Every level and number of threads; and codes at every level, whatever the job.
 pub(crate) fn ways() -> Vec<Way> {
-    let level = |level| THREADS.map(|threads| Way { level, threads, max_memory: None });
-    Level::available().into_iter().flat_map(level).collect()
+    let level = |level| THREADS.map(|threads| Way::new(level, threads, Method::Auto));
+    let plain = Level::available().into_iter().flat_map(level);
+    let coded = Level::available().into_iter().zip([2, 7, 1]);
+    plain.chain(coded.map(|(level, threads)| Way::new(level, threads, Method::Certified))).collect()
 }
 
 /// Settings without any rule.
@@ -137,7 +150,7 @@ pub(crate) fn settings(num_negatives: usize) -> Settings {
         suspect_rank: 1000,
         seed: 7,
         epoch: 3,
-        max_memory: None,
+        search: Asked::exactly(None),
     }
 }
 
@@ -180,7 +193,7 @@ impl Posed {
             exclude: exclude.as_ref().map(|e| lists(e, corpus)),
             forbidden: mask.as_deref(),
         };
-        let settings = Settings { max_memory: way.max_memory, ..self.problem.settings.clone() };
+        let settings = Settings { search: way.asked(), ..self.problem.settings.clone() };
         self.with_scorer(way, |scorer, workers| mine(scorer, &known, anchors, &settings, workers, &Work::default()))
     }
 
@@ -188,7 +201,8 @@ impl Posed {
         let slots = self.problem.queries.len() * k;
         let (mut indices, mut scores) = (vec![0; slots], vec![0.0; slots]);
         self.with_scorer(way, |scorer, workers| {
-            nearest(scorer, k, way.max_memory, workers, &Work::default(), &mut indices, &mut scores)
+            let mut engine = Engine::new(scorer, way.asked())?;
+            nearest(&mut engine, k, workers, &Work::default(), &mut indices, &mut scores)
         })?;
         Ok((indices, scores))
     }
