@@ -32,6 +32,10 @@ fn fast(threads: usize) -> Way {
     Way::new(Level::detect(), threads, Method::Auto)
 }
 
+fn coded(threads: usize) -> Way {
+    Way::new(Level::detect(), threads, Method::Certified)
+}
+
 fn posed(queries: Vec<Vec<f32>>, corpus: Vec<Vec<f32>>, metric: Metric, rules: Rules) -> Posed {
     let dim = corpus.first().or(queries.first()).map_or(1, Vec::len);
     let mut settings = settings(5);
@@ -45,8 +49,8 @@ fn a_flood_of_ties() {
         let mut dice = Dice(1);
         let (queries, row) = (dice.rows(40, 24), dice.row(24));
         let posed = posed(queries, vec![row; 20_000], Metric::Cosine, Rules::default());
-        posed.check_nearest(100, &[fast(1), fast(2), fast(7)]);
-        posed.check_mine(&[fast(1), fast(2)]);
+        posed.check_nearest(100, &[fast(1), fast(2), fast(7), coded(1), coded(2)]);
+        posed.check_mine(&[fast(1), fast(2), coded(2)]);
     });
 }
 
@@ -61,7 +65,7 @@ fn a_flood_of_copies() {
             corpus[i * 2000 + 77] = other;
         }
         let rules = Rules { distinct: Some(0.98), ..Rules::default() };
-        posed(queries, corpus, Metric::Cosine, rules).check_mine(&[fast(1), fast(2)]);
+        posed(queries, corpus, Metric::Cosine, rules).check_mine(&[fast(1), fast(2), coded(2)]);
     });
 }
 
@@ -92,8 +96,8 @@ fn zero_anchors() {
         for metric in [Metric::Cosine, Metric::Dot] {
             let rules = Rules { distinct: Some(0.98), range_min: 3, ..Rules::default() };
             let posed = posed(vec![vec![0.0; 16], vec![-0.0; 16]], dice.rows(20_000, 16), metric, rules);
-            posed.check_nearest(50, &[fast(1), fast(2)]);
-            posed.check_mine(&[fast(1)]);
+            posed.check_nearest(50, &[fast(1), fast(2), coded(2)]);
+            posed.check_mine(&[fast(1), coded(1)]);
         }
     });
 }
@@ -120,8 +124,8 @@ fn one_giant_row() {
             let rules = Rules { relative_margin: Some(0.05), min_score: Some(0.0), ..Rules::default() };
             let mut posed = posed(queries, corpus, Metric::Dot, rules);
             posed.problem.positives = (0..20).map(|i| vec![i * 3, i * 4 + 1]).collect();
-            posed.check_nearest(30, &[fast(1), fast(2)]);
-            posed.check_mine(&[fast(1), fast(7)]);
+            posed.check_nearest(30, &[fast(1), fast(2), coded(2)]);
+            posed.check_mine(&[fast(1), fast(7), coded(7)]);
         }
     });
 }
@@ -181,7 +185,7 @@ fn every_row_refused() {
         let mut dice = Dice(7);
         for n in [300, 9000] {
             let posed = grouped(dice.rows(100, 12), dice.rows(n, 12), |_| true);
-            posed.check_mine(&[fast(1), fast(2)]);
+            posed.check_mine(&[fast(1), fast(2), coded(2)]);
             assert_eq!(posed.problem.mine().removed[Rule::Group as usize], 100 * n as u64);
         }
     });
@@ -201,7 +205,7 @@ fn more_refused_rows_than_are_remembered() {
             corpus.rotate_right(shift);
             members.rotate_right(shift);
             let posed = grouped(vec![vec![1.0; 10]; 30], corpus, |row| members[row]);
-            posed.check_mine(&[fast(1), fast(2), fast(7)]);
+            posed.check_mine(&[fast(1), fast(2), fast(7), coded(1), coded(2)]);
         }
     });
 }
@@ -232,7 +236,7 @@ fn a_positive_with_many_copies() {
         let rules = Rules { duplicate_of_positive: Some(0.98), ..Rules::default() };
         let mut posed = posed(queries, corpus, Metric::Cosine, rules);
         posed.problem.positives = (0..50).map(|i| vec![8000 + i % 3, 9000 + i]).collect();
-        posed.check_mine(&[fast(1), fast(2)]);
+        posed.check_mine(&[fast(1), fast(2), coded(2)]);
     });
 }
 
