@@ -15,7 +15,7 @@ use negfast_core::nearest::nearest;
 use negfast_core::rows::{Data, Rows};
 use negfast_core::rules::{Known, Labels, Rules};
 use negfast_core::score::{Matrix, Metric, Scorer};
-use negfast_core::search::{Asked, Engine, Method, Work};
+use negfast_core::search::{Account, Asked, Engine, Method, Work};
 use negfast_core::threads::{Unwatched, Workers};
 
 use crate::naive::{self, Expected, Problem, Sides};
@@ -160,6 +160,13 @@ pub(crate) fn problem(queries: Vec<Vec<f32>>, corpus: Vec<Vec<f32>>, metric: Met
     Problem { queries, corpus, metric, positives, keys: None, groups: None, exclude: None, forbidden: None, settings }
 }
 
+/// What a search tells about itself.
+#[derive(Debug)]
+pub(crate) struct Told {
+    pub(crate) account: Account,
+    pub(crate) bytes: usize,
+}
+
 /// A problem whose vectors are stored for the crate to read.
 #[derive(Debug)]
 pub(crate) struct Posed {
@@ -182,6 +189,10 @@ impl Posed {
     }
 
     pub(crate) fn mine_for(&self, anchors: &Anchors, way: Way) -> Result<Mined> {
+        self.mine_asked(anchors, way, way.asked())
+    }
+
+    pub(crate) fn mine_asked(&self, anchors: &Anchors, way: Way, asked: Asked) -> Result<Mined> {
         let Problem { keys, groups, exclude, forbidden, .. } = &self.problem;
         let corpus = self.problem.corpus.len();
         let (key_values, group_values) = (keys.as_ref().map(flat), groups.as_ref().map(flat));
@@ -193,18 +204,24 @@ impl Posed {
             exclude: exclude.as_ref().map(|e| lists(e, corpus)),
             forbidden: mask.as_deref(),
         };
-        let settings = Settings { search: way.asked(), ..self.problem.settings.clone() };
+        let settings = Settings { search: asked, ..self.problem.settings.clone() };
         self.with_scorer(way, |scorer, workers| mine(scorer, &known, anchors, &settings, workers, &Work::default()))
     }
 
     pub(crate) fn nearest(&self, k: usize, way: Way) -> Result<(Vec<i64>, Vec<f32>)> {
+        self.nearest_asked(k, way, way.asked()).map(|(indices, scores, _)| (indices, scores))
+    }
+
+    /// The nearest rows with their scores, and what the search tells about itself.
+    pub(crate) fn nearest_asked(&self, k: usize, way: Way, asked: Asked) -> Result<(Vec<i64>, Vec<f32>, Told)> {
         let slots = self.problem.queries.len() * k;
         let (mut indices, mut scores) = (vec![0; slots], vec![0.0; slots]);
-        self.with_scorer(way, |scorer, workers| {
-            let mut engine = Engine::new(scorer, way.asked())?;
-            nearest(&mut engine, k, workers, &Work::default(), &mut indices, &mut scores)
+        let told = self.with_scorer(way, |scorer, workers| {
+            let (mut engine, work) = (Engine::new(scorer, asked)?, Work::default());
+            nearest(&mut engine, k, workers, &work, &mut indices, &mut scores)?;
+            Ok(Told { account: engine.account(), bytes: work.bytes() as usize })
         })?;
-        Ok((indices, scores))
+        Ok((indices, scores, told))
     }
 
     /// Compares the near-duplicates of the corpus in each of `ways` with the oracle's.
@@ -252,6 +269,19 @@ impl Posed {
             assert_eq!(bits(&found.1), bits(&scores), "scores, {way:?}");
         }
     }
+}
+
+/// Compares two runs in everything but how they were made.
+pub(crate) fn identical(mined: &Mined, other: &Mined, way: Way) {
+    assert_eq!(mined.indices, other.indices, "indices, {way:?}");
+    assert_eq!(bits(&mined.scores), bits(&other.scores), "scores, {way:?}");
+    assert_eq!(mined.tiers, other.tiers, "tiers, {way:?}");
+    assert_eq!(mined.removed, other.removed, "removed, {way:?}");
+    assert_eq!(bits(&mined.positive_scores), bits(&other.positive_scores), "positive scores, {way:?}");
+    assert_eq!(mined.positive_ranks, other.positive_ranks, "positive ranks, {way:?}");
+    assert_eq!(mined.suspects, other.suspects, "suspects, {way:?}");
+    assert_eq!(mined.false_negatives, other.false_negatives, "false negatives, {way:?}");
+    assert_eq!(mined.deepened, other.deepened, "deepened, {way:?}");
 }
 
 fn same(mined: &Mined, expected: &Expected, way: Way) {
