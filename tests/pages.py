@@ -34,6 +34,8 @@ FENCE = re.compile(
 SHOWN_ONLY = {"", "bash", "json", "text"}
 # What differs between machines, and what stands in for it.
 VARYING = (
+    # Which search is faster, and what it can leave out, depends on the kernels that the machine has.
+    (re.compile(r"(?:exact|certified) search, recall 1: [\d,]+ pairs scanned, (?:[\d,]+ checked, )?"), "<search>"),
     (re.compile(r"\d+(?:\.\d+)? (?:s|ms|min)\b"), "<time>"),
     (re.compile(r"on \d+ threads? \(\w+\)"), "<threads>"),
     (re.compile(r"\d+(?:\.\d+)? (?:KiB|MiB|GiB)"), "<bytes>"),

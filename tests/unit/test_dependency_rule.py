@@ -22,12 +22,14 @@ OPTIONAL = {"torch", "sentence_transformers", "faiss", "pyarrow", "tqdm", "datas
 
 # Ground floor first. A module may use itself and the layers below its own.
 LAYERS = [
-    {"error"},
+    {"error", "aligned"},
     {"rows", "lists", "anchors", "rng", "threads", "tensors"},
     {"kernel"},
     {"score"},
     {"topk", "accept"},
-    {"search", "rules", "draw", "exposure", "codes"},
+    {"codes"},
+    {"clusters"},
+    {"search", "rules", "draw", "exposure"},
     {"copies", "duplicates"},
     {"pool"},
     {"mine", "nearest"},

@@ -173,7 +173,7 @@ fn look<A: Accept>(job: &Job<'_>, accept: &A, workers: &mut Workers<'_>) -> Resu
     let dim = scorer.corpus.rows().dim();
     let sides = [(scorer.queries, Scale::Unit), (scorer.corpus, scorer.corpus_factor())];
     let widths: Vec<usize> = (1..=8).map(|twelfths| (dim * twelfths / 12).next_multiple_of(STEP)).collect();
-    let mut widths: Vec<usize> = widths.into_iter().filter(|&width| width < dim).collect();
+    let mut widths: Vec<usize> = widths.into_iter().filter(|width| (1..dim).contains(width)).collect();
     widths.dedup();
     let leading = Leading::fit(sides, widths.last().copied().unwrap_or(1).max(1), scorer.level, workers)?;
     widths.push(dim);
