@@ -188,13 +188,10 @@ impl<'a> Engine<'a> {
     ) -> Result<Plan> {
         if self.chosen.is_none() {
             // What does not fit into memory is refused before work starts.
-            let least = Plan::new(&job.sizes(), &Tile::new(self.scorer.level), workers.threads())?;
-            let chosen = self.decide(job, accept, workers, work)?;
-            let plain = matches!(chosen.means, Means::Plain);
-            self.chosen = Some(chosen);
-            if plain {
-                return Ok(least);
+            if matches!(self.asked.method, Method::Auto | Method::Exact) {
+                Plan::new(&job.sizes(), &Tile::new(self.scorer.level), workers.threads())?;
             }
+            self.chosen = Some(self.decide(job, accept, workers, work)?);
         }
         let (means, effort) = self.means();
         means.plan(job, effort, workers)
