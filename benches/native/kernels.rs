@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use negfast_core::kernel::{
-    BATCH, BLOCK_ROWS, Blocks, Level, Lookup, LookupOutput, PANEL_QUERIES, Panels, Strips, Table, Tables, Tile,
-    TileOutput, dots, estimate, hamming, pack, scaled,
+    BATCH, BLOCK_ROWS, Blocks, CODE_COLUMNS, CODE_ROWS, CodePanel, CodeRows, CodeTile, Level, Lookup, LookupOutput,
+    PANEL_QUERIES, Panels, RUNS, Strips, Table, Tables, Tile, TileOutput, dots, estimate, hamming, pack, scaled,
 };
 use negfast_core::rows::{Data, Rows};
 use negfast_core::topk::{Buffers, Candidate};
@@ -31,6 +31,88 @@ fn tile(c: &mut Criterion) {
             let thresholds = vec![threshold; tile.rows];
             group.bench_function(BenchmarkId::new(name, level.name()), |bench| {
                 bench.iter(|| tile.run(black_box(&a), black_box(&b), DIM, &thresholds, &mut out));
+            });
+        }
+    }
+    group.finish();
+}
+
+/// What the processor can do: multiply-adds whose operands are in registers.
+fn peak(c: &mut Criterion) {
+    let mut group = c.benchmark_group("peak");
+    for level in Level::available().into_iter().filter(|&level| level > Level::Scalar) {
+        let (sums, width) = if level == Level::Avx512 { (PEAK_SUMS, 16) } else { (PEAK_SUMS, 8) };
+        group.throughput(Throughput::Elements((PEAK_STEPS * sums * width) as u64));
+        group.bench_function(level.name(), |bench| {
+            bench.iter(|| {
+                #[cfg(target_arch = "x86_64")]
+                // SAFETY: the level is one of those that the machine has.
+                match level {
+                    Level::Avx512 => unsafe { multiply_adds_avx512(black_box(0.5)) },
+                    _ => unsafe { multiply_adds_avx2(black_box(0.5)) },
+                }
+            });
+        });
+    }
+    group.finish();
+}
+
+/// Independent sums, enough to hide the latency of an addition, and steps.
+const PEAK_SUMS: usize = 12;
+const PEAK_STEPS: usize = 4096;
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f")]
+fn multiply_adds_avx512(x: f32) -> f32 {
+    use std::arch::x86_64::{_mm512_fmadd_ps, _mm512_reduce_add_ps, _mm512_set1_ps};
+    let (x, mut sums) = (_mm512_set1_ps(x), [_mm512_set1_ps(0.1); PEAK_SUMS]);
+    for _ in 0..PEAK_STEPS {
+        for sum in &mut sums {
+            *sum = _mm512_fmadd_ps(*sum, x, x);
+        }
+    }
+    sums.iter().map(|&sum| _mm512_reduce_add_ps(sum)).sum()
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,fma")]
+fn multiply_adds_avx2(x: f32) -> f32 {
+    use std::arch::x86_64::{_mm256_cvtss_f32, _mm256_fmadd_ps, _mm256_set1_ps};
+    let (x, mut sums) = (_mm256_set1_ps(x), [_mm256_set1_ps(0.1); PEAK_SUMS]);
+    for _ in 0..PEAK_STEPS {
+        for sum in &mut sums {
+            *sum = _mm256_fmadd_ps(*sum, x, x);
+        }
+    }
+    sums.iter().map(|&sum| _mm256_cvtss_f32(sum)).sum()
+}
+
+/// Elements as the tile counts them: a pair is worth a multiply-add for each element.
+fn codes(c: &mut Criterion) {
+    const QUADS: usize = DIM / 4;
+    let mut group = c.benchmark_group("codes");
+    for level in Level::available() {
+        let tile = CodeTile::new(level);
+        let run = RUNS[0];
+        let limit = f32::from(tile.limit());
+        let anchors: Vec<i8> = numbers(8, tile.rows * DIM).iter().map(|x| (x * limit * 0.3) as i8).collect();
+        let corpus: Vec<u8> = numbers(9, CODE_COLUMNS * DIM).iter().map(|x| (x * 38.0 + 128.0) as u8).collect();
+        let biases = vec![0; tile.rows * tile.biases(QUADS, run)];
+        let (spreads, columns) = (vec![1.0; tile.rows], vec![1e-3; CODE_COLUMNS]);
+        let mut masks = [0; CODE_ROWS];
+        group.throughput(Throughput::Elements((tile.rows * CODE_COLUMNS * DIM) as u64));
+        for (name, threshold) in [("nothing reaches", f32::INFINITY), ("all reach", f32::MIN)] {
+            let thresholds = vec![threshold; tile.rows];
+            let rows = CodeRows {
+                codes: &anchors,
+                biases: &biases,
+                spreads: &spreads,
+                thresholds: &thresholds,
+                inverses: &spreads,
+            };
+            let panel = CodePanel { codes: &corpus, scales: &columns, widths: &columns, thresholds: &columns };
+            group.bench_function(BenchmarkId::new(name, level.name()), |bench| {
+                bench.iter(|| tile.run(black_box(&rows), black_box(&panel), QUADS, run, &mut masks));
             });
         }
     }
@@ -151,6 +233,6 @@ fn settings() -> Criterion {
 criterion_group! {
     name = kernels;
     config = settings();
-    targets = tile, lookup, distances, score, packing, selection
+    targets = peak, tile, codes, lookup, distances, score, packing, selection
 }
 criterion_main!(kernels);

@@ -111,14 +111,14 @@ impl<'a> Rows<'a> {
         }
     }
 
-    /// Asks for row `i` to be brought near, where the machine can be asked: rows that are scored lie scattered over the
-    /// corpus, and waiting for memory takes longer than scoring.
+    /// Asks for the beginning of row `i` to be brought near, where the machine can be asked, which fetches what follows by
+    /// itself: rows that are scored lie scattered over the corpus, and waiting for memory takes longer than scoring.
     pub fn fetch(&self, i: usize) {
         #[cfg(target_arch = "x86_64")]
         if let Data::F32(x) = self.data {
             use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
             const LINE: usize = 16;
-            for line in x[i * self.dim..(i + 1) * self.dim].chunks(LINE) {
+            for line in x[i * self.dim..(i + 1) * self.dim].chunks(LINE).take(4) {
                 // SAFETY: a prefetch changes nothing, and the address is that of a borrowed element.
                 unsafe { _mm_prefetch::<_MM_HINT_T0>(line.as_ptr().cast()) };
             }
