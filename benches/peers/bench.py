@@ -51,7 +51,13 @@ def arguments(description: str, *, rounds: int = 5) -> argparse.ArgumentParser:
 
 def pin(threads: int, level: str | None = None, peers: str = "best") -> None:
     """Give every contender the same threads, and the same level where its library can be told."""
-    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NEGFAST_NUM_THREADS"):
+    for name in (
+        "OMP_NUM_THREADS",
+        "OPENBLAS_NUM_THREADS",
+        "MKL_NUM_THREADS",
+        "NUMBA_NUM_THREADS",
+        "NEGFAST_NUM_THREADS",
+    ):
         os.environ[name] = str(threads)
     # Else the idle threads of the contender before spin on the processors of the contender now.
     os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
