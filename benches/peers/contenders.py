@@ -25,14 +25,14 @@ class Peer:
     search: Callable[..., Found]  # of what was built, queries, k, threads and its parameters
 
 
-def build_faiss(corpus: Floats, threads: int, *, factory: str, niter: int | None = None) -> Any:
-    """Any index that faiss' factory makes; `niter` is of the k-means of its lists."""
+def build_faiss(corpus: Floats, threads: int, *, factory: str, **clustering: int) -> Any:
+    """Any index that faiss' factory makes; `clustering` is of the k-means of its lists."""
     import faiss
 
     faiss.omp_set_num_threads(threads)
     index = faiss.index_factory(corpus.shape[1], factory, faiss.METRIC_INNER_PRODUCT)
-    if niter is not None:
-        faiss.extract_index_ivf(index).cp.niter = niter
+    for name, value in clustering.items():
+        setattr(faiss.extract_index_ivf(index).cp, name, value)
     index.train(corpus)
     index.add(corpus)
     return index

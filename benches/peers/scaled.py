@@ -60,6 +60,8 @@ SCORE_TOLERANCE = {"narrow": 0.03, "wide": 0.04}  # twice that between rows of t
 DUPLICATES_ABOVE = (0.98, 0.999)
 DUPLICATES_TOLERANCE = 0.05
 SAMPLE = 500
+CELLS, NEAR = 256, 16  # what share of the best rows of a query lies in the cells that are nearest to it
+CELLS_TOLERANCE = 0.05
 
 
 @dataclass(frozen=True)
@@ -187,6 +189,22 @@ def ranked_scores(queries: Floats, corpus: Floats, ranks: list[int], rng: np.ran
     return np.percentile(scores, [10, 50, 90], axis=0).T
 
 
+def in_near_cells(queries: Floats, corpus: Floats, rank: int, rng: np.random.Generator) -> float:
+    """Share of the rows up to `rank` that lie in the nearest cells, where random rows are the centres of cells.
+
+    It says how far the set can be searched by clusters, which scores alone do not.
+    """
+    centres = corpus[rng.choice(len(corpus), CELLS, replace=False)]
+    cells = np.concatenate(
+        [(part @ centres.T).argmax(axis=1) for part in np.array_split(corpus, -(-len(corpus) // CHUNK))]
+    )
+    hits = 0
+    for query in queries[rng.choice(len(queries), SAMPLE, replace=False)]:
+        best = np.argpartition(corpus @ query, -rank)[-rank:]
+        hits += np.isin(cells[best], np.argsort(centres @ query)[-NEAR:]).sum()
+    return hits / (rank * SAMPLE)
+
+
 def duplicate_rates(corpus: Floats, rng: np.random.Generator) -> np.ndarray:
     """Share of the rows that have another row above each bound."""
     nearest = []
@@ -232,6 +250,13 @@ def check(original: Pairs, queries: Floats, corpus: Floats, recipe: Recipe) -> N
         for rank, theirs, ours in zip(RANKS, old, new, strict=True):
             what = f"score of a {name} at {rank / len(original.corpus):.2%}: p10 50 90"
             line(what, theirs, ours, factor * SCORE_TOLERANCE[width])
+    old, new = (
+        in_near_cells(queries, rows, round(RANKS[0] * len(rows) / len(original.corpus)), rng)
+        for queries, rows in ((original.queries, original.corpus), (queries, corpus))
+    )
+    line(
+        f"share of the best {RANKS[0] / len(original.corpus):.2%} in {NEAR} of {CELLS} cells", old, new, CELLS_TOLERANCE
+    )
     old, new = duplicate_rates(original.corpus, rng), duplicate_rates(corpus, rng)
     for bound, theirs, ours in zip(DUPLICATES_ABOVE, old, new, strict=True):
         line(f"share of corpus rows with another above {bound}", theirs, ours, DUPLICATES_TOLERANCE)

@@ -26,7 +26,8 @@ Chain = list[dict[str, Any]]  # parameters of a search, from cheap to dear
 Trial = dict[str, Any]
 NPROBE = (8, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768)
 # The grid at each set of rows: nlist of IVF, by rows.
-NLIST = {"pairs": (64, 256), "large": (256, 1024, 4096), "wide": (128, 512)}
+NLIST = {"pairs": (64, 256), "large": (512, 1024), "wide": (256,)}
+TRAINING = {"niter": 5, "max_points_per_centroid": 64}  # less than by default, because building counts
 
 
 def options() -> argparse.Namespace:
@@ -45,38 +46,38 @@ def probes(nlist: int, **rest: Any) -> Chain:
     return [{"nprobe": nprobe, **rest} for nprobe in NPROBE if nprobe <= nlist // 2]
 
 
-def factors(*values: float) -> Chain:
-    return [{"k_factor": value} for value in values]
-
-
 def grid(peer: str, rows: str, dim: int) -> Iterator[tuple[dict[str, Any], list[Chain]]]:
     """What to build, and chains of what to search it with, from cheap to dear."""
     if peer == "faiss IVFFlat":
-        for nlist in (4 * nlist for nlist in NLIST[rows]):
-            yield {"factory": f"IVF{nlist},Flat", "niter": 5}, [probes(nlist)]
+        for nlist in NLIST[rows]:
+            yield {"factory": f"IVF{4 * nlist},Flat", **TRAINING}, [probes(4 * nlist)]
     elif peer == "faiss PQ fast-scan + refine":
-        for m in (dim // 4, dim // 3, dim // 2):
-            yield {"factory": f"PQ{m}x4fs,RFlat"}, [factors(1, 1.5, 2, 2.25, 2.5, 3, 3.5, 4, 5, 6, 8)]
+        for m, ratios in (
+            (dim // 4, (2, 2.5, 3, 3.5, 4, 5, 6, 8)),
+            (dim // 3, (2, 2.25, 2.5, 3, 4)),
+            (dim // 2, (1.5, 2, 2.25)),
+        ):
+            yield {"factory": f"PQ{m}x4fs,RFlat"}, [[{"k_factor": ratio} for ratio in ratios]]
         for nlist in NLIST[rows]:
-            for m, ratios in ((dim // 4, (3, 4, 6)), (dim // 2, (1.5, 2, 2.5))):
+            for m, ratios in ((dim // 4, (4, 6)), (dim // 2, (2, 3, 4))):
                 chains = [probes(nlist, k_factor=ratio) for ratio in ratios]
-                yield {"factory": f"IVF{nlist},PQ{m}x4fs,RFlat", "niter": 5}, chains
+                yield {"factory": f"IVF{nlist},PQ{m}x4fs,RFlat", **TRAINING}, chains
     elif peer == "faiss RaBitQ fast-scan + refine":
-        yield {"factory": "RaBitQfs,RFlat"}, [factors(2, 3, 4, 6, 8)]
+        yield {"factory": "RaBitQfs,RFlat"}, [[{"k_factor": ratio} for ratio in (2, 3, 4, 6, 8)]]
         for nlist in NLIST[rows]:
-            chains = [probes(nlist, k_factor=ratio) for ratio in (2, 3, 5)]
-            yield {"factory": f"IVF{nlist},RaBitQfs,RFlat", "niter": 5}, chains
+            chains = [probes(nlist, k_factor=ratio) for ratio in (3, 5)]
+            yield {"factory": f"IVF{nlist},RaBitQfs,RFlat", **TRAINING}, chains
     elif peer == "hnswlib":
         for m, ef_construction in ((16, 100), (24, 200)) if rows == "pairs" else ((16, 100),):
             yield (
                 {"M": m, "ef_construction": ef_construction},
-                [[{"ef": ef} for ef in (100, 150, 200, 300, 400, 600, 900)]],
+                [[{"ef": ef} for ef in (100, 150, 200, 250, 300, 350, 400, 600, 900)]],
             )
     elif peer == "usearch":
         for dtype, expansion in (("bf16", 64), ("bf16", 128), ("i8", 128)) if rows == "pairs" else (("bf16", 64),):
             yield (
                 {"dtype": dtype, "connectivity": 16, "expansion_add": expansion},
-                [[{"expansion_search": ef} for ef in (100, 150, 200, 300, 400, 600, 900)]],
+                [[{"expansion_search": ef} for ef in (100, 150, 200, 250, 300, 350, 400, 600, 900)]],
             )
     elif peer == "pynndescent":
         for n_neighbors, multiplier in ((30, 1.5), (50, 2.0)) if rows == "pairs" else ((30, 1.5),):
