@@ -59,7 +59,7 @@ def grid(peer: str, rows: str, dim: int) -> Iterator[tuple[dict[str, Any], list[
         ):
             yield {"factory": f"PQ{m}x4fs,RFlat"}, [[{"k_factor": ratio} for ratio in ratios]]
         for nlist in NLIST[rows]:
-            for m, ratios in ((dim // 4, (4, 6)), (dim // 2, (2, 3, 4))):
+            for m, ratios in ((dim // 4, (4, 6, 8)), (dim // 2, (2, 3, 4))):
                 chains = [probes(nlist, k_factor=ratio) for ratio in ratios]
                 yield {"factory": f"IVF{nlist},PQ{m}x4fs,RFlat", **TRAINING}, chains
     elif peer == "faiss RaBitQ fast-scan + refine":
