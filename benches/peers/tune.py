@@ -12,7 +12,6 @@ Every trial is kept in `benches/results/tuning-<rows>.txt`.
 
 import argparse
 import json
-import math
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -68,19 +67,20 @@ def grid(peer: str, rows: str, dim: int) -> Iterator[tuple[dict[str, Any], list[
             chains = [probes(nlist, k_factor=ratio) for ratio in (3, 5)]
             yield {"factory": f"IVF{nlist},RaBitQfs,RFlat", **TRAINING}, chains
     elif peer == "hnswlib":
-        for m, ef_construction in ((16, 100), (24, 200)) if rows == "pairs" else ((16, 100),):
+        for m, ef_construction in {"pairs": ((16, 100), (24, 200)), "large": ((16, 100),), "wide": ((24, 200),)}[rows]:
             yield (
                 {"M": m, "ef_construction": ef_construction},
                 [[{"ef": ef} for ef in (100, 150, 200, 250, 300, 350, 400, 600, 900)]],
             )
     elif peer == "usearch":
-        for dtype, expansion in (("bf16", 64), ("bf16", 128), ("i8", 128)) if rows == "pairs" else (("bf16", 64),):
+        for expansion in {"pairs": (64, 128), "large": (64,), "wide": (128,)}[rows]:
             yield (
-                {"dtype": dtype, "connectivity": 16, "expansion_add": expansion},
+                {"dtype": "bf16", "connectivity": 16, "expansion_add": expansion},
                 [[{"expansion_search": ef} for ef in (100, 150, 200, 250, 300, 350, 400, 600, 900)]],
             )
     elif peer == "pynndescent":
-        for n_neighbors, multiplier in ((30, 1.5), (50, 2.0)) if rows == "pairs" else ((30, 1.5),):
+        tried = {"pairs": ((30, 1.5), (50, 2.0)), "large": ((30, 1.5),), "wide": ((50, 2.0),)}
+        for n_neighbors, multiplier in tried[rows]:
             yield (
                 {"n_neighbors": n_neighbors, "pruning_degree_multiplier": multiplier, "diversify_prob": 1.0},
                 [[{"epsilon": epsilon} for epsilon in (0.0, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4)]],
@@ -95,8 +95,11 @@ def cost(run: Callable[[], Any]) -> tuple[Any, float, float]:
     return result, (time.process_time() - busy) / threads, time.perf_counter() - begin
 
 
-def seconds(trial: dict[str, Any] | None) -> float:
-    return trial["seconds"] if trial else math.inf
+def better(trial: Trial, other: Trial | None, target: float) -> bool:
+    """The cheaper of those that reach the recall; while none does, the one that comes closest."""
+    if other is None or other["recall"] < target:
+        return other is None or trial["recall"] > other["recall"]
+    return trial["recall"] >= target and trial["seconds"] < other["seconds"]
 
 
 @dataclass
@@ -137,15 +140,16 @@ class Job:
                 trial = {
                     "build": build,
                     "search": search,
-                    "recall": round(got, 4),
+                    "recall": got,
                     "seconds": round(total, 2),
                     "build_seconds": round(built, 2),
                 }
                 for target in self.targets:
-                    if got >= target and total < seconds(best.get(target)):
+                    if better(trial, best.get(target), target):
                         best[target] = trial
                 # What follows is dearer.
-                if got >= hardest or total > 1.2 * seconds(best.get(hardest)):
+                winner = best[hardest]
+                if got >= hardest or (winner["recall"] >= hardest and total > 1.2 * winner["seconds"]):
                     break
 
 
@@ -159,7 +163,7 @@ def keep(name: str, rows: str, best: dict[float, Trial], said: dict[str, Any], o
     tuned |= said
     for target, winner in best.items():
         at = tuned.setdefault(rows, {}).setdefault(f"{target:g}", {})
-        if not only_better or winner["seconds"] < seconds(at.get(name)):
+        if not only_better or better(winner, at.get(name), target):
             at[name] = winner
     TUNED.write_text(json.dumps(tuned, indent=2) + "\n")
 
@@ -198,7 +202,8 @@ def main() -> None:
                 # With --match, builds tried before still count.
                 keep(name, chosen.rows, best, said, only_better=bool(chosen.match))
         for target in chosen.recall:
-            log(f"{name}, recall {target:g}: {shown(best[target]) if target in best else 'not reached'}")
+            if target in best:
+                log(f"{name}, recall {target:g}: {shown(best[target])}{' (below)' * (best[target]['recall'] < target)}")
 
 
 if __name__ == "__main__":
