@@ -42,7 +42,7 @@ def options() -> argparse.Namespace:
 
 
 def probes(nlist: int, **rest: Any) -> Chain:
-    return [{"nprobe": nprobe, **rest} for nprobe in NPROBE if nprobe <= nlist // 2]
+    return [{"nprobe": nprobe, **rest} for nprobe in NPROBE if nprobe < nlist]
 
 
 def grid(peer: str, rows: str, dim: int) -> Iterator[tuple[dict[str, Any], list[Chain]]]:
