@@ -211,6 +211,9 @@ def run_case(name: str, chosen: argparse.Namespace) -> str | None:
     )
     if any(result["scaled_from_queries"] for result in results.values()):
         text += f"\n\n~ built in full, searched {4 * SAMPLE:,} of the queries, those seconds scaled up"
+    untuned = [peer for peer in PEERS if peer not in EXACT and peer not in tuned]
+    if untuned and case.recall < 1.0:
+        text += f"\n\nnot tuned for this case, and left out: {', '.join(untuned)}"
     planned = planner(results, case.recall)
     if planned:
         text += f"\n\nnegfast's own choice took {planned[0]:.2f} times as long as {planned[1]}, the best by name"
