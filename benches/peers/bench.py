@@ -10,6 +10,7 @@ import json
 import os
 import platform
 import re
+import shlex
 import statistics
 import subprocess
 import sys
@@ -176,7 +177,7 @@ def peer_libraries() -> list[str]:
 
 def record(name: str, result: Mapping[str, Any], text: str) -> None:
     """Write ``results/<name>.json`` and ``.txt`` and print the text."""
-    command = " ".join(["python", "benches/peers/" + Path(sys.argv[0]).name, *sys.argv[1:]])
+    command = shlex.join(["python", "benches/peers/" + Path(sys.argv[0]).name, *sys.argv[1:]])
     head = {"command": command, "date": time.strftime("%Y-%m-%d"), "machine": machine()}
     lines = [
         f"$ {command}",
