@@ -73,7 +73,8 @@ fn the_whole_result_has_the_recall_that_was_measured() {
         let (_, exact, _) = posed.nearest_asked(K, way(2), asked(1.0, Method::Exact)).expect("a search");
         let mut pruned = 0;
         for recall in [0.9, 0.95, 0.99] {
-            let find = |threads| posed.nearest_asked(K, way(threads), asked(recall, Method::Clusters)).expect("a search");
+            let find =
+                |threads| posed.nearest_asked(K, way(threads), asked(recall, Method::Clusters)).expect("a search");
             let (indices, scores, Told { account, .. }) = find(1);
             check_lists(&indices, K);
             let measured = account.recall;
@@ -84,7 +85,9 @@ fn the_whole_result_has_the_recall_that_was_measured() {
             assert!(real >= measured.interval.0 - 3.0 * error, "{recall} asked, {measured:?}, but {real}");
             match account.method {
                 Method::Clusters => assert!(measured.anchors >= 128, "{measured:?}"),
-                other => assert!(other == Method::Certified && measured == Recall::proven() && bits(&scores) == bits(&exact)),
+                other => {
+                    assert!(other == Method::Certified && measured == Recall::proven() && bits(&scores) == bits(&exact))
+                }
             }
             pruned += usize::from(account.method == Method::Clusters && real < 1.0);
             for threads in [2, 7] {
@@ -106,7 +109,8 @@ fn rows_without_structure_get_what_was_asked() {
     let posed = Posed::new(problem(queries, corpus, Metric::Cosine, settings(5)), 96, Kind::F32);
     let (_, exact, _) = posed.nearest_asked(K, way(2), asked(1.0, Method::Exact)).expect("a search");
     for recall in [0.9, 0.999_9] {
-        let (indices, scores, told) = posed.nearest_asked(K, way(2), asked(recall, Method::Clusters)).expect("a search");
+        let (indices, scores, told) =
+            posed.nearest_asked(K, way(2), asked(recall, Method::Clusters)).expect("a search");
         check_lists(&indices, K);
         let (real, error) = mean(&shares(&scores, &exact, K), told.account.recall.anchors.max(1));
         assert!(real >= told.account.recall.interval.0 - 3.0 * error, "{:?}, but {real}", told.account);
@@ -172,7 +176,8 @@ fn small_jobs_are_searched_as_well() {
         let posed = posed(10, anchors, rows, dim);
         let exact = posed.nearest(7, Way { method: Method::Exact, ..way(1) }).expect("a search");
         for recall in [0.5, 0.9] {
-            let (indices, scores, told) = posed.nearest_asked(7, way(2), asked(recall, Method::Clusters)).expect("a search");
+            let (indices, scores, told) =
+                posed.nearest_asked(7, way(2), asked(recall, Method::Clusters)).expect("a search");
             check_lists(&indices, 7);
             if told.account.method != Method::Clusters {
                 assert_eq!((indices, bits(&scores)), (exact.0.clone(), bits(&exact.1)), "{anchors} x {rows}");

@@ -64,7 +64,9 @@ impl Tiled {
     fn check(&self, name: &str) {
         let mut estimates = [f32::NAN; CODE_ROWS * CODE_COLUMNS];
         let thresholds = vec![0.0; self.tile.rows];
-        self.with(&thresholds, |tile, anchors, panel| tile.estimates(anchors, panel, self.quads, self.run, &mut estimates));
+        self.with(&thresholds, |tile, anchors, panel| {
+            tile.estimates(anchors, panel, self.quads, self.run, &mut estimates)
+        });
         for r in 0..self.tile.rows {
             for c in 0..CODE_COLUMNS {
                 let got = estimates[r * CODE_COLUMNS + c];
@@ -89,7 +91,8 @@ impl Tiled {
         let mask = |r: usize| (0..CODE_COLUMNS).filter(|&c| reaches(r, c)).fold(0u32, |mask, c| mask | 1 << c);
         let expected: Vec<u32> = (0..self.tile.rows).map(mask).collect();
         let mut masks = [0x5555_5555; CODE_ROWS];
-        let any = self.with(thresholds, |tile, anchors, panel| tile.run(anchors, panel, self.quads, self.run, &mut masks));
+        let any =
+            self.with(thresholds, |tile, anchors, panel| tile.run(anchors, panel, self.quads, self.run, &mut masks));
         assert_eq!(any, expected.iter().any(|&mask| mask != 0), "{name}: any of {thresholds:?}");
         if any {
             assert_eq!(masks[..self.tile.rows], expected, "{name}: masks of {thresholds:?}");
@@ -121,7 +124,10 @@ fn side_by_side(tile: &CodeTile, anchors: &[Vec<i8>], quads: usize, run: usize) 
 }
 
 /// The longest run whose sums stay within 16 bits for these codes, whichever rows meet.
-fn longest_run<'a>(anchors: impl Iterator<Item = &'a [i8]> + Clone, rows: impl Iterator<Item = &'a [i8]> + Clone) -> usize {
+fn longest_run<'a>(
+    anchors: impl Iterator<Item = &'a [i8]> + Clone,
+    rows: impl Iterator<Item = &'a [i8]> + Clone,
+) -> usize {
     let lane = |run: &[i8], first: usize| -> f64 {
         let quads = run.chunks(4).flat_map(|quad| quad.iter().skip(first).take(2));
         quads.map(|&x| f64::from(x) * f64::from(x)).sum::<f64>().sqrt()
@@ -411,7 +417,9 @@ fn hard_rows(dice: &mut Dice, dim: usize) -> Vec<Vec<f32>> {
         let d = dice.below(dim);
         rows.push(part(vec![1.0; dim], d, d + 1));
         // Elements that round up by half a unit, or down.
-        rows.push((0..dim).map(|d| if d == 0 { 127.0 } else { dice.one_of(&[0.51, -0.51, 0.49, 1.5, -2.5]) }).collect());
+        rows.push(
+            (0..dim).map(|d| if d == 0 { 127.0 } else { dice.one_of(&[0.51, -0.51, 0.49, 1.5, -2.5]) }).collect(),
+        );
         rows.push((0..dim).map(|_| dice.one_of(&[1.0, 1e-4, -1e-8])).collect());
     }
     let copy = dice.row(dim);
@@ -459,8 +467,7 @@ fn what_a_basis_leaves_out_is_not_lost_to_rounding() {
     const DIM: usize = WIDTH + 1;
     for level in Level::available() {
         let (tile, mut dice) = (CodeTile::new(level), Dice(3));
-        let learned: Vec<Vec<f32>> =
-            dice.rows(400, WIDTH).into_iter().map(|row| [row, vec![0.0]].concat()).collect();
+        let learned: Vec<Vec<f32>> = dice.rows(400, WIDTH).into_iter().map(|row| [row, vec![0.0]].concat()).collect();
         let fitted = basis(&learned, WIDTH, level);
         // The basis itself: what it makes of unit vectors.
         let (mut units, mut directions) = (Panels::default(), Vec::new());
@@ -581,7 +588,10 @@ fn no_row_that_matters_is_dropped() {
                     100.0 - 100.0 * compared.missed as f64 / compared.pairs as f64,
                     compared.closest,
                 );
-                assert!(compared.missed > 0 || *width < dim || name == "uniform", "{name}: the tile tells nothing apart");
+                assert!(
+                    compared.missed > 0 || *width < dim || name == "uniform",
+                    "{name}: the tile tells nothing apart"
+                );
             }
         }
     }

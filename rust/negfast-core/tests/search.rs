@@ -358,7 +358,9 @@ fn codes_in_lists_find_what_the_exact_search_finds() {
 /// The same against the oracle, and in as many lists as it can sort out in a test.
 #[test]
 fn codes_in_many_lists_equal_brute_force() {
-    for (look, metric) in [(Look::Plain, Metric::Cosine), (Look::Copies, Metric::Cosine), (Look::NearCopies, Metric::Dot)] {
+    for (look, metric) in
+        [(Look::Plain, Metric::Cosine), (Look::Copies, Metric::Cosine), (Look::NearCopies, Metric::Dot)]
+    {
         let mut posed = everything(600, 4000, 45, look);
         posed.problem.metric = metric;
         posed.problem.settings.suspect_rank = 40;
