@@ -78,7 +78,7 @@ class SearchReport:
     @classmethod
     def of_given(cls, core: dict[str, Any], candidates: int) -> "SearchReport":
         """Make the report of a call that was given its candidates."""
-        proven = {"recall": 1.0, "recall_interval": (1.0, 1.0), "audited": 0}
+        proven: dict[str, Any] = {"recall": 1.0, "recall_interval": (1.0, 1.0), "audited": 0}
         return cls(**{**core, "method": "given", "why": "candidates were given", **proven, "rows_scanned": candidates})
 
     @classmethod
