@@ -11,6 +11,8 @@ from negfast.settings import UsedMethod
 
 SUSPECT_COLUMNS = {"anchors": np.int64, "positives": np.int64, "scores": np.float32, "ranks": np.int64}
 """The columns of :class:`Suspects`."""
+ADDED: dict[str, Any] = {"why": "not recorded", "audited": 0, "rows_checked": 0}
+"""Fields of :class:`SearchReport` that files of earlier versions lack; what they tell is exact."""
 QUANTILES = (0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
 
 
@@ -76,13 +78,17 @@ class SearchReport:
     @classmethod
     def of_given(cls, core: dict[str, Any], candidates: int) -> "SearchReport":
         """Make the report of a call that was given its candidates."""
-        proven = {"recall": 1.0, "recall_interval": (1.0, 1.0), "audited": 0}
+        proven: dict[str, Any] = {"recall": 1.0, "recall_interval": (1.0, 1.0), "audited": 0}
         return cls(**{**core, "method": "given", "why": "candidates were given", **proven, "rows_scanned": candidates})
 
     @classmethod
     def total(cls, parts: Sequence["SearchReport"]) -> "SearchReport":
-        """Add up searches that ran one after the other; an interval of recall that holds for all is the widest."""
-        first = parts[0]
+        """Add up searches that ran one after the other; an interval of recall that holds for all is the widest.
+
+        The method is one that was measured where there is one: that of a proven part would promise more than the whole
+        has.
+        """
+        first = next((part for part in parts if part.audited), parts[0])
         names = dict.fromkeys(name for part in parts for name in part.seconds)
         return replace(
             first,
@@ -326,10 +332,10 @@ class Report:
 
     @classmethod
     def from_dict(cls, plain: dict[str, Any]) -> "Report":
-        """Make a report from what :meth:`to_dict` returned."""
+        """Make a report from what :meth:`to_dict` returned, in this version or an earlier one."""
         values = dict(plain)
         interval = values["search"]["recall_interval"]
-        values["search"] = SearchReport(**{**values["search"], "recall_interval": tuple(interval)})
+        values["search"] = SearchReport(**{**ADDED, **values["search"], "recall_interval": tuple(interval)})
         for name in ("positives", "negatives", "hardness", "positive_ranks"):
             count, mean, found = (values[name][part] for part in ("count", "mean", "values"))
             values[name] = Quantiles(count, mean, tuple(found)) if count else Quantiles.of(np.zeros(0))

@@ -11,9 +11,14 @@ import negfast
 import oracle
 from strategies import Case, cases, contain, containers, identity, rule_options, some_rows
 
+SEARCHES = pytest.mark.parametrize(
+    "search", [negfast.Search(), negfast.Search(method="certified")], ids=["auto", "codes"]
+)
 
+
+@SEARCHES
 @given(st.data())
-def test_mine(data: st.DataObject) -> None:
+def test_mine(search: negfast.Search, data: st.DataObject) -> None:
     same = data.draw(st.booleans())
     case = data.draw(cases(same=same))
     n, size = len(case.plain[0]), len(case.plain[1])
@@ -33,6 +38,7 @@ def test_mine(data: st.DataObject) -> None:
         *case.given,
         positives,
         rules=negfast.Rules(**options),
+        search=search,
         n_threads=data.draw(st.sampled_from([1, 2, 3])),
         **common,
         **ours,
@@ -92,9 +98,10 @@ def like(lists: list[list[float]], how: str) -> Any:
     return array
 
 
+@SEARCHES
 @given(cases(), st.integers(0, 50), st.sampled_from(["cosine", "dot"]), st.sampled_from([1, 2, 3]))
-def test_topk(case: Case, k: int, metric: Any, n_threads: int) -> None:
-    found = negfast.topk(*case.given, k, metric=metric, n_threads=n_threads)
+def test_topk(search: negfast.Search, case: Case, k: int, metric: Any, n_threads: int) -> None:
+    found = negfast.topk(*case.given, k, metric=metric, search=search, n_threads=n_threads)
     indices, scores = oracle.topk(*case.plain, k, metric)
     np.testing.assert_array_equal(found.indices, indices)
     oracle.assert_same_bits(found.scores, scores)
@@ -137,20 +144,26 @@ def test_draws_stay_in_the_pool(data: st.DataObject) -> None:
         assert (mined.indices[anchor, len(got) :] == -1).all()
 
 
-@pytest.mark.parametrize("seed", range(4))
-def test_larger_shapes(seed: int) -> None:
-    """Past every block and buffer size, with the rules that need deep lists."""
+@pytest.mark.parametrize(
+    ("method", "seed"), [*(("auto", seed) for seed in range(4)), ("certified", 1), ("certified", 2)]
+)
+def test_larger_shapes(method: Any, seed: int) -> None:
+    """Past every block and buffer size, with the rules that need deep lists; codes get more lists than one."""
     rng = np.random.default_rng(seed)
-    corpus = some_rows(rng, 700, 24, "sparse" if seed % 2 else "normal")
-    queries = some_rows(rng, 90, 24, "normal")
-    positives = [rng.integers(0, 700, 2).tolist() for _ in range(90)]
-    groups = (rng.integers(-1, 40, 90), rng.integers(-1, 40, 700))
+    n = 1024 if method == "certified" else 700
+    corpus = some_rows(rng, n, 24 + 16 * (seed % 2), "sparse" if seed % 2 else "normal")
+    queries = some_rows(rng, 90, corpus.shape[1], "normal")
+    positives = [rng.integers(0, n, 2).tolist() for _ in range(90)]
+    groups = (rng.integers(-1, 40, 90), rng.integers(-1, 40, n))
     options: dict[str, Any] = {
         "relative_margin": 0.05,
         "distinct": (0.5, 0.8, None)[seed % 3],
         "max_exposure": (1, None, 2)[seed % 3],
         "duplicate_of_positive": 0.7,
     }
-    mined = negfast.mine(queries, corpus, positives, num_negatives=7, groups=groups, rules=negfast.Rules(**options))
-    want = oracle.mine(queries, corpus, positives, num_negatives=7, groups=groups, rules=oracle.Rules(**options))
+    common: dict[str, Any] = {"num_negatives": 7, "groups": groups, "suspect_rank": (5, 1000)[seed % 2]}
+    mined = negfast.mine(
+        queries, corpus, positives, rules=negfast.Rules(**options), search=negfast.Search(method=method), **common
+    )
+    want = oracle.mine(queries, corpus, positives, rules=oracle.Rules(**options), **common)
     oracle.assert_same(mined, want)

@@ -258,6 +258,20 @@ def test_repeats_a_job_bit_for_bit(table: Path, tmp_path: Path, monkeypatch: pyt
     assert negfast.Recipe.load(recipe).rules.max_exposure == 30
 
 
+def test_a_proven_search_finds_what_the_exact_one_finds(table: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    results = []
+    for method in ("exact", "certified"):
+        mine(table, *COLUMNS, *SMALL, "--method", method, "--recall", 0.95, "-o", f"{method}.jsonl")
+        results.append(Path(f"{method}.jsonl").read_bytes())
+        plain = json.loads(Path(f"{method}.jsonl.recipe.json").read_text(encoding="utf-8"))
+        assert plain["search"] == {"max_memory": None, "method": method, "recall": 0.95}
+        report = json.loads(Path(f"{method}.jsonl.report.json").read_text(encoding="utf-8"))
+        assert (report["search"]["method"], report["search"]["recall"]) == (method, 1.0)
+    assert results[0] == results[1]
+    assert main(["mine", str(table), *COLUMNS, *SMALL, "--method", "clusters", "--recall", "1", "-o", "no.jsonl"]) != 0
+    assert "below 1" in capsys.readouterr().err
+
+
 def test_repeats_a_job_with_every_kind_of_input(table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Files reached through links and from elsewhere too; a changed one is no repeat."""
     corpus = [{"text": f"{TOPICS[i % 6]} program with archive support {i}", "g": f"c{i % 9}"} for i in range(80)]

@@ -86,7 +86,8 @@ fn the_whole_result_has_the_recall_that_was_measured() {
             match account.method {
                 Method::Clusters => assert!(measured.anchors >= 128, "{measured:?}"),
                 other => {
-                    assert!(other == Method::Certified && measured == Recall::proven() && bits(&scores) == bits(&exact))
+                    assert_eq!((other, measured), (Method::Certified, Recall::proven()));
+                    assert_eq!(bits(&scores), bits(&exact));
                 }
             }
             pruned += usize::from(account.method == Method::Clusters && real < 1.0);
@@ -252,7 +253,7 @@ fn memory_is_bounded() {
     };
     let exact = posed.nearest_asked(10, way(2), asked(1.0, Method::Exact)).expect("a search");
     for (method, recall) in [(Method::Certified, 1.0), (Method::Clusters, 0.95)] {
-        let refused = bounded(method, recall, 3 << 20).err().expect("codes of 60,000 rows").to_string();
+        let refused = bounded(method, recall, 3 << 20).map(drop).expect_err("codes of 60,000 rows").to_string();
         assert!(refused.contains("search.max_memory") && refused.contains(method.name()), "{refused}");
         let least = refused.split("at least ").nth(1).and_then(|rest| rest.split(' ').next());
         let least: usize = least.and_then(|bytes| bytes.parse().ok()).expect("the number of bytes that would do");

@@ -5,6 +5,8 @@
 mod making;
 mod naive;
 
+use std::fmt::Write;
+
 use making::{Dice, Kind, Stored};
 use negfast_core::codes::basis::{Basis, Leading};
 use negfast_core::codes::int8::{Coder, Room};
@@ -65,7 +67,7 @@ impl Tiled {
         let mut estimates = [f32::NAN; CODE_ROWS * CODE_COLUMNS];
         let thresholds = vec![0.0; self.tile.rows];
         self.with(&thresholds, |tile, anchors, panel| {
-            tile.estimates(anchors, panel, self.quads, self.run, &mut estimates)
+            tile.estimates(anchors, panel, self.quads, self.run, &mut estimates);
         });
         for r in 0..self.tile.rows {
             for c in 0..CODE_COLUMNS {
@@ -123,26 +125,28 @@ fn side_by_side(tile: &CodeTile, anchors: &[Vec<i8>], quads: usize, run: usize) 
     (codes, biases)
 }
 
-/// The longest run whose sums stay within 16 bits for these codes, whichever rows meet.
-fn longest_run<'a>(
-    anchors: impl Iterator<Item = &'a [i8]> + Clone,
-    rows: impl Iterator<Item = &'a [i8]> + Clone,
-) -> usize {
-    let lane = |run: &[i8], first: usize| -> f64 {
-        let quads = run.chunks(4).flat_map(|quad| quad.iter().skip(first).take(2));
-        quads.map(|&x| f64::from(x) * f64::from(x)).sum::<f64>().sqrt()
-    };
-    let norm = |codes: &[i8], run: usize| {
-        codes.chunks(4 * run).flat_map(|run| [lane(run, 0), lane(run, 2)]).fold(0.0, f64::max)
-    };
-    let fits = |run: usize| {
-        let most = |side: &mut dyn Iterator<Item = &'a [i8]>| side.map(|codes| norm(codes, run)).fold(0.0, f64::max);
-        most(&mut anchors.clone()) * most(&mut rows.clone()) <= f64::from(i16::MAX)
-    };
-    RUNS.into_iter().find(|&run| fits(run)).unwrap_or(RUNS[RUNS.len() - 1])
+/// The largest norms of runs of codes in a 16-bit lane, for each length of a run.
+fn run_norms<'a>(side: impl Iterator<Item = &'a [i8]>) -> [f64; RUNS.len()] {
+    let mut norms = [0.0; RUNS.len()];
+    for codes in side {
+        for (norm, run) in norms.iter_mut().zip(RUNS) {
+            for run in codes.chunks(4 * run) {
+                let mut squares = [0.0; 2];
+                run.iter().enumerate().for_each(|(e, &x)| squares[e % 4 / 2] += f64::from(x) * f64::from(x));
+                *norm = f64::max(*norm, squares[0].max(squares[1]).sqrt());
+            }
+        }
+    }
+    norms
 }
 
-fn slices(rows: &[Vec<i8>]) -> impl Iterator<Item = &[i8]> + Clone {
+/// The longest run whose sums stay within 16 bits for these norms, whichever rows meet.
+fn longest_run(anchors: [f64; RUNS.len()], rows: [f64; RUNS.len()]) -> usize {
+    let fits = |i: &usize| anchors[*i] * rows[*i] <= f64::from(i16::MAX);
+    RUNS[(0..RUNS.len()).find(fits).unwrap_or(RUNS.len() - 1)]
+}
+
+fn slices(rows: &[Vec<i8>]) -> impl Iterator<Item = &[i8]> {
     rows.iter().map(Vec::as_slice)
 }
 
@@ -162,7 +166,9 @@ fn sums_and_masks_are_the_plain_ones() {
                 for rows in [CODE_COLUMNS, 31, 17, 1, 0] {
                     let anchors = random_codes(&mut dice, tile.rows, length, most.min(tile.limit()));
                     let rows = random_codes(&mut dice, rows, length, most);
-                    assert!(longest_run(slices(&anchors), slices(&rows)) >= run || !tile.narrow());
+                    assert!(
+                        longest_run(run_norms(slices(&anchors)), run_norms(slices(&rows))) >= run || !tile.narrow()
+                    );
                     let name = format!("{level:?}, {length} codes, run {run}, {} rows", rows.len());
                     Tiled::new(level, length, run, anchors, rows).check(&name);
                 }
@@ -195,7 +201,7 @@ fn the_largest_codes_keep_within_sixteen_bits() {
                     let rows = codes(CODE_COLUMNS, WIDE, style % 3);
                     let anchors = codes(tile.rows, tile.limit(), style / 3);
                     if tile.narrow() {
-                        assert!(longest_run(slices(&anchors), slices(&rows)) >= run);
+                        assert!(longest_run(run_norms(slices(&anchors)), run_norms(slices(&rows))) >= run);
                     }
                     Tiled::new(level, length, run, anchors, rows).check(&format!("{level:?}, {length}, run {run}"));
                 }
@@ -205,7 +211,7 @@ fn the_largest_codes_keep_within_sixteen_bits() {
         for (a, b) in [(1, 1), (1, -1), (-1, 1), (-1, -1)] {
             let anchors = vec![vec![a * tile.limit(); 384]; tile.rows];
             let rows = vec![vec![b * WIDE; 384]; CODE_COLUMNS];
-            let run = longest_run(slices(&anchors), slices(&rows));
+            let run = longest_run(run_norms(slices(&anchors)), run_norms(slices(&rows)));
             assert!(run == 2 || !tile.narrow());
             Tiled::new(level, 384, run, anchors, rows).check(&format!("{level:?}, all extremes"));
         }
@@ -258,7 +264,7 @@ fn with_workers<T>(threads: usize, call: impl FnOnce(&mut Workers<'_>) -> T) -> 
     call(&mut Workers::new(threads, &mut monitor))
 }
 
-fn measured<'a>(stored: &'a Stored, dim: usize, level: Level) -> Matrix<'a> {
+fn measured(stored: &Stored, dim: usize, level: Level) -> Matrix<'_> {
     with_workers(2, |workers| Matrix::measure("rows", stored.rows(dim), level, workers).expect("finite rows"))
 }
 
@@ -297,6 +303,7 @@ struct Compared<'a> {
     tile: CodeTile,
     corpus: Codes,
     panels: Vec<Vec<u8>>,
+    run_norms: [f64; RUNS.len()],
     /// The greatest share of its bound that a pair's error has taken up.
     closest: f64,
     pairs: u64,
@@ -307,7 +314,8 @@ impl<'a> Compared<'a> {
     fn new(scorer: &'a Scorer<'a>, coder: &'a Coder, level: Level) -> Self {
         let corpus = Codes::new(coder, (scorer.corpus, scorer.corpus_factor()), 0..scorer.corpus.len(), WIDE);
         let panels = corpus.codes.chunks(CODE_COLUMNS).map(|rows| panel(rows, coder.quads())).collect();
-        Self { scorer, coder, tile: CodeTile::new(level), corpus, panels, closest: 0.0, pairs: 0, missed: 0 }
+        let (tile, run_norms) = (CodeTile::new(level), run_norms(slices(&corpus.codes)));
+        Self { scorer, coder, tile, corpus, panels, run_norms, closest: 0.0, pairs: 0, missed: 0 }
     }
 
     /// What an anchor's scores are divided by to be in the units of the tile.
@@ -327,7 +335,7 @@ impl<'a> Compared<'a> {
         let (n, quads, epsilon) = (self.scorer.corpus.len(), self.coder.quads(), self.coder.epsilon());
         let first = ids.start;
         let anchors = Codes::new(self.coder, (self.scorer.queries, Scale::Unit), ids.clone(), self.tile.limit());
-        let run = longest_run(slices(&anchors.codes), slices(&self.corpus.codes));
+        let run = longest_run(run_norms(slices(&anchors.codes)), self.run_norms);
         let spread = |i: usize| (anchors.extents[i] / f64::from(anchors.scales[i]) * (1.0 + 1e-6)) as f32;
         let inverse = |i: usize| 1.0 / anchors.scales[i];
         let reduced = |i: usize, score: f32| (f64::from(score) / self.unit(first + i)) as f32;
@@ -442,7 +450,9 @@ fn the_bound_holds_for_every_pair() {
                 let mut sides = [hard_rows(&mut dice, dim), hard_rows(&mut dice, dim)];
                 sides[1].extend(sides[0].iter().take(20).cloned().collect::<Vec<_>>());
                 let more = dice.rows(60, dim);
-                sides.iter_mut().for_each(|side| side.extend(more.iter().cloned()));
+                for side in &mut sides {
+                    side.extend(more.iter().cloned());
+                }
                 let (first, second) = (Stored::new(&sides[0], Kind::F32), Stored::new(&sides[1], Kind::F32));
                 let (queries, corpus) = (measured(&first, dim, level), measured(&second, dim, level));
                 let scorer = Scorer::new(&queries, &corpus, metric, level).expect("within the range");
@@ -580,9 +590,10 @@ fn no_row_that_matters_is_dropped() {
                 }
             }
             for ((level, width, _), compared) in coders.iter().zip(&all) {
-                told += &format!(
+                let _ = writeln!(
+                    told,
                     "{name}, {metric:?}, {} coordinates, {}: {} pairs, none dropped that reaches its threshold; at the \
-                     100-th score {:.2} % are left; errors take up at most {:.3} of their bound\n",
+                     100-th score {:.2} % are left; errors take up at most {:.3} of their bound",
                     width,
                     level.name(),
                     compared.pairs,
