@@ -161,7 +161,7 @@ impl Coder {
 }
 
 /// What a code keeps and what it loses.
-struct Parts {
+pub(crate) struct Parts {
     /// The norm of the coordinates: a code can be longer than what it stands for.
     projected: f64,
     /// Bounds the norms of the coordinates and of their code.
@@ -171,7 +171,7 @@ struct Parts {
 }
 
 /// Codes `values` as whole numbers of at most `limit`.
-fn quantise(values: &[f32], limit: i8, codes: &mut [i8]) -> (f32, Parts) {
+pub(crate) fn quantise(values: &[f32], limit: i8, codes: &mut [i8]) -> (f32, Parts) {
     // Adding and taking away 1.5 · 2²³ rounds to the nearest whole number.
     const ROUND: f32 = 12_582_912.0;
     let largest = values.iter().fold(0.0f32, |largest, x| largest.max(x.abs()));

@@ -5,6 +5,7 @@
 //! scores from them. Codes find candidates and never decide: an estimate errs, by an amount that each row knows.
 
 pub mod basis;
+pub mod columns;
 pub mod int8;
 pub mod rotation;
 pub mod signs;

@@ -14,10 +14,10 @@ use super::second::SecondAnchors;
 use super::sweep::{Room, Sweep};
 use super::{Job, Plan, Sizes, Work};
 use crate::accept::Accept;
-use crate::codes::basis::{multiply, pack_plain};
+use crate::codes::columns::Codes;
 use crate::codes::int8;
 use crate::error::Result;
-use crate::kernel::{CodeTile, Panels, RUNS, Tile};
+use crate::kernel::{CodeTile, RUNS};
 use crate::score::Scale;
 use crate::threads::{Progress, Workers, cut, split};
 use crate::topk::Buffers;
@@ -73,8 +73,6 @@ pub(super) struct Coded {
     pub(super) spreads: Vec<f32>,
     /// The rows themselves, for the second look.
     pub(super) seconds: SecondAnchors,
-    /// Coordinates, for the distances to lists.
-    pub(super) values: Vec<f32>,
     pub(super) run: usize,
     /// Numbers of `biases` to each anchor.
     pub(super) per_anchor: usize,
@@ -167,39 +165,47 @@ impl<'a, A: Accept> Pass<'a, A> {
         Ok(block)
     }
 
-    /// Codes `anchors` into `coded`.
+    /// Codes `anchors` into `coded`, also for the second look.
     pub(super) fn code(&self, anchors: &[u32], coded: &mut Coded, room: &mut int8::Room) {
-        let (scorer, coder, tile) = (self.job.scorer, &self.index.coder, &self.tile);
+        coded.fill(self.job, self.index, anchors, self.effort.share, room);
+        self.index.seconds.anchors(self.job.scorer, anchors, &mut coded.seconds);
+    }
+}
+
+impl Coded {
+    /// Codes `anchors`, of whose bounds this `share` is allowed for.
+    fn fill(&mut self, job: &Job<'_>, index: &Index, anchors: &[u32], share: f64, room: &mut int8::Room) {
+        let (scorer, coder, tile) = (job.scorer, &index.coder, CodeTile::new(job.scorer.level));
         let (n, length) = (anchors.len(), coder.quads() * 4);
-        coded.codes.resize(n * length, 0);
-        coded.inverses.resize(n, 0.0);
-        coded.spreads.resize(n, 0.0);
-        coded.values.clear();
+        self.codes.resize(n * length, 0);
+        self.inverses.resize(n, 0.0);
+        self.spreads.resize(n, 0.0);
         let mut norms = [0.0; RUNS.len()];
         let ids = anchors.iter().map(|&anchor| anchor as usize);
         coder.code((scorer.queries, Scale::Unit), ids, tile.limit(), room, |i, row| {
-            coded.codes[i * length..(i + 1) * length].copy_from_slice(row.codes);
+            self.codes[i * length..(i + 1) * length].copy_from_slice(row.codes);
             raise_run_norms(&mut norms, row.codes);
-            coded.inverses[i] = 1.0 / row.scale;
+            self.inverses[i] = 1.0 / row.scale;
             // Rounds up: a bound has to stay one.
-            coded.spreads[i] = (row.extent * self.effort.share / f64::from(row.scale) * (1.0 + 1e-6)) as f32;
-            coded.values.extend_from_slice(row.values);
+            self.spreads[i] = (row.extent * share / f64::from(row.scale) * (1.0 + 1e-6)) as f32;
         });
-        self.index.seconds.anchors(scorer, anchors, &mut coded.seconds);
-        coded.run = self.index.run(&norms);
-        coded.per_anchor = tile.biases(coder.quads(), coded.run);
-        coded.biases.resize(n * coded.per_anchor, 0);
-        for (codes, biases) in coded.codes.chunks_exact(length).zip(coded.biases.chunks_exact_mut(coded.per_anchor)) {
-            tile.bias(codes, coded.run, biases);
+        self.run = index.run(&norms);
+        self.per_anchor = tile.biases(coder.quads(), self.run);
+        self.biases.resize(n * self.per_anchor, 0);
+        for (codes, biases) in self.codes.chunks_exact(length).zip(self.biases.chunks_exact_mut(self.per_anchor)) {
+            tile.bias(codes, self.run, biases);
         }
     }
 }
 
-/// The products of anchors' coordinates with the means of the lists, anchor by anchor.
-pub(super) fn nearness(job: &Job<'_>, index: &Index, values: &[f32], points: &mut Panels, near: &mut Vec<f32>) {
-    let (level, width) = (job.scorer.level, index.coder.width());
-    pack_plain(points, values, width, Tile::new(level).rows);
-    multiply(points, &index.means, width, level, values.len() / width, index.lists.len(), near);
+/// The products of anchors' codes with the means of the lists, anchor by anchor.
+pub(super) fn nearness(index: &Index, tile: &CodeTile, coded: &Coded, near: &mut Vec<f32>) {
+    let codes = Codes { codes: &coded.codes, biases: &coded.biases, run: coded.run };
+    index.means.multiply(tile, codes, coded.inverses.len(), near);
+    for (near, inverse) in near.chunks_exact_mut(index.means.count()).zip(&coded.inverses) {
+        let scale = 1.0 / inverse;
+        near.iter_mut().for_each(|near| *near *= scale);
+    }
 }
 
 /// Cuts a job into blocks of anchors that point in similar directions. They do not depend on the threads, so that what an
@@ -232,13 +238,10 @@ fn order(job: &Job<'_>, index: &Index, workers: &mut Workers<'_>) -> Result<Vec<
     let parts = cut(&mut nearest, spans.iter().map(ExactSizeIterator::len));
     let tasks: Vec<_> = spans.into_iter().zip(parts).collect();
     let operations = (n * (job.scorer.queries.rows().dim() + lists) * width) as u64;
-    let start = || (int8::Room::default(), Vec::new(), Panels::default(), Vec::new());
-    workers.run(operations, tasks, start, |(room, values, points, near), (span, nearest), progress| {
-        let ids = job.anchors[span].iter().map(|&anchor| anchor as usize);
-        values.clear();
-        let matrix = (job.scorer.queries, Scale::Unit);
-        index.coder.project(matrix, ids, room, |_, coordinates| values.extend_from_slice(coordinates));
-        nearness(job, index, values, points, near);
+    let start = || (int8::Room::default(), Coded::default(), Vec::new());
+    workers.run(operations, tasks, start, |(room, coded, near), (span, nearest), progress| {
+        coded.fill(job, index, &job.anchors[span], 1.0, room);
+        nearness(index, &CodeTile::new(job.scorer.level), coded, near);
         for (nearest, near) in nearest.iter_mut().zip(near.chunks_exact(lists)) {
             *nearest = crate::clusters::largest(near);
         }

@@ -4,11 +4,12 @@ use std::ops::Range;
 
 use super::second::Seconds;
 use crate::aligned::Aligned;
-use crate::clusters::{self, Centres};
-use crate::codes::basis::{Basis, pack_plain};
+use crate::clusters::{self, Centres, Points};
+use crate::codes::basis::Basis;
+use crate::codes::columns::{Columns, write_column};
 use crate::codes::int8::{Coder, Room};
 use crate::error::Result;
-use crate::kernel::{CODE_COLUMNS, CodePanel, Panels, RUNS, Tile, WIDE};
+use crate::kernel::{CODE_COLUMNS, CodePanel, RUNS, WIDE};
 use crate::score::Scorer;
 use crate::threads::{Workers, cut, split};
 
@@ -33,8 +34,8 @@ pub(super) struct Index {
     pub(super) real: Vec<u32>,
     /// Panels of each list.
     pub(super) lists: Vec<Range<usize>>,
-    /// The mean of each list's rows, packed as columns of the tile.
-    pub(super) means: Panels,
+    /// The mean of each list's rows.
+    pub(super) means: Columns,
     /// Root mean square distance of a list's rows from their mean.
     pub(super) radii: Vec<f32>,
     /// The rows themselves, for the second look.
@@ -95,7 +96,7 @@ impl Index {
 
     /// Bytes in memory.
     pub(super) fn size(&self) -> usize {
-        self.codes.len() + self.rows.len() * 12 + self.seconds.size()
+        self.codes.len() + self.rows.len() * 12 + self.seconds.size() + self.means.size()
     }
 
     /// The list that a place belongs to.
@@ -146,16 +147,24 @@ pub(super) fn raise_run_norms(norms: &mut [f64; RUNS.len()], codes: &[i8]) {
 /// Centres for the corpus, trained on the coordinates of a sample.
 fn train(scorer: &Scorer<'_>, coder: &Coder, lists: usize, workers: &mut Workers<'_>) -> Result<Centres> {
     let sample = clusters::chosen(scorer.corpus.len(), scorer.corpus.len().min(lists * POINTS));
-    let width = coder.width();
-    let mut points = vec![0.0; sample.len() * width];
+    let (width, length) = (coder.width(), coder.quads() * 4);
+    let coded = clusters::takes_codes(scorer.level);
+    let mut points = Points {
+        values: vec![0.0; sample.len() * width],
+        codes: vec![0; if coded { sample.len() * length } else { 0 }],
+    };
     let spans = split(sample.len(), sample.len().div_ceil(SPAN));
-    let parts = cut(&mut points, spans.iter().map(|span| span.len() * width));
-    let tasks: Vec<_> = spans.into_iter().zip(parts).collect();
+    let values = cut(&mut points.values, spans.iter().map(|span| span.len() * width));
+    let codes = cut(&mut points.codes, spans.iter().map(|span| if coded { span.len() * length } else { 0 }));
+    let tasks: Vec<_> = spans.iter().cloned().zip(values.into_iter().zip(codes)).collect();
     let matrix = (scorer.corpus, scorer.corpus_factor());
     let operations = (sample.len() * width * scorer.corpus.rows().dim()) as u64;
-    workers.run(operations, tasks, Room::default, |room, (span, points), progress| {
-        coder.code(matrix, sample[span].iter().copied(), WIDE, room, |i, coded| {
-            points[i * width..(i + 1) * width].copy_from_slice(coded.values);
+    workers.run(operations, tasks, Room::default, |room, (span, (values, codes)), progress| {
+        coder.code(matrix, sample[span].iter().copied(), WIDE, room, |i, row| {
+            values[i * width..(i + 1) * width].copy_from_slice(row.values);
+            if coded {
+                codes[i * length..(i + 1) * length].copy_from_slice(row.codes);
+            }
         });
         progress.advance(0)
     })?;
@@ -186,7 +195,7 @@ fn code(scorer: &Scorer<'_>, coder: &Coder, centres: Option<&Centres>, workers: 
             values.extend_from_slice(coded.values);
         });
         if let Some(centres) = centres {
-            centres.assign(values, owners, products);
+            centres.assign((values, codes), owners, products);
         }
         progress.advance(0)
     })?;
@@ -230,11 +239,7 @@ fn arrange(
         for (place, &row) in members.iter().enumerate() {
             let r = row as usize;
             let code = &plain.codes[r * quads * 4..(r + 1) * quads * 4];
-            let panel = &mut codes[place / CODE_COLUMNS * size..][..size];
-            for (q, quad) in code.chunks_exact(4).enumerate() {
-                let out = &mut panel[(q * CODE_COLUMNS + place % CODE_COLUMNS) * 4..][..4];
-                out.iter_mut().zip(quad).for_each(|(out, &x)| *out = (i16::from(x) + 128) as u8);
-            }
+            write_column(&mut codes[place / CODE_COLUMNS * size..][..size], place % CODE_COLUMNS, code);
             (rows[place], scales[place]) = (row, plain.scales[r]);
             widths[place] = plain.extents[r];
             raise_run_norms(norms, code);
@@ -254,8 +259,6 @@ fn arrange(
         all.iter_mut().zip(norms).for_each(|(all, norm)| *all = all.max(*norm));
         progress.advance(0)
     })?;
-    let mut packed = Panels::default();
-    pack_plain(&mut packed, &means, width, Tile::new(scorer.level).columns);
     let ends = panels.iter().scan(0, |end, panels| {
         *end += panels;
         Some(*end - panels..*end)
@@ -263,7 +266,8 @@ fn arrange(
     let lists = ends.collect();
     let held = |rows: &[u32]| rows.iter().enumerate().fold(0, |mask, (c, &row)| mask | u32::from(row != NO_ROW) << c);
     let real = rows.chunks(CODE_COLUMNS).map(held).collect();
-    let run_norms = run_norms.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let mut run_norms = run_norms.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let means = Columns::new(&means, width, |codes| raise_run_norms(&mut run_norms, codes));
     let seconds = Seconds::new(scorer, &rows, keep_short, workers)?;
-    Ok(Index { coder, codes, scales, widths, rows, real, lists, means: packed, radii, seconds, run_norms })
+    Ok(Index { coder, codes, scales, widths, rows, real, lists, means, radii, seconds, run_norms })
 }

@@ -177,7 +177,6 @@ fn begin<'a, A: Accept>(pass: &Pass<'a, A>, slots: Vec<u32>, room: &mut Room) ->
     coded.biases.resize(padded * coded.per_anchor, 0);
     coded.spreads.resize(padded, 0.0);
     coded.inverses.resize(padded, 0.0);
-    coded.values = Vec::new();
     Work::add(&pass.work.scanning, clock);
     Ok((block, Start { coded, visited: bits }))
 }

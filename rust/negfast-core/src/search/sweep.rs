@@ -14,7 +14,7 @@ use super::second::SecondRow;
 use crate::accept::Accept;
 use crate::codes::int8;
 use crate::error::Result;
-use crate::kernel::{CODE_COLUMNS, CODE_ROWS, CodeRows, Panels, reaching};
+use crate::kernel::{CODE_COLUMNS, CODE_ROWS, CodeRows, reaching};
 use crate::score::Scratch;
 use crate::threads::Progress;
 use crate::topk::{Buffers, Candidate};
@@ -33,7 +33,6 @@ pub(super) struct Room {
     pub(super) coded: Coded,
     pub(super) scratch: Scratch,
     pub(super) kept: Buffers,
-    points: Panels,
     near: Vec<f32>,
     visited: Vec<bool>,
     visitors: Visitors,
@@ -117,7 +116,7 @@ impl<'a, A: Accept> Sweep<'_, 'a, A> {
         let (lists, n) = (self.pass.index.lists.len(), self.block.len());
         visited.clear();
         visited.resize(n * lists, false);
-        nearness(self.pass.job, self.pass.index, &self.coded.values, &mut room.points, near);
+        nearness(self.pass.index, &self.pass.tile, self.coded, near);
         if lists == 1 {
             return Ok(());
         }
