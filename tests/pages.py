@@ -8,7 +8,7 @@ All examples of a page run in order, in one namespace and one folder. A fence is
 
 A fence with a ``title="name"`` is written to a file of that name. Any other is only shown. ``<!-- needs: torch -->``
 before a fence skips it where that package is not installed.
-``...`` stands for any text; times, threads, levels and sizes of buffers are not compared.
+``...`` stands for any text; times, threads, levels, sizes of buffers and the work of a proof are not compared.
 """
 
 import contextlib
@@ -38,6 +38,8 @@ VARYING = (
     (re.compile(r"on \d+ threads? \(\w+\)"), "<threads>"),
     (re.compile(r"\d+(?:\.\d+)? (?:KiB|MiB|GiB)"), "<bytes>"),
     (re.compile(r"[\d,]+ rescored"), "<rescored>"),
+    # A proof may be found by one method or the other; what it took depends on the level.
+    (re.compile(r"(?:exact|certified) search, recall 1: [\d,]+ pairs scanned, (?:[\d,]+ checked, )?"), "<proof> "),
     (re.compile(r"\bavx512\b|\bavx2\b|\bscalar\b"), "<level>"),
 )
 FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE

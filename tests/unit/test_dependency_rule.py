@@ -23,11 +23,13 @@ OPTIONAL = {"torch", "sentence_transformers", "faiss", "pyarrow", "tqdm", "datas
 # Ground floor first. A module may use itself and the layers below its own.
 LAYERS = [
     {"error"},
-    {"rows", "lists", "anchors", "rng", "threads", "tensors"},
+    {"rows", "lists", "anchors", "rng", "threads", "tensors", "aligned"},
     {"kernel"},
     {"score"},
     {"topk", "accept"},
-    {"search", "rules", "draw", "exposure", "codes"},
+    {"codes"},
+    {"clusters"},
+    {"search", "rules", "draw", "exposure"},
     {"copies", "duplicates"},
     {"pool"},
     {"mine", "nearest"},
