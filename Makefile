@@ -13,7 +13,7 @@ export VIRTUAL_ENV := $(CURDIR)/.venv
 export PYO3_PYTHON := $(CURDIR)/$(BIN)/python
 unexport CONDA_PREFIX PYTHONHOME
 
-.PHONY: setup demo test test-peers test-rust lint deny fuzz wheels bench docs docs-serve clean
+.PHONY: setup demo test test-peers test-rust soundness lint deny fuzz wheels bench docs docs-serve clean
 .DEFAULT_GOAL := test
 
 setup: .venv/.installed-lint,test
@@ -35,6 +35,13 @@ test-rust:
 	else \
 	  set -x; cargo test --workspace --exclude negfast-py; \
 	fi
+
+# Every decision of the int8 tile over so many pairs of anchor and row, of each kind of rows; some minutes.
+SOUNDNESS_PAIRS ?= 1e8
+
+soundness:
+	NEGFAST_SOUNDNESS_PAIRS=$(SOUNDNESS_PAIRS) NEGFAST_SOUNDNESS_FILE=$(CURDIR)/benches/results/soundness.txt \
+	  cargo test --release -p negfast-core --test int8 no_row_that_matters_is_dropped
 
 lint: .venv/.installed-lint deny
 	cargo fmt --all --check

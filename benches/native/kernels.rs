@@ -11,7 +11,7 @@ use std::time::Duration;
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use negfast_core::kernel::{
     BATCH, BLOCK_ROWS, Blocks, Level, Lookup, LookupOutput, PANEL_QUERIES, Panels, Strips, Table, Tables, Tile,
-    TileOutput, dots, estimate, hamming, pack,
+    TileOutput, dots, estimate, hamming, pack, scaled,
 };
 use negfast_core::rows::{Data, Rows};
 use negfast_core::topk::{Buffers, Candidate};
@@ -112,7 +112,9 @@ fn packing(c: &mut Criterion) {
         let rows = Rows::new("rows", data, ROWS, DIM).expect("whole rows");
         for width in [12, 32] {
             group.bench_function(BenchmarkId::new(name, width), |bench| {
-                bench.iter(|| pack(&mut panels, black_box(&rows), 0..ROWS, |_| 0.5, width));
+                bench.iter(|| {
+                    pack(&mut panels, DIM, ROWS, width, |row, out| scaled(out, black_box(&rows), row, 0.5));
+                });
             });
         }
     }

@@ -21,13 +21,13 @@ use negfast_core::accept::Accept;
 use negfast_core::anchors::Anchors;
 use negfast_core::draw::Draw;
 use negfast_core::error::Result;
-use negfast_core::kernel::{Level, Tile};
+use negfast_core::kernel::Level;
 use negfast_core::mine::{Settings, Tiers, mine};
 use negfast_core::nearest::nearest;
 use negfast_core::rows::{Data, Rows};
 use negfast_core::rules::{Known, Labels, Rules};
 use negfast_core::score::{Matrix, Metric, Scorer, Scratch};
-use negfast_core::search::{Job, Plan, Work, search};
+use negfast_core::search::{Asked, Engine, Job, Method, Work};
 use negfast_core::threads::{Unwatched, Workers};
 use rows::Pairs;
 
@@ -61,6 +61,11 @@ impl Accept for Nothing {
     fn merge(&self, (): &mut (), (): ()) {}
 }
 
+/// Every pair in `f32`: what is compared is the work around one and the same scan.
+fn exactly() -> Asked {
+    Asked { method: Method::Exact, ..Asked::exactly(None) }
+}
+
 struct Contest<'a> {
     scorer: Scorer<'a>,
     known: Known<'a>,
@@ -72,16 +77,20 @@ impl Contest<'_> {
         self.timed(|workers| {
             let anchors: Vec<u32> = (0..self.scorer.queries.len() as u32).collect();
             let job = Job { scorer: &self.scorer, anchors: &anchors, depth, max_memory: None };
-            let plan = Plan::new(&job.sizes(), &Tile::new(self.scorer.level), workers.threads())?;
+            let (mut engine, work) = (Engine::new(&self.scorer, exactly())?, Work::default());
+            let plan = engine.plan(&job, &Nothing, workers, &work)?;
             let outputs = vec![(); plan.blocks.len()];
-            search(&job, &plan, &Nothing, workers, &Work::default(), outputs, |(), _| Ok(()))
+            engine.search(&job, &plan, &Nothing, workers, &work, outputs, |(), _| Ok(()))
         })
     }
 
     fn nearest(&self) -> Result<f64> {
         let slots = self.scorer.queries.len() * K;
         let (mut indices, mut scores) = (vec![0; slots], vec![0.0; slots]);
-        self.timed(|workers| nearest(&self.scorer, K, None, workers, &Work::default(), &mut indices, &mut scores))
+        self.timed(|workers| {
+            let mut engine = Engine::new(&self.scorer, exactly())?;
+            nearest(&mut engine, K, workers, &Work::default(), &mut indices, &mut scores)
+        })
     }
 
     fn mine(&self, settings: &Settings) -> Result<f64> {
@@ -127,7 +136,7 @@ fn run(contest: &Contest<'_>, rounds: usize, operations: f64) -> Result<()> {
         suspect_rank: 1000,
         seed: 0,
         epoch: 0,
-        max_memory: None,
+        search: exactly(),
     };
     let mut times: [Vec<f64>; 3] = Default::default();
     for _ in 0..rounds {

@@ -22,8 +22,8 @@ OPTIONAL = {"torch", "sentence_transformers", "faiss", "pyarrow", "tqdm", "datas
 
 # Ground floor first. A module may use itself and the layers below its own.
 LAYERS = [
-    {"error"},
-    {"rows", "lists", "anchors", "rng", "threads", "tensors", "aligned"},
+    {"error", "aligned"},
+    {"rows", "lists", "anchors", "rng", "threads", "tensors"},
     {"kernel"},
     {"score"},
     {"topk", "accept"},

@@ -12,7 +12,7 @@ mod rows;
 use std::hint::black_box;
 
 use negfast_core::error::Result;
-use negfast_core::kernel::{Level, Panels, Tile, TileOutput, dots, estimate, pack};
+use negfast_core::kernel::{Level, Panels, Tile, TileOutput, dots, estimate, pack, scaled};
 use negfast_core::rows::{Data, Rows};
 use negfast_core::topk::{Buffers, Candidate};
 use rows::numbers;
@@ -68,7 +68,7 @@ fn packing(_: Level, repeats: usize) {
     let (values, mut panels) = (numbers(5, 32 * DIM), Panels::default());
     let Ok(rows) = Rows::new("rows", Data::F32(&values), 32, DIM) else { return };
     for _ in 0..repeats {
-        pack(&mut panels, black_box(&rows), 0..32, |_| 0.5, 32);
+        pack(&mut panels, DIM, 32, 32, |row, out| scaled(out, black_box(&rows), row, 0.5));
         black_box(panels.panel(0));
     }
 }

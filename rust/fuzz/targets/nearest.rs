@@ -6,7 +6,7 @@ use negfast_core::kernel::Level;
 use negfast_core::nearest::nearest;
 use negfast_core::rows::{Data, Rows};
 use negfast_core::score::{Matrix, Metric, Scorer, Scratch};
-use negfast_core::search::Work;
+use negfast_core::search::{Asked, Engine, Method, Work};
 use negfast_core::threads::{Unwatched, Workers};
 
 fuzz_target!(|data: &[u8]| {
@@ -18,7 +18,7 @@ fuzz_target!(|data: &[u8]| {
     let (first, second) = numbers[..n * dim].split_at(split * dim);
     let metric = if metric & 1 == 0 { Metric::Cosine } else { Metric::Dot };
     let mut results = Vec::new();
-    for level in [Level::Scalar, Level::detect()] {
+    for (level, method) in [Level::Scalar, Level::detect()].into_iter().zip([Method::Exact, Method::Certified]) {
         let mut watch = Unwatched;
         let mut workers = Workers::new(1, &mut watch);
         let (Ok(queries), Ok(corpus)) =
@@ -31,7 +31,8 @@ fuzz_target!(|data: &[u8]| {
         let Ok(scorer) = Scorer::new(&queries, &corpus, metric, level) else { return };
         let k = usize::from(*k % 8);
         let (mut indices, mut scores) = (vec![0; split * k], vec![0.0; split * k]);
-        nearest(&scorer, k, None, &mut workers, &Work::default(), &mut indices, &mut scores).expect("a search");
+        let mut engine = Engine::new(&scorer, Asked { method, ..Asked::exactly(None) }).expect("a recall of 1");
+        nearest(&mut engine, k, &mut workers, &Work::default(), &mut indices, &mut scores).expect("a search");
         let mut scratch = Scratch::new(dim);
         for (place, (&row, &score)) in indices.iter().zip(&scores).enumerate() {
             if row >= 0 {
@@ -42,5 +43,5 @@ fuzz_target!(|data: &[u8]| {
         }
         results.push((indices, scores.iter().map(|score| score.to_bits()).collect::<Vec<_>>()));
     }
-    assert_eq!(results.first(), results.last(), "every level finds the same");
+    assert_eq!(results.first(), results.last(), "every level and method finds the same");
 });

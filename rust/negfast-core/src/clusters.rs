@@ -119,7 +119,9 @@ pub(crate) fn chosen(n: usize, count: usize) -> Vec<usize> {
 /// Gives each centre without points one of the largest cluster's.
 fn reseed<'p>(centres: &mut [f32], owners: &[u32], width: usize, point: impl Fn(usize) -> &'p [f32]) {
     let mut sizes = vec![0usize; centres.len() / width];
-    owners.iter().for_each(|&owner| sizes[owner as usize] += 1);
+    for &owner in owners {
+        sizes[owner as usize] += 1;
+    }
     let mut seen = 0;
     for empty in 0..sizes.len() {
         if sizes[empty] > 0 {
@@ -138,7 +140,9 @@ fn normalise(rows: &mut [f32], width: usize, level: Level) {
     for row in rows.chunks_exact_mut(width) {
         let norm = dot(level, row, row).sqrt();
         if norm > 0.0 {
-            row.iter_mut().for_each(|x| *x = (f64::from(*x) / norm) as f32);
+            for x in row {
+                *x = (f64::from(*x) / norm) as f32;
+            }
         }
     }
 }
@@ -151,8 +155,9 @@ mod tests {
     #[test]
     fn points_of_one_direction_come_together_on_any_number_of_threads() {
         let width = 5;
-        let points: Vec<f32> =
-            (0..600).flat_map(|i| (0..width).map(move |d| if d == i % 3 { 1.0 + i as f32 / 600.0 } else { 0.01 })).collect();
+        let points: Vec<f32> = (0..600)
+            .flat_map(|i| (0..width).map(move |d| if d == i % 3 { 1.0 + i as f32 / 600.0 } else { 0.01 }))
+            .collect();
         let mut found = Vec::new();
         for threads in [1, 2, 7] {
             let mut monitor = Unwatched;

@@ -11,6 +11,7 @@ use naive::Problem;
 use negfast_core::kernel::Level;
 use negfast_core::rules::{Rule, Rules};
 use negfast_core::score::Metric;
+use negfast_core::search::Method;
 
 /// Far more than any attack takes: what is caught is time that grows with the square of the attack.
 const DEADLINE: Duration = Duration::from_secs(60);
@@ -28,7 +29,11 @@ fn in_time(attack: impl FnOnce() + Send + 'static) {
 }
 
 fn fast(threads: usize) -> Way {
-    Way { level: Level::detect(), threads, max_memory: None }
+    Way::new(Level::detect(), threads, Method::Auto)
+}
+
+fn coded(threads: usize) -> Way {
+    Way::new(Level::detect(), threads, Method::Certified)
 }
 
 fn posed(queries: Vec<Vec<f32>>, corpus: Vec<Vec<f32>>, metric: Metric, rules: Rules) -> Posed {
@@ -44,8 +49,8 @@ fn a_flood_of_ties() {
         let mut dice = Dice(1);
         let (queries, row) = (dice.rows(40, 24), dice.row(24));
         let posed = posed(queries, vec![row; 20_000], Metric::Cosine, Rules::default());
-        posed.check_nearest(100, &[fast(1), fast(2), fast(7)]);
-        posed.check_mine(&[fast(1), fast(2)]);
+        posed.check_nearest(100, &[fast(1), fast(2), fast(7), coded(1), coded(2)]);
+        posed.check_mine(&[fast(1), fast(2), coded(2)]);
     });
 }
 
@@ -60,7 +65,7 @@ fn a_flood_of_copies() {
             corpus[i * 2000 + 77] = other;
         }
         let rules = Rules { distinct: Some(0.98), ..Rules::default() };
-        posed(queries, corpus, Metric::Cosine, rules).check_mine(&[fast(1), fast(2)]);
+        posed(queries, corpus, Metric::Cosine, rules).check_mine(&[fast(1), fast(2), coded(2)]);
     });
 }
 
@@ -91,8 +96,8 @@ fn zero_anchors() {
         for metric in [Metric::Cosine, Metric::Dot] {
             let rules = Rules { distinct: Some(0.98), range_min: 3, ..Rules::default() };
             let posed = posed(vec![vec![0.0; 16], vec![-0.0; 16]], dice.rows(20_000, 16), metric, rules);
-            posed.check_nearest(50, &[fast(1), fast(2)]);
-            posed.check_mine(&[fast(1)]);
+            posed.check_nearest(50, &[fast(1), fast(2), coded(2)]);
+            posed.check_mine(&[fast(1), coded(1)]);
         }
     });
 }
@@ -119,8 +124,8 @@ fn one_giant_row() {
             let rules = Rules { relative_margin: Some(0.05), min_score: Some(0.0), ..Rules::default() };
             let mut posed = posed(queries, corpus, Metric::Dot, rules);
             posed.problem.positives = (0..20).map(|i| vec![i * 3, i * 4 + 1]).collect();
-            posed.check_nearest(30, &[fast(1), fast(2)]);
-            posed.check_mine(&[fast(1), fast(7)]);
+            posed.check_nearest(30, &[fast(1), fast(2), coded(2)]);
+            posed.check_mine(&[fast(1), fast(7), coded(7)]);
         }
     });
 }
@@ -180,7 +185,7 @@ fn every_row_refused() {
         let mut dice = Dice(7);
         for n in [300, 9000] {
             let posed = grouped(dice.rows(100, 12), dice.rows(n, 12), |_| true);
-            posed.check_mine(&[fast(1), fast(2)]);
+            posed.check_mine(&[fast(1), fast(2), coded(2)]);
             assert_eq!(posed.problem.mine().removed[Rule::Group as usize], 100 * n as u64);
         }
     });
@@ -200,7 +205,7 @@ fn more_refused_rows_than_are_remembered() {
             corpus.rotate_right(shift);
             members.rotate_right(shift);
             let posed = grouped(vec![vec![1.0; 10]; 30], corpus, |row| members[row]);
-            posed.check_mine(&[fast(1), fast(2), fast(7)]);
+            posed.check_mine(&[fast(1), fast(2), fast(7), coded(1), coded(2)]);
         }
     });
 }
@@ -231,7 +236,7 @@ fn a_positive_with_many_copies() {
         let rules = Rules { duplicate_of_positive: Some(0.98), ..Rules::default() };
         let mut posed = posed(queries, corpus, Metric::Cosine, rules);
         posed.problem.positives = (0..50).map(|i| vec![8000 + i % 3, 9000 + i]).collect();
-        posed.check_mine(&[fast(1), fast(2)]);
+        posed.check_mine(&[fast(1), fast(2), coded(2)]);
     });
 }
 
@@ -261,4 +266,86 @@ fn nothing_to_search() {
         posed.check_nearest(4, &ways());
         posed.check_mine(&ways());
     }
+}
+
+fn coded_everywhere() -> Vec<Way> {
+    let levels = Level::available().into_iter().zip([7, 2, 1]);
+    levels.map(|(level, threads)| Way::new(level, threads, Method::Certified)).collect()
+}
+
+/// Few directions hold nearly all of the norm and are the same for many rows, which differ in the rest alone.
+#[test]
+fn rows_that_differ_in_what_a_projection_leaves_out() {
+    in_time(|| {
+        const DIM: usize = 64;
+        let mut dice = Dice(14);
+        for rest in [0.3, 1e-2, 1e-4, 1e-6] {
+            let directions = dice.rows(20, DIM / 4);
+            let mut side = |n: usize| -> Vec<Vec<f32>> {
+                let mut row = || {
+                    let mut row = directions[dice.below(directions.len())].clone();
+                    row.extend((DIM / 4..DIM).map(|_| dice.number() * rest));
+                    row
+                };
+                (0..n).map(|_| row()).collect()
+            };
+            let (queries, corpus) = (side(100), side(2000));
+            for metric in [Metric::Cosine, Metric::Dot] {
+                let posed = posed(queries.clone(), corpus.clone(), metric, Rules::default());
+                posed.check_nearest(20, &coded_everywhere());
+            }
+        }
+    });
+}
+
+/// Lists of copies have no radius, and one of them may still hold what has to be found or counted.
+#[test]
+fn lists_of_copies() {
+    in_time(|| {
+        let mut dice = Dice(15);
+        for dim in [3, 40] {
+            let (queries, distinct) = (dice.rows(90, dim), dice.rows(24, dim));
+            let corpus: Vec<_> = (0..2400).map(|row| distinct[row % 24].clone()).collect();
+            for metric in [Metric::Cosine, Metric::Dot] {
+                let mut posed = posed(queries.clone(), corpus.clone(), metric, Rules::default());
+                posed.problem.positives = (0..90).map(|i| vec![i, i * 7 + 3]).collect();
+                posed.problem.settings.suspect_rank = 100;
+                posed.check_nearest(150, &coded_everywhere());
+                posed.check_mine(&coded_everywhere());
+            }
+        }
+    });
+}
+
+/// One row beside which all others vanish, in the codes and in 16 bits; and rows of all sizes.
+#[test]
+fn codes_beside_a_giant() {
+    in_time(|| {
+        let mut dice = Dice(16);
+        for size in [1e3, 1e6, 1e15] {
+            let (queries, mut corpus) = (dice.rows(80, 48), dice.rows(1500, 48));
+            corpus[777] = dice.row(48).iter().map(|x| x * size).collect();
+            for (row, x) in corpus.iter_mut().enumerate().flat_map(|(row, x)| x.iter_mut().map(move |x| (row, x))) {
+                *x *= if row % 3 == 0 { (row as f32).exp2().sqrt().clamp(1e-3, size) } else { 1.0 };
+            }
+            let rules = Rules { relative_margin: Some(0.05), min_score: Some(0.0), ..Rules::default() };
+            let mut posed = posed(queries, corpus, Metric::Dot, rules);
+            posed.problem.positives = (0..80).map(|i| vec![i * 3, i * 4 + 1]).collect();
+            posed.check_nearest(30, &coded_everywhere());
+            posed.check_mine(&coded_everywhere());
+        }
+    });
+}
+
+/// Scores that tie where lists end, in great numbers, over all lists.
+#[test]
+fn codes_and_a_flood_of_ties() {
+    in_time(|| {
+        let mut dice = Dice(17);
+        let corpus: Vec<Vec<f32>> = (0..3000).map(|_| (0..12).map(|_| dice.one_of(&[-1.0, 1.0])).collect()).collect();
+        let posed = posed(corpus[..100].to_vec(), corpus, Metric::Cosine, Rules::default());
+        for k in [1, 30, 700] {
+            posed.check_nearest(k, &coded_everywhere());
+        }
+    });
 }

@@ -4,7 +4,7 @@ mod making;
 mod naive;
 
 use making::{Dice, Kind, Stored};
-use negfast_core::kernel::{Level, Panels, Tile, TileOutput, dot, dots, estimate, pack};
+use negfast_core::kernel::{Level, Panels, Tile, TileOutput, dot, dots, estimate, pack, scaled};
 use negfast_core::score::slack;
 
 const DIMS: [usize; 14] = [1, 2, 3, 7, 8, 9, 15, 16, 17, 31, 63, 65, 127, 385];
@@ -162,14 +162,14 @@ fn packing_scales_widens_and_pads() {
             let scale = |id: usize| 0.5 + id as f64;
             let mut panels = Panels::default();
             // Twice: the room of an earlier, larger packing must not shine through.
-            pack(&mut panels, &stored.rows(dim), 0..11, |_| 9.0, 4);
-            pack(&mut panels, &stored.rows(dim), ids.into_iter(), scale, 4);
+            pack(&mut panels, dim, 11, 4, |id, out| scaled(out, &stored.rows(dim), id, 9.0));
+            pack(&mut panels, dim, ids.len(), 4, |i, out| scaled(out, &stored.rows(dim), ids[i], scale(ids[i])));
             assert_eq!(panels.count(), 2);
             for place in 0..8 {
                 let panel = panels.panel(place / 4);
                 let packed: Vec<f32> = (0..dim).map(|d| panel[d * 4 + place % 4]).collect();
-                let scaled = |id: &usize| rows[*id].iter().map(|x| (f64::from(*x) * scale(*id)) as f32).collect();
-                let expected: Vec<f32> = ids.get(place).map_or_else(|| vec![0.0; dim], scaled);
+                let times = |id: &usize| rows[*id].iter().map(|x| (f64::from(*x) * scale(*id)) as f32).collect();
+                let expected: Vec<f32> = ids.get(place).map_or_else(|| vec![0.0; dim], times);
                 assert_eq!(packed, expected, "{kind:?}, dim {dim}, place {place}");
             }
         }

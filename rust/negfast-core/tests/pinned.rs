@@ -11,6 +11,7 @@ use negfast_core::kernel::Level;
 use negfast_core::rng::stream;
 use negfast_core::rules::Rules;
 use negfast_core::score::Metric;
+use negfast_core::search::Method;
 
 #[test]
 fn streams() {
@@ -41,7 +42,7 @@ fn mined(draw: Draw, rules: &Rules) -> Vec<i64> {
     problem.corpus[5] = problem.queries[0].iter().map(|x| x * 0.9 + 0.05).collect();
     problem.corpus[6] = problem.queries[1].iter().map(|x| x * 0.9 - 0.05).collect();
     problem.positives = vec![vec![5], vec![6], vec![]];
-    let way = Way { level: Level::detect(), threads: 1, max_memory: None };
+    let way = Way::new(Level::detect(), 1, Method::Auto);
     Posed::new(problem, 10, Kind::F32).mine(way).expect("a legal problem").indices
 }
 

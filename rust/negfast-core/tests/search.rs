@@ -12,6 +12,7 @@ use negfast_core::mine::{Mined, Settings, Suspect};
 use negfast_core::pool::FalseNegatives;
 use negfast_core::rules::{Counts, Rules};
 use negfast_core::score::Metric;
+use negfast_core::search::Method;
 use negfast_core::threads::split;
 use proptest::prelude::*;
 
@@ -276,7 +277,7 @@ fn threads_share_blocks() {
     for look in [Look::Plain, Look::Quantised] {
         let posed = everything(2100, 700, 21, look);
         let level = Level::detect();
-        let ways = making::THREADS.map(|threads| Way { level, threads, max_memory: None });
+        let ways = making::THREADS.map(|threads| Way::new(level, threads, Method::Auto));
         posed.check_mine(&ways);
         posed.check_nearest(9, &ways);
     }
@@ -322,5 +323,61 @@ fn exposure_searches_deeper() {
         let mut posed = everything(120, 400, 12, look);
         posed.problem.settings.rules.max_exposure = Some(2);
         posed.check_mine(&ways());
+    }
+}
+
+/// Codes at every level and number of threads.
+fn coded_ways() -> Vec<Way> {
+    let level = |level| making::THREADS.map(|threads| Way::new(level, threads, Method::Certified));
+    Level::available().into_iter().flat_map(level).collect()
+}
+
+/// Sizes that give several lists. What the exact search finds (itself compared with the oracle above), codes find.
+#[test]
+fn codes_in_lists_find_what_the_exact_search_finds() {
+    let mut seed = 0;
+    for look in LOOKS {
+        for metric in [Metric::Cosine, Metric::Dot] {
+            for kind in [Kind::F32, Kind::F16, Kind::Bf16] {
+                seed += 1;
+                let mut dice = Dice(seed);
+                let (anchors, rows, dim) = (70 + dice.below(60), 1100 + dice.below(900), 1 + dice.below(70));
+                let posed = Shape { anchors, rows, dim, look, kind, metric, seed }.with_rules();
+                let ways = coded_ways();
+                let exact = posed.mine(Way { method: Method::Exact, ..ways[0] }).expect("a legal problem");
+                for way in (0..3).map(|i| ways[(seed as usize + 4 * i) % ways.len()]) {
+                    let mined = posed.mine(way).expect("a legal problem");
+                    assert_eq!(mined.account.as_ref().map(|told| told.method), Some(Method::Certified));
+                    making::identical(&mined, &exact, way);
+                }
+            }
+        }
+    }
+}
+
+/// The same against the oracle, and in as many lists as it can sort out in a test.
+#[test]
+fn codes_in_many_lists_equal_brute_force() {
+    for (look, metric) in
+        [(Look::Plain, Metric::Cosine), (Look::Copies, Metric::Cosine), (Look::NearCopies, Metric::Dot)]
+    {
+        let mut posed = everything(600, 4000, 45, look);
+        posed.problem.metric = metric;
+        posed.problem.settings.suspect_rank = 40;
+        let ways = coded_ways();
+        posed.check_mine(&ways[ways.len() - 3..]);
+        posed.check_nearest(9, &ways[..1]);
+        posed.check_nearest(150, &ways[ways.len() - 2..]);
+    }
+}
+
+/// Lists that get deeper than they were planned for, drawn from, and shared out.
+#[test]
+fn codes_serve_deeper_searches() {
+    for look in [Look::Plain, Look::Quantised, Look::NearCopies] {
+        let mut posed = everything(140, 1300, 40, look);
+        posed.problem.settings.rules.max_exposure = Some(3);
+        posed.problem.settings.rules.distinct = Some(0.6);
+        posed.check_mine(&coded_ways()[..4]);
     }
 }

@@ -44,7 +44,12 @@ impl Leading {
     ///
     /// # Panics
     /// If `width` is 0 or more than the dim of the rows.
-    pub fn fit(sides: [(&Matrix<'_>, Scale); 2], width: usize, level: Level, workers: &mut Workers<'_>) -> Result<Self> {
+    pub fn fit(
+        sides: [(&Matrix<'_>, Scale); 2],
+        width: usize,
+        level: Level,
+        workers: &mut Workers<'_>,
+    ) -> Result<Self> {
         let dim = sides[0].0.rows().dim();
         assert!((1..=dim).contains(&width), "some of the dims");
         let moments = moments(sides, level, workers)?;
@@ -197,7 +202,7 @@ fn gram_schmidt(rows: &mut [f32], dim: usize, level: Level, attempts: usize) {
                 // A row within the span of those before it: any other direction will do.
                 row.iter_mut().enumerate().for_each(|(d, x)| *x = f32::from(u8::from((d + attempt) % dim == i % dim)));
             } else {
-                row.iter_mut().for_each(|x| *x = (f64::from(*x) / norm) as f32);
+                divide(row, norm);
             }
             for other in before.chunks_exact(dim) {
                 let shared = dot(level, row, other) as f32;
@@ -206,10 +211,16 @@ fn gram_schmidt(rows: &mut [f32], dim: usize, level: Level, attempts: usize) {
             // Little was taken away: what rounding left of the others is as little.
             let left = dot(level, row, row).sqrt();
             if (left - 1.0).abs() < 1e-3 || attempt == attempts {
-                row.iter_mut().for_each(|x| *x = (f64::from(*x) / left.max(1e-30)) as f32);
+                divide(row, left.max(1e-30));
                 break;
             }
         }
+    }
+}
+
+fn divide(row: &mut [f32], by: f64) {
+    for x in row {
+        *x = (f64::from(*x) / by) as f32;
     }
 }
 

@@ -62,8 +62,7 @@ impl Coder {
     pub fn new(scorer: &Scorer<'_>, basis: Option<Basis>) -> Self {
         let dim = scorer.corpus.rows().dim();
         let mut coder = Self { basis, dim, level: scorer.level, balance: 1.0 };
-        coder.balance =
-            coder.usual_balance([(scorer.queries, Scale::Unit), (scorer.corpus, scorer.corpus_factor())]);
+        coder.balance = coder.usual_balance([(scorer.queries, Scale::Unit), (scorer.corpus, scorer.corpus_factor())]);
         coder
     }
 
@@ -126,7 +125,7 @@ impl Coder {
         let mut norms = ids.clone().map(|id| matrix.norm(id) * matrix.factor(id, scale));
         self.project((matrix, scale), ids, room, |i, values| {
             let (scale, parts) = quantise(values, limit, &mut codes);
-            let tail = self.tail(norms.next().unwrap_or(0.0), parts.norm);
+            let tail = self.tail(norms.next().unwrap_or(0.0), parts.projected);
             let [norm, error] = [parts.norm * parts.norm / self.balance, parts.error * parts.error * self.balance];
             // Rounds up: a bound has to stay one.
             let extent = (tail * tail + norm + error).sqrt() * (1.0 + 1e-6);
@@ -163,6 +162,8 @@ impl Coder {
 
 /// What a code keeps and what it loses.
 struct Parts {
+    /// The norm of the coordinates: a code can be longer than what it stands for.
+    projected: f64,
     /// Bounds the norms of the coordinates and of their code.
     norm: f64,
     /// Bounds the norm of their difference.
@@ -176,7 +177,7 @@ fn quantise(values: &[f32], limit: i8, codes: &mut [i8]) -> (f32, Parts) {
     let largest = values.iter().fold(0.0f32, |largest, x| largest.max(x.abs()));
     if largest == 0.0 {
         codes.fill(0);
-        return (1.0, Parts { norm: 0.0, error: 0.0 });
+        return (1.0, Parts { projected: 0.0, norm: 0.0, error: 0.0 });
     }
     let scale = largest / f32::from(limit);
     let inverse = f32::from(limit) / largest;
@@ -189,6 +190,6 @@ fn quantise(values: &[f32], limit: i8, codes: &mut [i8]) -> (f32, Parts) {
         coded += y * y;
         missed += (x - y) * (x - y);
     }
-    (scale, Parts { norm: squares.max(coded).sqrt() * (1.0 + 1e-9), error: missed.sqrt() * (1.0 + 1e-9) })
+    let [norm, error] = [squares.max(coded), missed].map(|squares| squares.sqrt() * (1.0 + 1e-9));
+    (scale, Parts { projected: squares.sqrt(), norm, error })
 }
-

@@ -75,7 +75,14 @@ pub(super) struct Block<'a, A: Accept> {
 impl<'a, A: Accept> Block<'a, A> {
     /// A block of the anchors in these `slots`, which a search that `counts_all` will see all rows of; `error`
     /// bounds that of its estimates. `kept` is memory that served an earlier block.
-    pub(super) fn new(job: &Job<'a>, accept: &'a A, slots: Vec<u32>, counts_all: bool, error: f64, mut kept: Buffers) -> Self {
+    pub(super) fn new(
+        job: &Job<'a>,
+        accept: &'a A,
+        slots: Vec<u32>,
+        counts_all: bool,
+        error: f64,
+        mut kept: Buffers,
+    ) -> Self {
         let Job { scorer, anchors: all, depth, .. } = *job;
         let corpus_scale = scorer.corpus_scale();
         let anchors: Vec<u32> = slots.iter().map(|&slot| all[slot as usize]).collect();

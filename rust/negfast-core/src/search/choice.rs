@@ -5,7 +5,7 @@
 use super::block::unit;
 use super::engine::{Asked, Method};
 use super::index::Index;
-use super::{Job, coded};
+use super::{Job, coded, signatures};
 use crate::accept::Accept;
 use crate::codes::basis::{Basis, Leading, product};
 use crate::error::{Error, Result};
@@ -75,12 +75,7 @@ struct Prospect {
 ///
 /// # Errors
 /// If a method was named that does not fit into `max_memory`, or the call is cancelled.
-pub(super) fn choose<A: Accept>(
-    job: &Job<'_>,
-    asked: Asked,
-    accept: &A,
-    workers: &mut Workers<'_>,
-) -> Result<Choice> {
+pub(super) fn choose<A: Accept>(job: &Job<'_>, asked: Asked, accept: &A, workers: &mut Workers<'_>) -> Result<Choice> {
     let rates = &Rates::of(job.scorer.level);
     let (anchors, rows, dim) = (job.anchors.len(), job.scorer.corpus.len(), job.scorer.corpus.rows().dim());
     let exact = |why: &str| Ok(Choice::Exact { why: why.into() });
@@ -96,6 +91,7 @@ pub(super) fn choose<A: Accept>(
         return exact("the job is small");
     }
     if asked.method == Method::Signatures {
+        fits(asked, signatures::bytes(job, workers.threads()))?;
         return Ok(Choice::Signs { why: "they were asked for".into() });
     }
     let (leading, sampled) = look(job, accept, workers)?;
@@ -119,20 +115,11 @@ pub(super) fn choose<A: Accept>(
     if !named && plain <= taken {
         return exact("codes would leave too much to check");
     }
-    if let Some(bound) = asked.max_memory {
-        let [kept, more] = Index::bytes(rows, prospect.width, lists);
-        let needed = kept + more.max(workers.threads() * coded::least_bytes(job, prospect.width, lists));
-        if needed > bound {
-            if !named {
-                return exact("an index would not fit into max_memory");
-            }
-            return Err(Error::invalid(
-                "search.max_memory",
-                format!("at least {needed} bytes for method {:?}", asked.method.name()),
-                bound.to_string(),
-                "raise it, or use method \"exact\", whose memory does not grow with the corpus",
-            ));
-        }
+    let [kept, more] = Index::bytes(rows, prospect.width, lists);
+    let needed = kept + more.max(workers.threads() * coded::least_bytes(job, prospect.width, lists));
+    match fits(asked, needed) {
+        Err(_) if !named => return exact("an index would not fit into max_memory"),
+        checked => checked?,
     }
     let why = format!(
         "codes of {} coordinates leave about {:.2} % of the pairs to check; about {:.2} of the cost of the exact search",
@@ -142,6 +129,19 @@ pub(super) fn choose<A: Accept>(
     );
     let basis = (prospect.width < dim).then(|| Basis::of(&leading, prospect.width));
     Ok(Choice::Coded { basis, lists, why, certified })
+}
+
+/// Refuses what needs more bytes than it may have.
+fn fits(asked: Asked, needed: usize) -> Result<()> {
+    match asked.max_memory {
+        Some(bound) if needed > bound => Err(Error::invalid(
+            "search.max_memory",
+            format!("at least {needed} bytes for method {:?}", asked.method.name()),
+            bound.to_string(),
+            "raise it, or use method \"exact\", whose memory does not grow with the corpus",
+        )),
+        _ => Ok(()),
+    }
 }
 
 /// Lists for a corpus: more cost more to make and to choose from.
@@ -173,7 +173,7 @@ fn look<A: Accept>(job: &Job<'_>, accept: &A, workers: &mut Workers<'_>) -> Resu
     let dim = scorer.corpus.rows().dim();
     let sides = [(scorer.queries, Scale::Unit), (scorer.corpus, scorer.corpus_factor())];
     let widths: Vec<usize> = (1..=8).map(|twelfths| (dim * twelfths / 12).next_multiple_of(STEP)).collect();
-    let mut widths: Vec<usize> = widths.into_iter().filter(|&width| width < dim).collect();
+    let mut widths: Vec<usize> = widths.into_iter().filter(|width| (1..dim).contains(width)).collect();
     widths.dedup();
     let leading = Leading::fit(sides, widths.last().copied().unwrap_or(1).max(1), scorer.level, workers)?;
     widths.push(dim);
@@ -191,7 +191,8 @@ fn look<A: Accept>(job: &Job<'_>, accept: &A, workers: &mut Workers<'_>) -> Resu
         let slot = i * job.anchors.len() / sampled;
         let unit = unit(scorer, job.anchors[slot] as usize, scorer.corpus_scale());
         let [floor, watch] = [accept.floor(slot), accept.watch(slot)].map(|mark| (mark / unit) as f32);
-        let kept = if job.depth == 0 { f32::INFINITY } else { coded::nth_largest(&mut scores.to_vec(), rank).max(floor) };
+        let kept =
+            if job.depth == 0 { f32::INFINITY } else { coded::nth_largest(&mut scores.to_vec(), rank).max(floor) };
         kept.min(watch)
     };
     let thresholds: Vec<f32> = scores.chunks_exact(n).enumerate().map(threshold).collect();

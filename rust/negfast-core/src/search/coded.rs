@@ -119,13 +119,18 @@ pub(super) fn search<A: Accept, O: Send>(
     let pairs = (job.anchors.len() * job.scorer.corpus.len()) as u64;
     workers.progress().expect(pairs);
     let tasks: Vec<_> = (0..plan.blocks.len()).zip(outputs).collect();
-    workers.run(pairs * dim as u64, tasks, || Room::new(dim), |room, (block, output), progress| {
-        let block = pass.scan(plan.slots(block), room, progress)?;
-        let clock = Instant::now();
-        room.kept = block.finish(work, progress, &mut room.scratch, |finished| take(output, finished))?;
-        Work::add(&work.finishing, clock);
-        Ok(())
-    })
+    workers.run(
+        pairs * dim as u64,
+        tasks,
+        || Room::new(dim),
+        |room, (block, output), progress| {
+            let block = pass.scan(plan.slots(block), room, progress)?;
+            let clock = Instant::now();
+            room.kept = block.finish(work, progress, &mut room.scratch, |finished| take(output, finished))?;
+            Work::add(&work.finishing, clock);
+            Ok(())
+        },
+    )
 }
 
 impl<'a, A: Accept> Pass<'a, A> {
@@ -139,7 +144,14 @@ impl<'a, A: Accept> Pass<'a, A> {
         let span = slots.iter().min().zip(slots.iter().max());
         let first_row = span.map_or(0, |(&first, &last)| self.accept.first_row(&(first as usize..last as usize + 1)));
         let clock = Instant::now();
-        let mut block = Block::new(self.job, self.accept, slots, self.effort.is_proof(), self.error, std::mem::take(&mut room.kept));
+        let mut block = Block::new(
+            self.job,
+            self.accept,
+            slots,
+            self.effort.is_proof(),
+            self.error,
+            std::mem::take(&mut room.kept),
+        );
         let mut coded = std::mem::take(&mut room.coded);
         self.code(block.anchors(), &mut coded, &mut room.coding);
         Work::add(&self.work.packing, clock);

@@ -188,13 +188,10 @@ impl<'a> Engine<'a> {
     ) -> Result<Plan> {
         if self.chosen.is_none() {
             // What does not fit into memory is refused before work starts.
-            let least = Plan::new(&job.sizes(), &Tile::new(self.scorer.level), workers.threads())?;
-            let chosen = self.decide(job, accept, workers, work)?;
-            let plain = matches!(chosen.means, Means::Plain);
-            self.chosen = Some(chosen);
-            if plain {
-                return Ok(least);
+            if matches!(self.asked.method, Method::Auto | Method::Exact) {
+                Plan::new(&job.sizes(), &Tile::new(self.scorer.level), workers.threads())?;
             }
+            self.chosen = Some(self.decide(job, accept, workers, work)?);
         }
         let (means, effort) = self.means();
         means.plan(job, effort, workers)
@@ -256,17 +253,11 @@ impl<'a> Engine<'a> {
             return Ok(Chosen { means, effort, account: Account { recall, ..account } });
         }
         let why = format!("{}; twice the audit fell short of the asked recall, so the result is proven", account.why);
-        Ok(match means {
-            Means::Codes(index) => {
-                let effort = Effort::proof(&index);
-                let account = Account { method: Method::Certified, why, ..account };
-                Chosen { means: Means::Codes(index), effort, account }
-            }
-            _ => {
-                let account = Account { method: Method::Exact, why, ..account };
-                Chosen { means: Means::Plain, effort: Effort::all(), account }
-            }
-        })
+        let (method, effort, means) = match means {
+            Means::Codes(index) => (Method::Certified, Effort::proof(&index), Means::Codes(index)),
+            _ => (Method::Exact, Effort::all(), Means::Plain),
+        };
+        Ok(Chosen { means, effort, account: Account { method, why, ..account } })
     }
 
     /// Runs `job` as `plan` cuts it; `take` receives each finished block with its element of `outputs`.

@@ -112,10 +112,15 @@ pub(super) fn search<A: Accept, O: Send>(
     let operations = (n * n * index.coder.width()) as u64;
     let panels = panels(index);
     let begun: Vec<_> = panels.iter().map(|_| Mutex::new(None)).collect();
-    workers.run(operations, (0..panels.len()).collect(), || Room::new(dim), |room, b, progress| {
-        *lock(&begun[b]) = Some(begin(&pass, plan.slots(b), room)?);
-        progress.advance(0)
-    })?;
+    workers.run(
+        operations,
+        (0..panels.len()).collect(),
+        || Room::new(dim),
+        |room, b, progress| {
+            *lock(&begun[b]) = Some(begin(&pass, plan.slots(b), room)?);
+            progress.advance(0)
+        },
+    )?;
     let (blocks, starts): (Vec<_>, Vec<_>) = begun.into_iter().filter_map(into_inner).unzip();
     let mut locals = vec![0; index.rows.len()];
     for panels in &panels {
@@ -126,12 +131,17 @@ pub(super) fn search<A: Accept, O: Send>(
     let pairs = (0..join.panels.len()).flat_map(|a| (a..plan.blocks.len()).map(move |b| (a, b))).collect();
     workers.run(operations, pairs, || Room::new(dim), |room, pair, progress| join.pair(pair, room, progress))?;
     let tasks: Vec<_> = join.blocks.into_iter().map(into_inner).zip(outputs).collect();
-    workers.run(operations, tasks, || Room::new(dim), |room, (block, output), progress| {
-        let clock = Instant::now();
-        block.finish(work, progress, &mut room.scratch, |finished| take(output, finished))?;
-        Work::add(&work.finishing, clock);
-        Ok(())
-    })
+    workers.run(
+        operations,
+        tasks,
+        || Room::new(dim),
+        |room, (block, output), progress| {
+            let clock = Instant::now();
+            block.finish(work, progress, &mut room.scratch, |finished| take(output, finished))?;
+            Work::add(&work.finishing, clock);
+            Ok(())
+        },
+    )
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

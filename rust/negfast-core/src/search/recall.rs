@@ -181,7 +181,7 @@ impl Sample {
         // With too few to be fresh, those audited first serve again.
         let mut slots = self.fresh.split_off(self.fresh.len() - count.min(self.fresh.len()));
         if slots.is_empty() {
-            slots = std::mem::take(&mut self.fitted.slots);
+            slots = std::mem::take(&mut self.fitted).slots;
         }
         let anchors: Vec<u32> = slots.iter().map(|&slot| job.anchors[slot]).collect();
         let part = Job { anchors: &anchors, ..*job };

@@ -77,8 +77,7 @@ impl SignIndex {
     /// Cuts a job into blocks, which do not depend on the threads.
     pub(super) fn plan(&self, job: &Job<'_>, threads: usize) -> Plan {
         let blocks = split(job.anchors.len(), job.anchors.len().div_ceil(ANCHORS));
-        let each = Buffers::capacity_for(job.depth) * 8 + self.bits() * 8 + job.scorer.corpus.rows().dim() * 4;
-        let bytes = self.size() + threads.min(blocks.len()) * ANCHORS * each;
+        let bytes = self.size() + threads.min(blocks.len()) * ANCHORS * bytes_each(job);
         Plan { blocks, ranges: split(job.scorer.corpus.len(), 1), slab: 0, bytes, order: Vec::new() }
     }
 
@@ -120,17 +119,34 @@ impl SignIndex {
         let mut out = vec![(Vec::new(), Vec::new()); lists.len()];
         let tasks: Vec<_> = lists.iter().enumerate().zip(&mut out).collect();
         let operations = (lists.len() * 1000 * self.bits()) as u64;
-        workers.run(operations, tasks, || self.coder.scratch(), |scratch, ((i, list), out), progress| {
-            let Some(last) = list.last() else { return Ok(()) };
-            let anchor = job.anchors[i] as usize;
-            let query = self.coder.query(scorer.queries, anchor, true, scorer.level, scratch);
-            let threshold = f64::from(last.score) / unit(scorer, anchor, scorer.corpus_scale());
-            let needed = |row: u32| self.deviations(&query, row as usize, threshold, scorer);
-            *out = (list.iter().map(|c| needed(c.row)).collect(), random(i).into_iter().map(needed).collect());
-            progress.advance(0)
-        })?;
+        workers.run(
+            operations,
+            tasks,
+            || self.coder.scratch(),
+            |scratch, ((i, list), out), progress| {
+                let Some(last) = list.last() else { return Ok(()) };
+                let anchor = job.anchors[i] as usize;
+                let query = self.coder.query(scorer.queries, anchor, true, scorer.level, scratch);
+                let threshold = f64::from(last.score) / unit(scorer, anchor, scorer.corpus_scale());
+                let needed = |row: u32| self.deviations(&query, row as usize, threshold, scorer);
+                *out = (list.iter().map(|c| needed(c.row)).collect(), random(i).into_iter().map(needed).collect());
+                progress.advance(0)
+            },
+        )?;
         Ok(out)
     }
+}
+
+/// Bytes that signatures of the corpus and the blocks of all threads take, without rows in 16 bits.
+pub(super) fn bytes(job: &Job<'_>, threads: usize) -> usize {
+    let bits = job.scorer.corpus.rows().dim().next_multiple_of(64);
+    job.scorer.corpus.len() * (bits / 4 + 2 * FACTORS * size_of::<f32>()) + threads * ANCHORS * bytes_each(job)
+}
+
+/// Bytes of an anchor of a block: its tables, its row, its candidates.
+fn bytes_each(job: &Job<'_>) -> usize {
+    let dim = job.scorer.corpus.rows().dim();
+    Buffers::capacity_for(job.depth.min(job.scorer.corpus.len())) * size_of::<u64>() + dim.next_multiple_of(64) * 16
 }
 
 /// A threshold in tile units as a score with an anchor's direction.
@@ -162,21 +178,26 @@ pub(super) fn search<A: Accept, O: Send>(
     let pairs = (job.anchors.len() * job.scorer.corpus.len()) as u64;
     workers.progress().expect(pairs);
     let tasks: Vec<_> = (0..plan.blocks.len()).zip(outputs).collect();
-    workers.run(pairs * dim as u64, tasks, || index.room(dim), |room, (b, output), progress| {
-        let clock = Instant::now();
-        let error = index.seconds.error(dim);
-        let mut block = Block::new(job, accept, plan.slots(b), false, error, std::mem::take(&mut room.kept));
-        let queries = index.queries(job, block.anchors(), effort, room);
-        index.seconds.anchors(job.scorer, block.anchors(), &mut room.seconds);
-        Work::add(&work.packing, clock);
-        let clock = Instant::now();
-        index.scan(job, &mut block, &queries, (room, work, progress))?;
-        Work::add(&work.scanning, clock);
-        let clock = Instant::now();
-        room.kept = block.finish(work, progress, &mut room.scratch, |finished| take(output, finished))?;
-        Work::add(&work.finishing, clock);
-        Ok(())
-    })
+    workers.run(
+        pairs * dim as u64,
+        tasks,
+        || index.room(dim),
+        |room, (b, output), progress| {
+            let clock = Instant::now();
+            let error = index.seconds.error(dim);
+            let mut block = Block::new(job, accept, plan.slots(b), false, error, std::mem::take(&mut room.kept));
+            let queries = index.queries(job, block.anchors(), effort, room);
+            index.seconds.anchors(job.scorer, block.anchors(), &mut room.seconds);
+            Work::add(&work.packing, clock);
+            let clock = Instant::now();
+            index.scan(job, &mut block, &queries, (room, work, progress))?;
+            Work::add(&work.scanning, clock);
+            let clock = Instant::now();
+            room.kept = block.finish(work, progress, &mut room.scratch, |finished| take(output, finished))?;
+            Work::add(&work.finishing, clock);
+            Ok(())
+        },
+    )
 }
 
 impl SignIndex {

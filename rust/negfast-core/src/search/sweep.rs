@@ -93,9 +93,12 @@ impl<'a, A: Accept> Sweep<'_, 'a, A> {
         let (mut near, mut visited) = (std::mem::take(&mut room.near), std::mem::take(&mut room.visited));
         self.nearest(&mut near, &mut visited, room)?;
         let (near_all, radii) = (&near, &index.radii);
-        // Without a threshold yet, everything is within reach.
+        // Without a threshold yet, everything is within reach. Lists of copies have a radius of 0, which no reach multiplies
+        // into anything.
         let within = |reach: f32| {
-            move |block: &Block<'a, A>, i, list| block.keep(i) - near_all[i * lists + list] <= reach * radii[list]
+            move |block: &Block<'a, A>, i, list| {
+                reach == f32::INFINITY || block.keep(i) - near_all[i * lists + list] <= reach * radii[list]
+            }
         };
         let reach = effort.reach as f32;
         self.round(room, &mut visited, within(reach.min(SOON)))?;
@@ -212,12 +215,7 @@ impl<'a, A: Accept> Sweep<'_, 'a, A> {
     }
 
     /// Looks at the rows of the first round that reach what `marks` says of their anchor, a spread and a threshold.
-    fn again(
-        &mut self,
-        first: &mut First,
-        room: &mut Room,
-        marks: impl Fn(&Self, usize) -> (f32, f32),
-    ) -> Result<()> {
+    fn again(&mut self, first: &mut First, room: &mut Room, marks: impl Fn(&Self, usize) -> (f32, f32)) -> Result<()> {
         let (index, level) = (self.pass.index, self.pass.job.scorer.level);
         let mut begin = 0;
         for (list, &end) in first.ends.iter().enumerate() {

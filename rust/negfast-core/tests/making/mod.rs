@@ -15,7 +15,7 @@ use negfast_core::nearest::nearest;
 use negfast_core::rows::{Data, Rows};
 use negfast_core::rules::{Known, Labels, Rules};
 use negfast_core::score::{Matrix, Metric, Scorer};
-use negfast_core::search::Work;
+use negfast_core::search::{Account, Asked, Engine, Method, Work};
 use negfast_core::threads::{Unwatched, Workers};
 
 use crate::naive::{self, Expected, Problem, Sides};
@@ -119,12 +119,25 @@ pub(crate) struct Way {
     pub(crate) level: Level,
     pub(crate) threads: usize,
     pub(crate) max_memory: Option<usize>,
+    pub(crate) method: Method,
 }
 
-/// Every level and number of threads.
+impl Way {
+    pub(crate) fn new(level: Level, threads: usize, method: Method) -> Self {
+        Self { level, threads, max_memory: None, method }
+    }
+
+    pub(crate) fn asked(self) -> Asked {
+        Asked { method: self.method, ..Asked::exactly(self.max_memory) }
+    }
+}
+
+/// Every level and number of threads; and codes at every level, whatever the job.
 pub(crate) fn ways() -> Vec<Way> {
-    let level = |level| THREADS.map(|threads| Way { level, threads, max_memory: None });
-    Level::available().into_iter().flat_map(level).collect()
+    let level = |level| THREADS.map(|threads| Way::new(level, threads, Method::Auto));
+    let plain = Level::available().into_iter().flat_map(level);
+    let coded = Level::available().into_iter().zip([2, 7, 1]);
+    plain.chain(coded.map(|(level, threads)| Way::new(level, threads, Method::Certified))).collect()
 }
 
 /// Settings without any rule.
@@ -137,7 +150,7 @@ pub(crate) fn settings(num_negatives: usize) -> Settings {
         suspect_rank: 1000,
         seed: 7,
         epoch: 3,
-        max_memory: None,
+        search: Asked::exactly(None),
     }
 }
 
@@ -145,6 +158,13 @@ pub(crate) fn settings(num_negatives: usize) -> Settings {
 pub(crate) fn problem(queries: Vec<Vec<f32>>, corpus: Vec<Vec<f32>>, metric: Metric, settings: Settings) -> Problem {
     let positives = vec![Vec::new(); queries.len()];
     Problem { queries, corpus, metric, positives, keys: None, groups: None, exclude: None, forbidden: None, settings }
+}
+
+/// What a search tells about itself.
+#[derive(Debug)]
+pub(crate) struct Told {
+    pub(crate) account: Account,
+    pub(crate) bytes: usize,
 }
 
 /// A problem whose vectors are stored for the crate to read.
@@ -169,6 +189,10 @@ impl Posed {
     }
 
     pub(crate) fn mine_for(&self, anchors: &Anchors, way: Way) -> Result<Mined> {
+        self.mine_asked(anchors, way, way.asked())
+    }
+
+    pub(crate) fn mine_asked(&self, anchors: &Anchors, way: Way, asked: Asked) -> Result<Mined> {
         let Problem { keys, groups, exclude, forbidden, .. } = &self.problem;
         let corpus = self.problem.corpus.len();
         let (key_values, group_values) = (keys.as_ref().map(flat), groups.as_ref().map(flat));
@@ -180,17 +204,24 @@ impl Posed {
             exclude: exclude.as_ref().map(|e| lists(e, corpus)),
             forbidden: mask.as_deref(),
         };
-        let settings = Settings { max_memory: way.max_memory, ..self.problem.settings.clone() };
+        let settings = Settings { search: asked, ..self.problem.settings.clone() };
         self.with_scorer(way, |scorer, workers| mine(scorer, &known, anchors, &settings, workers, &Work::default()))
     }
 
     pub(crate) fn nearest(&self, k: usize, way: Way) -> Result<(Vec<i64>, Vec<f32>)> {
+        self.nearest_asked(k, way, way.asked()).map(|(indices, scores, _)| (indices, scores))
+    }
+
+    /// The nearest rows with their scores, and what the search tells about itself.
+    pub(crate) fn nearest_asked(&self, k: usize, way: Way, asked: Asked) -> Result<(Vec<i64>, Vec<f32>, Told)> {
         let slots = self.problem.queries.len() * k;
         let (mut indices, mut scores) = (vec![0; slots], vec![0.0; slots]);
-        self.with_scorer(way, |scorer, workers| {
-            nearest(scorer, k, way.max_memory, workers, &Work::default(), &mut indices, &mut scores)
+        let told = self.with_scorer(way, |scorer, workers| {
+            let (mut engine, work) = (Engine::new(scorer, asked)?, Work::default());
+            nearest(&mut engine, k, workers, &work, &mut indices, &mut scores)?;
+            Ok(Told { account: engine.account(), bytes: work.bytes() as usize })
         })?;
-        Ok((indices, scores))
+        Ok((indices, scores, told))
     }
 
     /// Compares the near-duplicates of the corpus in each of `ways` with the oracle's.
@@ -238,6 +269,19 @@ impl Posed {
             assert_eq!(bits(&found.1), bits(&scores), "scores, {way:?}");
         }
     }
+}
+
+/// Compares two runs in everything but how they were made.
+pub(crate) fn identical(mined: &Mined, other: &Mined, way: Way) {
+    assert_eq!(mined.indices, other.indices, "indices, {way:?}");
+    assert_eq!(bits(&mined.scores), bits(&other.scores), "scores, {way:?}");
+    assert_eq!(mined.tiers, other.tiers, "tiers, {way:?}");
+    assert_eq!(mined.removed, other.removed, "removed, {way:?}");
+    assert_eq!(bits(&mined.positive_scores), bits(&other.positive_scores), "positive scores, {way:?}");
+    assert_eq!(mined.positive_ranks, other.positive_ranks, "positive ranks, {way:?}");
+    assert_eq!(mined.suspects, other.suspects, "suspects, {way:?}");
+    assert_eq!(mined.false_negatives, other.false_negatives, "false negatives, {way:?}");
+    assert_eq!(mined.deepened, other.deepened, "deepened, {way:?}");
 }
 
 fn same(mined: &Mined, expected: &Expected, way: Way) {

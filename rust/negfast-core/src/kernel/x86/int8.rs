@@ -10,11 +10,11 @@
 //! The test at the end takes a conversion, two multiply-adds and a comparison a vector.
 
 use std::arch::x86_64::{
-    __m256i, __m512i, _CMP_GE_OQ, _mm256_add_epi16, _mm256_add_epi32, _mm256_cmp_ps, _mm256_cvtepi32_ps,
-    _mm256_fmadd_ps, _mm256_loadu_ps, _mm256_loadu_si256, _mm256_madd_epi16, _mm256_maddubs_epi16,
-    _mm256_min_ps, _mm256_movemask_ps, _mm256_mul_ps, _mm256_set1_epi16, _mm256_set1_epi32, _mm256_set1_ps, _mm256_setzero_si256,
-    _mm256_storeu_ps, _mm512_cmp_ps_mask, _mm512_cvtepi32_ps, _mm512_dpbusd_epi32, _mm512_fmadd_ps,
-    _mm512_loadu_ps, _mm512_loadu_si512, _mm512_min_ps, _mm512_mul_ps, _mm512_set1_epi32, _mm512_set1_ps, _mm512_storeu_ps,
+    __m256i, _CMP_GE_OQ, _mm256_add_epi16, _mm256_add_epi32, _mm256_cmp_ps, _mm256_cvtepi32_ps, _mm256_fmadd_ps,
+    _mm256_loadu_ps, _mm256_loadu_si256, _mm256_madd_epi16, _mm256_maddubs_epi16, _mm256_min_ps, _mm256_movemask_ps,
+    _mm256_mul_ps, _mm256_set1_epi16, _mm256_set1_epi32, _mm256_set1_ps, _mm256_setzero_si256, _mm256_storeu_ps,
+    _mm512_cmp_ps_mask, _mm512_cvtepi32_ps, _mm512_dpbusd_epi32, _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_loadu_si512,
+    _mm512_min_ps, _mm512_mul_ps, _mm512_set1_epi32, _mm512_set1_ps, _mm512_storeu_ps,
 };
 
 use super::super::int8::{CODE_COLUMNS, CODE_ROWS, CodePanel, CodeRows, tests_of};
@@ -42,7 +42,7 @@ pub(in crate::kernel) unsafe fn codes_vnni<const TESTS: u8>(
     for _ in 0..quads {
         // SAFETY: quad q reads four codes of each anchor at r * stride + 4 q and 128 codes of the panel at 128 q.
         unsafe {
-            let (b0, b1) = (_mm512_loadu_si512(b.cast::<__m512i>()), _mm512_loadu_si512(b.add(64).cast::<__m512i>()));
+            let (b0, b1) = (_mm512_loadu_si512(b.cast()), _mm512_loadu_si512(b.add(64).cast()));
             for (r, acc) in acc.iter_mut().enumerate() {
                 let x = _mm512_set1_epi32(a.add(r * stride).cast::<i32>().read_unaligned());
                 acc[0] = _mm512_dpbusd_epi32(acc[0], b0, x);
@@ -54,9 +54,8 @@ pub(in crate::kernel) unsafe fn codes_vnni<const TESTS: u8>(
     }
     let (s, w) = (panel.scales.as_ptr(), panel.widths.as_ptr());
     // SAFETY: the panel has 32 scales and widths.
-    let (s, w) = unsafe {
-        ([_mm512_loadu_ps(s), _mm512_loadu_ps(s.add(16))], [_mm512_loadu_ps(w), _mm512_loadu_ps(w.add(16))])
-    };
+    let (s, w) =
+        unsafe { ([_mm512_loadu_ps(s), _mm512_loadu_ps(s.add(16))], [_mm512_loadu_ps(w), _mm512_loadu_ps(w.add(16))]) };
     if TESTS == tests_of::NONE {
         for (acc, out) in acc.iter().zip(estimates.chunks_exact_mut(CODE_COLUMNS)) {
             // SAFETY: each chunk holds 32 numbers.
@@ -121,8 +120,8 @@ pub(in crate::kernel) unsafe fn codes_avx2<const TESTS: u8>(
                 unsafe {
                     let a = anchors.codes.as_ptr().add(4 * quad);
                     let b = panel.codes.as_ptr().add(4 * CODE_COLUMNS * quad + 64 * half);
-                    let b0 = _mm256_loadu_si256(b.cast::<__m256i>());
-                    let b1 = _mm256_loadu_si256(b.add(32).cast::<__m256i>());
+                    let b0 = _mm256_loadu_si256(b.cast());
+                    let b1 = _mm256_loadu_si256(b.add(32).cast());
                     for (r, acc) in acc.iter_mut().enumerate() {
                         let x = _mm256_set1_epi32(a.add(r * stride).cast::<i32>().read_unaligned());
                         acc[0] = _mm256_add_epi16(acc[0], _mm256_maddubs_epi16(b0, x));
