@@ -187,10 +187,11 @@ class Search(_Settings):
         of its 95 % interval reaches what is asked, on anchors that nothing was fitted on. Recall is the share of the
         true best rows for which a row was returned that scores as much as the last of them.
     method : {"auto", "exact", "certified", "signatures", "clusters"}, default "auto"
-        ``"auto"`` lets negfast choose from sizes and a sample of the rows. ``"exact"`` multiplies every pair in float32;
-        its memory does not grow with the corpus. ``"certified"`` sorts out with short codes what provably does not
-        matter: the same result, to the bit. ``"clusters"`` also leaves out parts of the corpus, and trusts estimates as
-        far as `recall` allows. ``"signatures"`` estimates all scores from one bit an element, and trusts that as far.
+        ``"auto"`` lets negfast choose from sizes and a sample of the rows. ``"exact"`` multiplies every pair in
+        float32; its memory does not grow with the corpus. ``"certified"`` sorts out with short codes what provably does
+        not matter: the same result, to the bit. ``"clusters"`` also leaves out parts of the corpus, and trusts
+        estimates as far as `recall` allows. ``"signatures"`` estimates all scores from one bit an element, and trusts
+        that as far.
     max_memory : int or None
         Bound on the bytes of the working buffers of all threads, codes of the corpus included, beyond inputs and
         results. Work that cannot do with so much is refused before it starts.

@@ -16,8 +16,12 @@ use crate::threads::Workers;
 /// Anchors and rows whose scores the choice looks at.
 const ANCHORS: usize = 64;
 const ROWS: usize = 1536;
-/// Jobs of fewer cycles (some tens of milliseconds) are not worth a choice.
-const SMALL: f64 = 2e8;
+/// Jobs of fewer cycles (about half a second) are not worth a choice.
+const SMALL: f64 = 2e9;
+/// Cycles that choosing, fitting and auditing take whatever the job.
+const CHOOSING: f64 = 3e8;
+/// Cycles for an element of a row that is read, scaled and coded.
+const CODING: f64 = 2.0;
 /// Fewer anchors than this are not worth a measured recall.
 pub(super) const FEW: usize = 1000;
 /// Multiples of this many coordinates are tried.
@@ -103,7 +107,8 @@ pub(super) fn choose<A: Accept>(job: &Job<'_>, asked: Asked, accept: &A, workers
     let setup = |width: usize, lists: usize| {
         let coordinates = if width < dim { dim * width } else { 0 };
         let assigned = if lists > 1 { lists * width } else { 0 };
-        (anchors + rows) as f64 * (coordinates + assigned) as f64 * rates.plain
+        let operations = (coordinates + assigned) as f64 * rates.plain + dim as f64 * CODING;
+        CHOOSING + (anchors + rows) as f64 * operations
     };
     let cost = |p: Prospect, lists: usize| setup(p.width, lists) + pairs * p.cycles;
     let plain = pairs * dim as f64 * rates.plain;

@@ -16,6 +16,9 @@ use crate::kernel::Tile;
 use crate::score::Scorer;
 use crate::threads::Workers;
 
+/// Fewer anchors than this cannot tell a recall.
+const TOO_FEW: usize = 32;
+
 /// How to search.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Method {
@@ -239,6 +242,9 @@ impl<'a> Engine<'a> {
         workers: &mut Workers<'_>,
         work: &Work,
     ) -> Result<Chosen> {
+        if job.anchors.len() < TOO_FEW {
+            return Ok(Self::proven(means, account, "there are too few anchors to measure a recall on"));
+        }
         let clock = Instant::now();
         let short = |recall: Recall| recall.interval.0 < self.asked.recall;
         let mut sample = Sample::draw(job);
@@ -252,12 +258,17 @@ impl<'a> Engine<'a> {
         if !short(recall) {
             return Ok(Chosen { means, effort, account: Account { recall, ..account } });
         }
-        let why = format!("{}; twice the audit fell short of the asked recall, so the result is proven", account.why);
+        Ok(Self::proven(means, account, "twice the audit fell short of the asked recall, so the result is proven"))
+    }
+
+    /// What to do where a recall cannot be shown.
+    fn proven(means: Means, account: Account, because: &str) -> Chosen {
+        let why = format!("{}; {because}", account.why);
         let (method, effort, means) = match means {
             Means::Codes(index) => (Method::Certified, Effort::proof(&index), Means::Codes(index)),
             _ => (Method::Exact, Effort::all(), Means::Plain),
         };
-        Ok(Chosen { means, effort, account: Account { method, why, ..account } })
+        Chosen { means, effort, account: Account { method, why, recall: Recall::proven() } }
     }
 
     /// Runs `job` as `plan` cuts it; `take` receives each finished block with its element of `outputs`.
@@ -285,5 +296,5 @@ impl<'a> Engine<'a> {
 
 /// Whether each pair of rows can be multiplied once for both.
 fn joins(job: &Job<'_>, index: &Index, effort: Effort) -> bool {
-    effort.is_proof() && index.lists.len() > 1 && join::fits(job)
+    effort.is_proof() && index.lists.len() > 1 && join::fits(job, index)
 }

@@ -29,17 +29,20 @@ const BLOCK: usize = 1024;
 /// The most bytes that candidates may take if the caller sets no bound.
 const MOST_BYTES: usize = 1 << 30;
 
-/// Whether `job` searches a corpus in itself, and may have the memory to do so at once.
-pub(super) fn fits(job: &Job<'_>) -> bool {
+/// Whether `job` searches the corpus of `index` in itself, and may have the memory to do so at once.
+pub(super) fn fits(job: &Job<'_>, index: &Index) -> bool {
     let (queries, corpus) = (job.scorer.queries, job.scorer.corpus);
     let same = queries.rows().is_same(corpus.rows()) && job.scorer.metric == Metric::Cosine;
     let whole = job.anchors.len() == corpus.len() && job.anchors.iter().zip(0..).all(|(&anchor, row)| anchor == row);
-    same && whole && bytes(job) <= job.max_memory.unwrap_or(MOST_BYTES)
+    let bytes = bytes(job, index);
+    same && whole && job.max_memory.map_or(bytes <= MOST_BYTES, |bound| bytes + index.size() <= bound)
 }
 
-/// Bytes of all candidates.
-pub(super) fn bytes(job: &Job<'_>) -> usize {
-    job.anchors.len() * (Buffers::capacity_for(job.depth.min(job.anchors.len())) * size_of::<u64>() + 256)
+/// Bytes of all anchors: their candidates, codes, rows for the second look and visits.
+fn bytes(job: &Job<'_>, index: &Index) -> usize {
+    let candidates = Buffers::capacity_for(job.depth.min(job.anchors.len())) * size_of::<u64>();
+    let coded = index.coder.width() + job.scorer.corpus.rows().dim() * 4 + index.lists.len() / 8;
+    job.anchors.len() * (candidates + coded + 256)
 }
 
 /// Cuts the places of an index into blocks of whole panels.
@@ -50,7 +53,7 @@ pub(super) fn plan(job: &Job<'_>, index: &Index) -> Plan {
         order.extend(rows(index, &panels).map(|(_, row)| row));
         blocks.push(first..order.len());
     }
-    let bytes = index.size() + bytes(job) + job.anchors.len() * (index.coder.width() + index.lists.len() / 8);
+    let bytes = index.size() + bytes(job, index);
     Plan { blocks, ranges: Vec::new(), slab: 0, bytes, order }
 }
 

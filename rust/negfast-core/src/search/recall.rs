@@ -25,9 +25,11 @@ use crate::topk::Candidate;
 
 /// Keeps the choice of anchors apart from other uses of a seed.
 const PURPOSE: u64 = 0x6175_6469;
-/// Anchors that an effort is fitted on, and that it is audited on.
+/// Anchors that an effort is fitted on, and that it is audited on at least; and rows to be sought for in an audit, for
+/// which short lists take more anchors.
 const FITTED: usize = 128;
 const AUDITED: usize = 256;
+const SOUGHT: usize = 4096;
 /// Standard errors of the mean that the fitted recall lies above the asked one, so that the audit mostly agrees: 1.96
 /// for its interval, the rest for the difference of the two samples.
 const MARGIN: f64 = 1.96;
@@ -82,7 +84,9 @@ fn moments(shares: &[f64]) -> (f64, f64) {
 pub(super) struct Sample {
     /// Slots in random order, not yet used.
     fresh: Vec<usize>,
+    /// Anchors of an audit, and those that an effort is fitted on first.
     audited: usize,
+    to_fit: usize,
     fitted: Solved,
 }
 
@@ -107,14 +111,15 @@ impl Sample {
     pub(super) fn draw(job: &Job<'_>) -> Self {
         let mut slots: Vec<usize> = (0..job.anchors.len()).collect();
         let mut random = stream(0, 0, slots.len() as u64, PURPOSE);
-        let most = (FITTED + 2 * AUDITED).min(slots.len());
+        let audited = (SOUGHT / job.depth.max(1)).clamp(AUDITED, 4 * AUDITED);
+        let most = (FITTED + 2 * audited).min(slots.len());
         for i in 0..most {
             let other = i + ((random.uniform() * (slots.len() - i) as f64) as usize).min(slots.len() - i - 1);
             slots.swap(i, other);
         }
         slots.truncate(most);
-        let audited = AUDITED.min(slots.len().div_ceil(3));
-        Self { fresh: slots, audited, fitted: Solved::default() }
+        let fitted = FITTED.min(most.div_ceil(3));
+        Self { audited: (most - fitted) / 2, fresh: slots, to_fit: fitted, fitted: Solved::default() }
     }
 
     /// The cheapest effort whose recall on fresh anchors is that `asked`, with a margin.
@@ -127,7 +132,7 @@ impl Sample {
         workers: &mut Workers<'_>,
         work: &Work,
     ) -> Result<Effort> {
-        let solved = self.solve(job, means, accept, FITTED.min(self.audited), workers, work)?;
+        let solved = self.solve(job, means, accept, self.to_fit, workers, work)?;
         self.fitted = solved;
         self.fit(job, means, accept, asked, workers, work)
     }

@@ -44,7 +44,7 @@ impl SecondRow {
 impl Seconds {
     /// The rows in these places, kept in 16 bits if `keep`, else shortened when they are looked at.
     pub(super) fn new(scorer: &Scorer<'_>, rows: &[u32], keep: bool, workers: &mut Workers<'_>) -> Result<Self> {
-        let even = scorer.corpus.is_even();
+        let even = scorer.corpus_factor() == Scale::Unit || scorer.corpus.is_even();
         if !even || !keep {
             return Ok(Self { even, shorts: Aligned::default() });
         }
