@@ -29,8 +29,7 @@ impl Columns {
     pub fn new(values: &[f32], width: usize, mut seen: impl FnMut(&[i8])) -> Self {
         let (count, quads) = (values.len() / width, width.div_ceil(4));
         let places = count.next_multiple_of(CODE_COLUMNS);
-        let mut columns =
-            Self { codes: Aligned::zeros(places * quads * 4), scales: vec![0.0; places], count, quads };
+        let mut columns = Self { codes: Aligned::zeros(places * quads * 4), scales: vec![0.0; places], count, quads };
         let mut codes = vec![0; quads * 4];
         for (c, values) in values.chunks_exact(width).enumerate() {
             columns.scales[c] = quantise(values, WIDE, &mut codes).0;

@@ -70,6 +70,8 @@ pub(super) struct Block<'a, A: Accept> {
     tallies: Vec<A::Tally>,
     above: Vec<u64>,
     rescored: u64,
+    /// Whether a threshold has risen since it was asked.
+    raised: bool,
 }
 
 impl<'a, A: Accept> Block<'a, A> {
@@ -132,6 +134,7 @@ impl<'a, A: Accept> Block<'a, A> {
             tallies: std::iter::repeat_with(A::Tally::default).take(n).collect(),
             above: vec![0; n],
             rescored: 0,
+            raised: false,
         }
     }
 
@@ -175,6 +178,11 @@ impl<'a, A: Accept> Block<'a, A> {
     /// Lowest estimate that is looked at for anchor `i`.
     pub(super) fn look(&self, i: usize) -> f32 {
         self.look[i]
+    }
+
+    /// Whether a threshold has risen since this was last asked.
+    pub(super) fn has_risen(&mut self) -> bool {
+        std::mem::take(&mut self.raised)
     }
 
     /// Whether anchor `i` has found fewer rows than it may keep.
@@ -285,6 +293,7 @@ impl<'a, A: Accept> Block<'a, A> {
     }
 
     fn raise(&mut self, i: usize, threshold: f64) {
+        self.raised = true;
         self.keep[i] = self.keep[i].max(threshold as f32);
         let counted = if self.counts_all { self.marks[i].watch.low } else { f32::INFINITY };
         self.look[i] = self.keep[i].min(counted);

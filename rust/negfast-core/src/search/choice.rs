@@ -27,7 +27,7 @@ pub(super) const FEW: usize = 1000;
 /// Multiples of this many coordinates are tried.
 const STEP: usize = 32;
 /// Cycles for a pair that the codes cannot settle.
-pub(super) const CHECK: f64 = 150.0;
+pub(super) const CHECK: f64 = 200.0;
 
 /// What a level's kernels take.
 #[derive(Debug, Clone, Copy)]

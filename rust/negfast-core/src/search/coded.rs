@@ -17,7 +17,7 @@ use crate::accept::Accept;
 use crate::codes::columns::Codes;
 use crate::codes::int8;
 use crate::error::Result;
-use crate::kernel::{CodeTile, RUNS};
+use crate::kernel::{CodeRows, CodeTile, RUNS};
 use crate::score::Scale;
 use crate::threads::{Progress, Workers, cut, split};
 use crate::topk::Buffers;
@@ -178,7 +178,8 @@ impl Coded {
         let (scorer, coder, tile) = (job.scorer, &index.coder, CodeTile::new(job.scorer.level));
         let (n, length) = (anchors.len(), coder.quads() * 4);
         self.codes.resize(n * length, 0);
-        self.inverses.resize(n, 0.0);
+        self.inverses.clear();
+        self.inverses.resize(n.next_multiple_of(tile.rows), 1.0);
         self.spreads.resize(n, 0.0);
         let mut norms = [0.0; RUNS.len()];
         let ids = anchors.iter().map(|&anchor| anchor as usize);
@@ -189,19 +190,34 @@ impl Coded {
             // Rounds up: a bound has to stay one.
             self.spreads[i] = (row.extent * share / f64::from(row.scale) * (1.0 + 1e-6)) as f32;
         });
+        // Whole tiles can be read where a list is visited by all.
+        let padded = n.next_multiple_of(tile.rows);
+        self.codes.resize(padded * length, 0);
+        self.spreads.resize(padded, 0.0);
         self.run = index.run(&norms);
         self.per_anchor = tile.biases(coder.quads(), self.run);
-        self.biases.resize(n * self.per_anchor, 0);
+        self.biases.resize(padded * self.per_anchor, 0);
         for (codes, biases) in self.codes.chunks_exact(length).zip(self.biases.chunks_exact_mut(self.per_anchor)) {
             tile.bias(codes, self.run, biases);
+        }
+    }
+
+    /// The anchors of the tile that starts at `start`, whose thresholds are given.
+    pub(super) fn rows<'c>(&'c self, start: usize, quads: usize, thresholds: &'c [f32]) -> CodeRows<'c> {
+        CodeRows {
+            codes: &self.codes[start * quads * 4..],
+            biases: &self.biases[start * self.per_anchor..],
+            spreads: &self.spreads[start..],
+            thresholds,
+            inverses: &self.inverses[start..],
         }
     }
 }
 
 /// The products of anchors' codes with the means of the lists, anchor by anchor.
-pub(super) fn nearness(index: &Index, tile: &CodeTile, coded: &Coded, near: &mut Vec<f32>) {
+pub(super) fn nearness(index: &Index, tile: &CodeTile, (coded, anchors): (&Coded, usize), near: &mut Vec<f32>) {
     let codes = Codes { codes: &coded.codes, biases: &coded.biases, run: coded.run };
-    index.means.multiply(tile, codes, coded.inverses.len(), near);
+    index.means.multiply(tile, codes, anchors, near);
     for (near, inverse) in near.chunks_exact_mut(index.means.count()).zip(&coded.inverses) {
         let scale = 1.0 / inverse;
         near.iter_mut().for_each(|near| *near *= scale);
@@ -241,7 +257,7 @@ fn order(job: &Job<'_>, index: &Index, workers: &mut Workers<'_>) -> Result<Vec<
     let start = || (int8::Room::default(), Coded::default(), Vec::new());
     workers.run(operations, tasks, start, |(room, coded, near), (span, nearest), progress| {
         coded.fill(job, index, &job.anchors[span], 1.0, room);
-        nearness(index, &CodeTile::new(job.scorer.level), coded, near);
+        nearness(index, &CodeTile::new(job.scorer.level), (coded, nearest.len()), near);
         for (nearest, near) in nearest.iter_mut().zip(near.chunks_exact(lists)) {
             *nearest = crate::clusters::largest(near);
         }

@@ -19,7 +19,7 @@ use super::sweep::{Room, Sweep};
 use super::{Job, Plan, Work};
 use crate::accept::Accept;
 use crate::error::Result;
-use crate::kernel::{CODE_COLUMNS, CODE_ROWS, CodePanel, CodeRows};
+use crate::kernel::{CODE_COLUMNS, CODE_ROWS, CodePanel};
 use crate::score::Metric;
 use crate::threads::{Progress, Workers};
 use crate::topk::{Buffers, Candidate};
@@ -175,11 +175,6 @@ fn begin<'a, A: Accept>(pass: &Pass<'a, A>, slots: Vec<u32>, room: &mut Room) ->
     for (bits, visited) in bits.chunks_exact_mut(words).zip(visited.chunks_exact(lists)) {
         (0..lists).filter(|&list| visited[list]).for_each(|list| bits[list / 64] |= 1 << (list % 64));
     }
-    let padded = block.len().next_multiple_of(pass.tile.rows);
-    coded.codes.resize(padded * pass.index.coder.quads() * 4, 0);
-    coded.biases.resize(padded * coded.per_anchor, 0);
-    coded.spreads.resize(padded, 0.0);
-    coded.inverses.resize(padded, 0.0);
     Work::add(&pass.work.scanning, clock);
     Ok((block, Start { coded, visited: bits }))
 }
@@ -194,9 +189,15 @@ impl<A: Accept> Join<'_, '_, A> {
         let places: Vec<usize> = rows(index, &self.panels[a]).map(|(place, _)| place).collect();
         let (mut ours, mut theirs): (Vec<Offer>, Vec<Offer>) = (Vec::new(), Vec::new());
         let coded = &self.starts[a].coded;
-        let mut hits = std::mem::take(&mut room.hits);
+        let epsilon = self.pass.epsilon;
+        let in_codes =
+            looks.iter().zip(&coded.inverses).map(|(look, inverse)| ((look - epsilon) * inverse).max(f32::MIN));
+        let mut thresholds: Vec<f32> = in_codes.collect();
+        thresholds.resize(looks.len().next_multiple_of(self.pass.tile.rows), f32::INFINITY);
+        let (mut hits, mut checked) = (std::mem::take(&mut room.hits), 0);
         for panel in self.panels[b].clone() {
-            self.tiles((a, b), panel, (&looks, &wanted), &mut hits);
+            self.tiles((a, b), panel, (&thresholds[..], looks.len(), &wanted), &mut hits);
+            checked += hits.len();
             for (i, place) in hits.drain(..).map(|(i, place)| (i as usize, place as usize)) {
                 let row = index.rows[place];
                 let score = index.seconds.product(scorer, &coded.seconds, i, (place, row), &mut room.second);
@@ -207,11 +208,11 @@ impl<A: Accept> Join<'_, '_, A> {
                 if a != b && score >= wanted[other] {
                     theirs.push((other, index.list_of(places[i]), Candidate { score, row: index.rows[places[i]] }));
                 }
-                self.pass.work.rows_checked.fetch_add(1, Ordering::Relaxed);
             }
             progress.advance((looks.len() * CODE_COLUMNS) as u64)?;
         }
         room.hits = hits;
+        self.pass.work.rows_checked.fetch_add(checked as u64, Ordering::Relaxed);
         self.give(a, ours, room);
         self.give(b, theirs, room);
         let scanned = looks.len() * self.panels[b].len() * CODE_COLUMNS;
@@ -230,28 +231,20 @@ impl<A: Accept> Join<'_, '_, A> {
         &self,
         (a, b): (usize, usize),
         panel: usize,
-        (looks, wanted): (&[f32], &[f32]),
+        (thresholds, count, wanted): (&[f32], usize, &[f32]),
         hits: &mut Vec<(u32, u32)>,
     ) {
         let Pass { index, tile, epsilon, .. } = *self.pass;
         let (quads, coded) = (index.coder.quads(), &self.starts[a].coded);
-        let in_codes = |i: usize| ((looks[i] - epsilon) * coded.inverses[i]).max(f32::MIN);
         let mut columns = [f32::INFINITY; CODE_COLUMNS];
         for (c, threshold) in columns.iter_mut().enumerate().filter(|(c, _)| index.real[panel] >> c & 1 == 1) {
             *threshold = (wanted[self.locals[panel * CODE_COLUMNS + c] as usize] - epsilon).max(f32::MIN);
         }
         let codes = CodePanel { thresholds: &columns, ..index.panel(panel) };
-        let (mut thresholds, mut masks) = ([f32::INFINITY; CODE_ROWS], [0; CODE_ROWS]);
-        for start in (0..looks.len()).step_by(tile.rows) {
-            let real = tile.rows.min(looks.len() - start);
-            thresholds[..real].iter_mut().zip(start..).for_each(|(threshold, i)| *threshold = in_codes(i));
-            let anchors = CodeRows {
-                codes: &coded.codes[start * quads * 4..],
-                biases: &coded.biases[start * coded.per_anchor..],
-                spreads: &coded.spreads[start..],
-                thresholds: &thresholds,
-                inverses: &coded.inverses[start..],
-            };
+        let mut masks = [0; CODE_ROWS];
+        for start in (0..count).step_by(tile.rows) {
+            let real = tile.rows.min(count - start);
+            let anchors = coded.rows(start, quads, &thresholds[start..]);
             let reached = if a == b {
                 tile.run(&anchors, &codes, quads, coded.run, &mut masks)
             } else {
