@@ -46,9 +46,10 @@ fn peak(c: &mut Criterion) {
         group.bench_function(level.name(), |bench| {
             bench.iter(|| {
                 #[cfg(target_arch = "x86_64")]
-                // SAFETY: the level is one of those that the machine has.
                 match level {
+                    // SAFETY: the level is one of those that the machine has.
                     Level::Avx512 => unsafe { multiply_adds_avx512(black_box(0.5)) },
+                    // SAFETY: as above.
                     _ => unsafe { multiply_adds_avx2(black_box(0.5)) },
                 }
             });

@@ -221,7 +221,9 @@ pub(super) fn nearness(index: &Index, tile: &CodeTile, (coded, anchors): (&Coded
     index.means.multiply(tile, codes, anchors, near);
     for (near, inverse) in near.chunks_exact_mut(index.means.count()).zip(&coded.inverses) {
         let scale = 1.0 / inverse;
-        near.iter_mut().for_each(|near| *near *= scale);
+        for near in near {
+            *near *= scale;
+        }
     }
 }
 
