@@ -110,7 +110,7 @@ mod tests {
         let mut vector = Aligned::<i16>::zeros(33);
         vector.iter_mut().zip(0..).for_each(|(x, i)| *x = i);
         vector.resize(100);
-        assert!(vector.as_ptr().addr() % LINE == 0 && vector.len() == 100);
+        assert!(vector.as_ptr().addr().is_multiple_of(LINE) && vector.len() == 100);
         assert!(vector[..33].iter().zip(0..).all(|(x, i)| *x == i) && vector[33..96].iter().all(|&x| x == 0));
         vector.resize(0);
         assert!(vector.is_empty());
