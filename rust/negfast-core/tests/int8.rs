@@ -338,7 +338,9 @@ impl<'a> Compared<'a> {
         let run = longest_run(run_norms(slices(&anchors.codes)), self.run_norms);
         let spread = |i: usize| (anchors.extents[i] / f64::from(anchors.scales[i]) * (1.0 + 1e-6)) as f32;
         let inverse = |i: usize| 1.0 / anchors.scales[i];
-        let reduced = |i: usize, score: f32| (f64::from(score) / self.unit(first + i)) as f32;
+        // Once an anchor: the scale of the corpus is found anew each time.
+        let units: Vec<f64> = ids.clone().map(|anchor| self.unit(anchor)).collect();
+        let reduced = |i: usize, score: f32| (f64::from(score) / units[i]) as f32;
         let threshold = |i: usize, score: f32| ((reduced(i, score) - epsilon as f32) * inverse(i)).max(f32::MIN);
         let kth = |i: usize| {
             let mut scores = scores[i * n..(i + 1) * n].to_vec();
@@ -372,7 +374,7 @@ impl<'a> Compared<'a> {
                     for (c, row) in here.clone().enumerate() {
                         let estimate = estimates[r * CODE_COLUMNS + c];
                         // In `f64`: the bound of the documentation.
-                        let score = f64::from(own[row]) / self.unit(first + i);
+                        let score = f64::from(own[row]) / units[i];
                         let error = (score - f64::from(estimate) * f64::from(anchors.scales[i])).abs();
                         let bound = anchors.extents[i] * self.corpus.extents[row] + epsilon;
                         closest = f64::max(closest, error / bound);
