@@ -361,7 +361,7 @@ fn codes_in_many_lists_equal_brute_force() {
     for (look, metric) in
         [(Look::Plain, Metric::Cosine), (Look::Copies, Metric::Cosine), (Look::NearCopies, Metric::Dot)]
     {
-        let mut posed = everything(600, 4000, 45, look);
+        let mut posed = everything(260, 4000, 45, look);
         posed.problem.metric = metric;
         posed.problem.settings.suspect_rank = 40;
         let ways = coded_ways();
@@ -374,10 +374,10 @@ fn codes_in_many_lists_equal_brute_force() {
 /// Lists that get deeper than they were planned for, drawn from, and shared out.
 #[test]
 fn codes_serve_deeper_searches() {
-    for look in [Look::Plain, Look::Quantised, Look::NearCopies] {
-        let mut posed = everything(140, 1300, 40, look);
+    for look in [Look::Quantised, Look::NearCopies] {
+        let mut posed = everything(90, 1300, 40, look);
         posed.problem.settings.rules.max_exposure = Some(3);
         posed.problem.settings.rules.distinct = Some(0.6);
-        posed.check_mine(&coded_ways()[..4]);
+        posed.check_mine(&coded_ways()[2..5]);
     }
 }
