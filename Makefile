@@ -13,7 +13,7 @@ export VIRTUAL_ENV := $(CURDIR)/.venv
 export PYO3_PYTHON := $(CURDIR)/$(BIN)/python
 unexport CONDA_PREFIX PYTHONHOME
 
-.PHONY: setup demo test test-peers test-rust soundness lint deny fuzz wheels bench docs docs-serve clean
+.PHONY: setup demo test test-peers test-rust soundness lint deny fuzz wheels bench bench-peers docs docs-serve clean
 .DEFAULT_GOAL := test
 
 setup: .venv/.installed-lint,test
@@ -60,7 +60,7 @@ FUZZ_SECONDS ?= 300
 
 fuzz: .venv/.installed-cli,test
 	$(BIN)/python -m pip install --quiet atheris
-	for target in npy safetensors mined jsonl parquet recipe plan; do \
+	for target in npy safetensors mined simhash jsonl parquet recipe plan; do \
 	  $(BIN)/python fuzz/run.py $$target -max_total_time=$(FUZZ_SECONDS) || exit 1; done
 	for target in tensors nearest; do \
 	  cargo +nightly fuzz run --fuzz-dir rust/fuzz $$target -- -max_total_time=$(FUZZ_SECONDS) || exit 1; done
@@ -75,6 +75,11 @@ bench: .venv/.installed-bench
 	$(BIN)/python benches/peers/topk.py
 	$(BIN)/python benches/peers/mine.py
 	$(BIN)/python benches/peers/near_duplicates.py
+
+# The searches of the bench table against every peer; needs about 8 GB of memory and an hour.
+# Some of it: make bench-peers PEERS_ARGUMENTS='--case 95 99 --rounds 1'
+bench-peers: .venv/.installed-bench
+	$(BIN)/python benches/peers/search.py $(PEERS_ARGUMENTS)
 
 docs: .venv/.installed-docs
 	$(BIN)/python -m mkdocs build --strict

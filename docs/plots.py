@@ -251,10 +251,12 @@ def draws(data: Data) -> Callable[[Theme], Figure]:
 
 
 def memory(data: Data) -> Callable[[Theme], Figure]:
-    """Plot the working memory of a search beside that of the matrix of all scores."""
+    """Plot the working memory of the exact method beside that of the matrix of all scores."""
     rows = np.resize(data.corpus, (8 * len(data.corpus), data.corpus.shape[1]))
     sizes = [len(rows) // 2**i for i in range(5)]
-    planned = [negfast.topk(data.queries, rows[:n], 100, n_threads=2).report.search.working_bytes for n in sizes]
+    exact = negfast.Search(method="exact")
+    searches = [negfast.topk(data.queries, rows[:n], 100, search=exact, n_threads=2).report.search for n in sizes]
+    planned = [search.working_bytes for search in searches]
 
     def draw(theme: Theme) -> Figure:
         figure, axes = _axes("corpus rows", "MiB")

@@ -75,6 +75,12 @@ def _mined(path: Path) -> None:
     assert repr(negfast.concatenate([mined]))
 
 
+def _simhash(path: Path) -> None:
+    simhash = negfast.SimHash.load(path)
+    assert np.isfinite(simhash.centre).all()
+    assert repr(simhash)
+
+
 def _job(path: Path) -> None:
     recipe, job = negfast.Recipe.load_with_job(path)
     assert recipe.fingerprint
@@ -136,6 +142,13 @@ def _mined_seeds() -> list[bytes]:
         return [path.read_bytes()]
 
 
+def _simhash_seeds() -> list[bytes]:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "simhash"
+        negfast.SimHash(3, 64, metric="dot", seed=5).fit(_rows()).save(path)
+        return [path.read_bytes()]
+
+
 def _table_rows() -> list[dict[str, object]]:
     return [
         {"anchor": "a b", "positive": "c", "group": 3, "id": "x"},
@@ -187,6 +200,7 @@ TARGETS = {
     "npy": Target(".npy", _embeddings, _npy_seeds),
     "safetensors": Target(".safetensors", _embeddings, _safetensors_seeds),
     "mined": Target(".safetensors", _mined, _mined_seeds),
+    "simhash": Target(".safetensors", _simhash, _simhash_seeds),
     "jsonl": Target(".jsonl", _table, _jsonl_seeds),
     "parquet": Target(".parquet", _table, _parquet_seeds),
     "recipe": Target(".json", _job, _recipe_seeds),

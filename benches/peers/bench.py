@@ -10,6 +10,7 @@ import json
 import os
 import platform
 import re
+import shlex
 import statistics
 import subprocess
 import sys
@@ -51,7 +52,13 @@ def arguments(description: str, *, rounds: int = 5) -> argparse.ArgumentParser:
 
 def pin(threads: int, level: str | None = None, peers: str = "best") -> None:
     """Give every contender the same threads, and the same level where its library can be told."""
-    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NEGFAST_NUM_THREADS"):
+    for name in (
+        "OMP_NUM_THREADS",
+        "OPENBLAS_NUM_THREADS",
+        "MKL_NUM_THREADS",
+        "NUMBA_NUM_THREADS",
+        "NEGFAST_NUM_THREADS",
+    ):
         os.environ[name] = str(threads)
     # Else the idle threads of the contender before spin on the processors of the contender now.
     os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
@@ -170,7 +177,7 @@ def peer_libraries() -> list[str]:
 
 def record(name: str, result: Mapping[str, Any], text: str) -> None:
     """Write ``results/<name>.json`` and ``.txt`` and print the text."""
-    command = " ".join(["python", "benches/peers/" + Path(sys.argv[0]).name, *sys.argv[1:]])
+    command = shlex.join(["python", "benches/peers/" + Path(sys.argv[0]).name, *sys.argv[1:]])
     head = {"command": command, "date": time.strftime("%Y-%m-%d"), "machine": machine()}
     lines = [
         f"$ {command}",

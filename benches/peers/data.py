@@ -31,26 +31,40 @@ class Pairs:
         return len(self.queries)
 
 
-def load(n: int | None = None) -> Pairs:
-    """Return the first `n` pairs, or all of them."""
+def load(n: int | None = None, *, dither: bool = False) -> Pairs:
+    """Return the first `n` pairs, or all of them; `dither` hides that rows were stored as codes of 8 bits."""
     folder = Path(os.environ.get("NEGFAST_BENCH_DATA") or ROOT.parent / "shared" / "data")
-    pairs = packages(folder, n) if (folder / "package_pairs.parquet").is_file() else installed_code(n)
+    pairs = packages(folder, n, dither) if (folder / "package_pairs.parquet").is_file() else installed_code(n)
     if n is not None and len(pairs) < n:
         raise SystemExit(f"{pairs.source} holds {len(pairs):,} pairs, {n:,} were asked for")
     return pairs
 
 
-def packages(folder: Path, n: int | None) -> Pairs:
+def packages(folder: Path, n: int | None, dither: bool) -> Pairs:
     import pyarrow.parquet
 
+    codes = [np.load(folder / f"package_{name}.i8.npy", mmap_mode="r")[:n] for name in ("queries", "passages")]
+    queries, passages = dithered(codes) if dither else [stored.astype(np.float32) for stored in codes]
     table = pyarrow.parquet.read_table(folder / "package_pairs.parquet", columns=["query", "passage"]).slice(0, n)
     return Pairs(
         "descriptions of Debian packages, all-MiniLM-L6-v2",
-        unit_rows(np.load(folder / "package_queries.i8.npy", mmap_mode="r")[:n].astype(np.float32)),
-        unit_rows(np.load(folder / "package_passages.i8.npy", mmap_mode="r")[:n].astype(np.float32)),
+        unit_rows(queries),
+        unit_rows(passages),
         table["query"].to_pylist(),
         table["passage"].to_pylist(),
     )
+
+
+def dithered(stored: list[npt.NDArray[np.int8]]) -> list[Floats]:
+    """Move every coordinate within half a step of its code, so that no code of 8 bits holds a row exactly.
+
+    Rows with equal codes move alike: copies stay copies.
+    """
+    codes = np.ascontiguousarray(np.concatenate(stored))
+    unique, inverse = np.unique(codes.view(f"V{codes.shape[1]}").ravel(), return_inverse=True)
+    rows = unique.view(np.int8).reshape(-1, codes.shape[1]).astype(np.float32)
+    rows += np.random.default_rng(0).random(rows.shape, np.float32) - 0.5
+    return np.split(rows[inverse], np.cumsum([len(part) for part in stored])[:-1])
 
 
 def installed_code(n: int | None) -> Pairs:

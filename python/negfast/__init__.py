@@ -17,6 +17,7 @@ from negfast.recipe import Recipe
 from negfast.report import Report, SearchReport
 from negfast.results import MinedNegatives, TopK
 from negfast.settings import Rules, Search, SimANS, Softmax, Tiers
+from negfast.simhash import SimHash
 
 __all__ = [
     "InvalidTypeError",
@@ -31,6 +32,7 @@ __all__ = [
     "Search",
     "SearchReport",
     "SimANS",
+    "SimHash",
     "Softmax",
     "StateError",
     "Tiers",

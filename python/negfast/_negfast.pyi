@@ -24,6 +24,10 @@ __all__ = [
     "safetensors_layout",
     "search_depth",
     "select",
+    "sign_candidates",
+    "sign_centre",
+    "sign_encode",
+    "sign_hamming",
     "simd_level",
     "topk",
     "write_tensors",
@@ -78,6 +82,23 @@ def plan(
     n_queries: int, n_corpus: int, dim: int, depth: int, max_memory: int | None, n_threads: int
 ) -> dict[str, Any]: ...
 def search_depth(settings: dict[str, Any], n_corpus: int) -> int: ...
+def sign_centre(rows: NDArray[Any], coder: dict[str, Any], n_threads: int) -> NDArray[np.float32]: ...
+def sign_encode(
+    rows: NDArray[Any], coder: dict[str, Any], n_threads: int, progress: _Progress
+) -> tuple[NDArray[np.uint64], NDArray[np.float32]]: ...
+def sign_hamming(
+    a: NDArray[np.uint64], b: NDArray[np.uint64], coder: dict[str, Any], n_threads: int
+) -> NDArray[np.uint16]: ...
+def sign_candidates(
+    queries: NDArray[Any],
+    signatures: NDArray[np.uint64],
+    factors: NDArray[np.float32] | None,
+    k: int,
+    symmetric: bool,
+    coder: dict[str, Any],
+    n_threads: int,
+    progress: _Progress,
+) -> NDArray[np.int64]: ...
 def simd_level() -> str: ...
 def available_threads() -> int: ...
 def fingerprint(data: NDArray[np.uint8]) -> str: ...

@@ -1,4 +1,8 @@
-"""The main job: for every anchor, the hardest rows of a corpus that are allowed negatives."""
+"""The main job: for every anchor, the hardest rows of a corpus that are allowed negatives.
+
+:func:`mine` searches for them under rules, :func:`select` applies the same rules to candidates from elsewhere, and
+:func:`topk` searches without rules. Here arguments are checked and completed; the work is done in the compiled module.
+"""
 
 import time
 from collections.abc import Sequence
@@ -89,7 +93,7 @@ def mine(
         How negatives are chosen, without replacement, among the allowed rows of the window: the best, uniformly,
         or with weights. The result is sorted by score whatever the draw.
     search : Search
-        How to search.
+        What recall is asked for, how to search, and with how much memory.
     suspect_rank : int, default 1000
         Positives that rank below this for their own anchor are reported.
     seed, epoch : int, default 0
@@ -117,22 +121,34 @@ def mine(
 
     Notes
     -----
-    The search is exact: the result is that of brute force with one scoring function (products in float64, summed
-    in a fixed order, rounded once to float32), ties going to the lower row. It is the same bits for any number of
-    threads and any SIMD level. Rules are asked while the search runs, so a rejected row never takes the place of an
-    allowed one; the order in which they are asked is that of ``report.removed``.
+    By default the result is exact: that of brute force with one scoring function (products in float64, summed in a
+    fixed order, rounded once to float32), ties going to the lower row. It is the same bits for any number of threads
+    and any SIMD level, whether all pairs are multiplied in float32 (``"exact"``) or most are ruled out by codes whose
+    error is bounded (``"certified"``).
+
+    With ``search.recall`` below 1 a search may be approximate (``"clusters"``, ``"signatures"``). Its recall is
+    measured on some of the anchors, which are solved exactly: the lower end of ``report.search.recall_interval``
+    reaches what was asked, or the result is proven instead. Scores are exact. ``report.removed`` and `positive_ranks`
+    then count rows that the search met, so they are lower bounds.
+
+    Rules are asked while the search runs, so a rejected row never takes the place of an allowed one; the order in which
+    they are asked is that of ``report.removed``.
 
     A cap on exposure is settled by deferred acceptance (D. Gale and L. Shapley, 1962): anchors prefer rows in the
     order of the draw, rows prefer the anchors they score highest with, then the lower anchor.
 
-    What an anchor gets, and what is counted for it, does not depend on which others are asked for: `transitive` looks
-    at the positives of all queries, draws and suspects go by the row in `queries`. So mining in parts and putting the
-    rows of the results together gives the same bits. A cap on exposure is the exception: it counts over the anchors of
-    a call.
+    What an anchor gets from an exact search, and what is counted for it, does not depend on which others are asked for:
+    `transitive` looks at the positives of all queries, draws and suspects go by the row in `queries`. So mining in
+    parts and putting the rows of the results together gives the same bits. A cap on exposure is the exception: it
+    counts over the anchors of a call.
 
     Limitations
     -----------
     With ``max_exposure`` the candidates of all anchors are held in memory until all are in.
+
+    An approximate search depends on which anchors are asked for together, and may differ between SIMD levels; not
+    between numbers of threads. Its recall is measured on the first pass: lists that run out are searched again,
+    deeper, with the effort that was fitted then. A positive that ranks low may be missing among the suspects.
 
     Examples
     --------
@@ -324,6 +340,11 @@ def topk(
     InvalidTypeError, InvalidValueError
         As :func:`mine` does.
 
+    Notes
+    -----
+    By default the result is that of brute force, the same bits for any number of threads and any SIMD level. With
+    ``search.recall`` below 1 it may be approximate, with a measured recall, as in :func:`mine`.
+
     Examples
     --------
     >>> import numpy as np, negfast
@@ -331,6 +352,19 @@ def topk(
     >>> found = negfast.topk(rows, rows, 2)
     >>> found.indices.tolist()
     [[0, 1], [1, 0], [2, 0]]
+
+    The methods differ in what they cost, and in what they promise:
+
+    >>> rng = np.random.default_rng(0)
+    >>> corpus = rng.standard_normal((4000, 32)).astype(np.float32)
+    >>> certified = negfast.topk(corpus[:50], corpus, 5, search=negfast.Search(method="certified"))
+    >>> exact = negfast.topk(corpus[:50], corpus, 5, search=negfast.Search(method="exact"))
+    >>> bool((certified.indices == exact.indices).all()), certified.report.search.recall
+    (True, 1.0)
+    >>> asked = negfast.Search(recall=0.8, method="clusters")
+    >>> found = negfast.topk(corpus[:500], corpus, 5, search=asked)
+    >>> found.report.search.recall_interval[0] >= 0.8
+    True
     """
     k = whole("k", k, low=0, high=MOST_PER_ROW)
     name = one_of("metric", metric, ("cosine", "dot"))

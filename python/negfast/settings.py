@@ -11,9 +11,9 @@ from negfast.errors import InvalidTypeError, InvalidValueError, shown
 
 Metric = Literal["cosine", "dot"]
 DrawName = Literal["top", "random"]
-Method = Literal["auto", "exact", "certified", "clusters"]
-UsedMethod = Literal["exact", "certified", "clusters", "given"]
-METHODS: tuple[Method, ...] = ("auto", "exact", "certified", "clusters")
+Method = Literal["auto", "exact", "certified", "signatures", "clusters"]
+UsedMethod = Literal["exact", "certified", "signatures", "clusters", "given"]
+METHODS: tuple[Method, ...] = ("auto", "exact", "certified", "signatures", "clusters")
 """The methods of :class:`Search`."""
 
 
@@ -186,11 +186,12 @@ class Search(_Settings):
         The least recall that is asked for, above 0 and at most 1; 1 is exact, by proof. Less is measured: the lower end
         of its 95 % interval reaches what is asked, on anchors that nothing was fitted on. Recall is the share of the
         true best rows for which a row was returned that scores as much as the last of them.
-    method : {"auto", "exact", "certified", "clusters"}, default "auto"
+    method : {"auto", "exact", "certified", "signatures", "clusters"}, default "auto"
         ``"auto"`` lets negfast choose from sizes and a sample of the rows. ``"exact"`` multiplies every pair in
         float32; its memory does not grow with the corpus. ``"certified"`` sorts out with short codes what provably does
         not matter: the same result, to the bit. ``"clusters"`` also leaves out parts of the corpus, and trusts
-        estimates as far as `recall` allows.
+        estimates as far as `recall` allows. ``"signatures"`` estimates all scores from one bit an element, and trusts
+        that as far.
     max_memory : int or None
         Bound on the bytes of the working buffers of all threads, codes of the corpus included, beyond inputs and
         results. Work that cannot do with so much is refused before it starts.
@@ -198,7 +199,8 @@ class Search(_Settings):
     Raises
     ------
     InvalidTypeError, InvalidValueError
-        If a field has a wrong type or lies out of its range, or a recall of 1 is asked of ``"clusters"``.
+        If a field has a wrong type or lies out of its range, or a recall of 1 is asked of a method that does not
+        prove its result.
     """
 
     recall: float = 1.0
@@ -213,9 +215,9 @@ class Search(_Settings):
                 f"search.recall must be above 0 and at most 1, got {self.recall}; 1.0 is an exact search"
             )
         self._set("method", one_of("search.method", self.method, METHODS))
-        if self.recall == 1.0 and self.method == "clusters":
+        if self.recall == 1.0 and self.method in ("signatures", "clusters"):
             raise InvalidValueError(
-                'search.recall must be below 1 with method="clusters", got 1.0; ask for 0.99 or so, or use '
+                f'search.recall must be below 1 with method="{self.method}", got 1.0; ask for 0.99 or so, or use '
                 'method="certified" or "auto"'
             )
         self._set("max_memory", optional_whole("search.max_memory", self.max_memory, low=1))

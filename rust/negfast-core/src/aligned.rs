@@ -1,4 +1,5 @@
-//! Numbers that start at a cache line, for vectors that must not straddle two.
+//! Numbers that start at a cache line, for vectors that must not straddle two; many of them in large pages, where the
+//! system can be asked: rows are read in no order, and with small pages each would have to be looked up.
 
 /// Bytes of a cache line, and of the widest vector.
 const LINE: usize = 64;
@@ -46,7 +47,12 @@ impl<T: Number> Aligned<T> {
 
     /// Makes it `len` long: with zeros at its end, or cut off.
     pub fn resize(&mut self, len: usize) {
-        self.lines.resize((len * size_of::<T>()).div_ceil(LINE), Line([0; LINE]));
+        let lines = (len * size_of::<T>()).div_ceil(LINE);
+        if lines > self.lines.capacity() {
+            self.lines.reserve_exact(lines - self.lines.len());
+            advise(self.lines.as_ptr().cast(), lines * LINE);
+        }
+        self.lines.resize(lines, Line([0; LINE]));
         self.len = len;
     }
 }
@@ -65,6 +71,21 @@ impl<T: Number> std::ops::DerefMut for Aligned<T> {
         // SAFETY: as in `deref`, and the borrow is exclusive.
         unsafe { std::slice::from_raw_parts_mut(self.lines.as_mut_ptr().cast(), self.len) }
     }
+}
+
+/// Asks for large pages for memory that was just reserved.
+fn advise(start: *const u8, bytes: usize) {
+    const LARGE: usize = 2 << 20;
+    #[cfg(target_os = "linux")]
+    if bytes >= 2 * LARGE {
+        let (first, end) = (start.addr().next_multiple_of(LARGE), start.addr() + bytes);
+        let first = start.with_addr(first);
+        // SAFETY: the range lies within one allocation, and the advice changes no contents; if it is refused, pages stay as
+        // they are.
+        unsafe { libc::madvise(first.cast_mut().cast(), end - first.addr(), libc::MADV_HUGEPAGE) };
+    }
+    #[cfg(not(target_os = "linux"))]
+    let _ = (start, bytes, LARGE);
 }
 
 #[cfg(test)]

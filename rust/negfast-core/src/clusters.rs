@@ -5,8 +5,9 @@
 //! optimum.
 
 use crate::codes::basis::{multiply, pack_plain};
+use crate::codes::columns::{Codes, Columns};
 use crate::error::Result;
-use crate::kernel::{Level, Panels, Tile, dot};
+use crate::kernel::{CodeTile, Level, Panels, RUNS, Tile, dot};
 use crate::rng::stream;
 use crate::threads::{Workers, cut, split};
 
@@ -14,11 +15,23 @@ use crate::threads::{Workers, cut, split};
 const PURPOSE: u64 = 0x636c_7573;
 /// Points that a task assigns at a time.
 const SPAN: usize = 512;
+/// What biases are made for; sums in 32 bits have one bias whatever it is.
+const RUN: usize = RUNS[0];
+
+/// Points in `width` coordinates, as they are and coded.
+#[derive(Debug, Default)]
+pub struct Points {
+    /// Coordinates, point by point.
+    pub values: Vec<f32>,
+    /// Codes in whole quads, point by point, where the tile can take them.
+    pub codes: Vec<i8>,
+}
 
 /// Directions of unit length, one a cluster.
 #[derive(Debug)]
 pub struct Centres {
     packed: Panels,
+    coded: Columns,
     count: usize,
     width: usize,
     level: Level,
@@ -28,6 +41,7 @@ pub struct Centres {
 #[derive(Debug, Default)]
 pub struct Room {
     points: Panels,
+    biases: Vec<i32>,
     products: Vec<f32>,
 }
 
@@ -37,16 +51,16 @@ impl Centres {
     /// # Errors
     /// If the call is cancelled.
     pub fn train(
-        points: &[f32],
+        points: &Points,
         width: usize,
         count: usize,
         steps: usize,
         level: Level,
         workers: &mut Workers<'_>,
     ) -> Result<Self> {
-        let n = points.len() / width;
+        let n = points.values.len() / width;
         let count = count.min(n);
-        let point = |i: usize| &points[i * width..(i + 1) * width];
+        let point = |i: usize| &points.values[i * width..(i + 1) * width];
         let mut centres: Vec<f32> = chosen(n, count).into_iter().flat_map(point).copied().collect();
         normalise(&mut centres, width, level);
         let mut owners = vec![0; n];
@@ -66,9 +80,13 @@ impl Centres {
     }
 
     fn new(centres: &[f32], width: usize, level: Level) -> Self {
-        let mut packed = Panels::default();
-        pack_plain(&mut packed, centres, width, Tile::new(level).columns);
-        Self { packed, count: centres.len() / width, width, level }
+        let (mut packed, mut coded) = (Panels::default(), Columns::default());
+        if takes_codes(level) {
+            coded = Columns::new(centres, width, |_| ());
+        } else {
+            pack_plain(&mut packed, centres, width, Tile::new(level).columns);
+        }
+        Self { packed, coded, count: centres.len() / width, width, level }
     }
 
     /// How many there are.
@@ -76,27 +94,45 @@ impl Centres {
         self.count
     }
 
-    /// Writes the centre that each of `points` is nearest to; the lower of two that are as near.
-    pub fn assign(&self, points: &[f32], owners: &mut [u32], room: &mut Room) {
+    /// Writes the centre that each point is nearest to; the lower of two that are as near.
+    pub fn assign(&self, (values, codes): (&[f32], &[i8]), owners: &mut [u32], room: &mut Room) {
         let n = owners.len();
-        pack_plain(&mut room.points, &points[..n * self.width], self.width, Tile::new(self.level).rows);
-        multiply(&room.points, &self.packed, self.width, self.level, n, self.count, &mut room.products);
+        if takes_codes(self.level) {
+            let (tile, length) = (CodeTile::new(self.level), self.width.next_multiple_of(4));
+            room.biases.resize(n, 0);
+            for (codes, bias) in codes.chunks_exact(length).zip(room.biases.chunks_exact_mut(1)) {
+                tile.bias(codes, RUN, bias);
+            }
+            self.coded.multiply(&tile, Codes { codes, biases: &room.biases, run: RUN }, n, &mut room.products);
+        } else {
+            pack_plain(&mut room.points, &values[..n * self.width], self.width, Tile::new(self.level).rows);
+            multiply(&room.points, &self.packed, self.width, self.level, n, self.count, &mut room.products);
+        }
         for (owner, products) in owners.iter_mut().zip(room.products.chunks_exact(self.count)) {
             *owner = largest(products);
         }
     }
 
-    fn assign_all(&self, points: &[f32], owners: &mut [u32], workers: &mut Workers<'_>) -> Result<()> {
+    fn assign_all(&self, points: &Points, owners: &mut [u32], workers: &mut Workers<'_>) -> Result<()> {
         let n = owners.len();
         let spans = split(n, n.div_ceil(SPAN));
         let parts = cut(owners, spans.iter().map(ExactSizeIterator::len));
         let tasks: Vec<_> = spans.into_iter().zip(parts).collect();
         let operations = (n * self.count * self.width) as u64;
+        let length = self.width.next_multiple_of(4);
         workers.run(operations, tasks, Room::default, |room, (span, owners), progress| {
-            self.assign(&points[span.start * self.width..span.end * self.width], owners, room);
+            let values = &points.values[span.start * self.width..span.end * self.width];
+            let codes = points.codes.get(span.start * length..span.end * length).unwrap_or_default();
+            self.assign((values, codes), owners, room);
             progress.advance(0)
         })
     }
+}
+
+/// Whether the int8 tile of a level takes codes of points as they are: with 32-bit sums, which are faster than `f32`.
+pub fn takes_codes(level: Level) -> bool {
+    let tile = CodeTile::new(level);
+    level.min(Level::detect()) > Level::Scalar && !tile.narrow()
 }
 
 /// The place of the largest number, the first of several.
@@ -119,7 +155,9 @@ pub(crate) fn chosen(n: usize, count: usize) -> Vec<usize> {
 /// Gives each centre without points one of the largest cluster's.
 fn reseed<'p>(centres: &mut [f32], owners: &[u32], width: usize, point: impl Fn(usize) -> &'p [f32]) {
     let mut sizes = vec![0usize; centres.len() / width];
-    owners.iter().for_each(|&owner| sizes[owner as usize] += 1);
+    for &owner in owners {
+        sizes[owner as usize] += 1;
+    }
     let mut seen = 0;
     for empty in 0..sizes.len() {
         if sizes[empty] > 0 {
@@ -138,7 +176,9 @@ fn normalise(rows: &mut [f32], width: usize, level: Level) {
     for row in rows.chunks_exact_mut(width) {
         let norm = dot(level, row, row).sqrt();
         if norm > 0.0 {
-            row.iter_mut().for_each(|x| *x = (f64::from(*x) / norm) as f32);
+            for x in row {
+                *x = (f64::from(*x) / norm) as f32;
+            }
         }
     }
 }
@@ -148,18 +188,29 @@ mod tests {
     use super::*;
     use crate::threads::Unwatched;
 
+    fn points_of(values: &[f32], width: usize) -> Points {
+        let length = width.next_multiple_of(4);
+        let mut codes = vec![0; values.len() / width * length];
+        for (values, codes) in values.chunks_exact(width).zip(codes.chunks_exact_mut(length)) {
+            crate::codes::int8::quantise(values, crate::kernel::WIDE, codes);
+        }
+        Points { values: values.to_vec(), codes }
+    }
+
     #[test]
     fn points_of_one_direction_come_together_on_any_number_of_threads() {
         let width = 5;
-        let points: Vec<f32> =
-            (0..600).flat_map(|i| (0..width).map(move |d| if d == i % 3 { 1.0 + i as f32 / 600.0 } else { 0.01 })).collect();
+        let points: Vec<f32> = (0..600)
+            .flat_map(|i| (0..width).map(move |d| if d == i % 3 { 1.0 + i as f32 / 600.0 } else { 0.01 }))
+            .collect();
         let mut found = Vec::new();
         for threads in [1, 2, 7] {
             let mut monitor = Unwatched;
             let mut workers = Workers::new(threads, &mut monitor);
+            let points = points_of(&points, width);
             let centres = Centres::train(&points, width, 12, 4, Level::detect(), &mut workers).expect("centres");
             let mut owners = vec![0; 600];
-            centres.assign(&points, &mut owners, &mut Room::default());
+            centres.assign((&points.values, &points.codes), &mut owners, &mut Room::default());
             for i in 0..600 {
                 for j in 0..i {
                     assert!(owners[i] != owners[j] || i % 3 == j % 3);

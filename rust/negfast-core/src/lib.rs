@@ -1,11 +1,20 @@
 //! Mining the negatives of contrastive training.
 //!
-//! For every anchor, the hardest rows of a corpus that are *allowed* negatives: an exact search in fused tiles
-//! ([`search`]), guard rails that it applies while it scans ([`rules`]), draws over what is left ([`draw`]), and a cap
-//! on how often a row may serve ([`exposure`]). [`mine`] is the whole pipeline. The same search finds the near-copies
-//! of a corpus in itself ([`duplicates`]).
+//! For every anchor, the hardest rows of a corpus that are *allowed* negatives: a [`search`] that is exact, or has the
+//! recall that was asked for; guard rails that it applies while it scans ([`rules`]), draws over what is left ([`draw`]),
+//! and a cap on how often a row may serve ([`exposure`]). [`mine`] is the whole pipeline. The same search finds the
+//! near-copies of a corpus in itself ([`duplicates`]).
 //!
-//! Results are a function of the arguments alone: the same bits for any number of threads and any SIMD level.
+//! One function decides what a [`score`] is. Searches multiply all pairs in `f32`, or estimate them from [`codes`] in lists
+//! of near rows ([`clusters`]); either only nominates. [`search::Engine`] chooses, and measures recall where it is not proven.
+//!
+//! Exact results are a function of the arguments alone: the same bits for any number of threads and any SIMD level.
+//! Approximate ones are the same for any number of threads.
+//!
+//! # Limitations
+//!
+//! What an approximate search finds for an anchor may depend on the level, and on the other anchors of the call, on which its
+//! effort is fitted. What it counts is of rows that it met.
 
 #![deny(missing_docs)]
 

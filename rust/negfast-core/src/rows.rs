@@ -80,6 +80,18 @@ impl<'a> Rows<'a> {
         self.dim
     }
 
+    /// Whether `other` is the same memory, read in the same way.
+    pub fn is_same(&self, other: &Self) -> bool {
+        let (rows, dim) = (self.rows == other.rows, self.dim == other.dim);
+        let data = match (self.data, other.data) {
+            (Data::F32(a), Data::F32(b)) => std::ptr::eq(a, b),
+            (Data::F16(a), Data::F16(b)) => std::ptr::eq(a, b),
+            (Data::Bf16(a), Data::Bf16(b)) => std::ptr::eq(a, b),
+            _ => false,
+        };
+        rows && dim && data
+    }
+
     /// Row `i` as `f32`: borrowed where it is stored so, else widened into `scratch` (of length `dim`).
     ///
     /// # Panics
@@ -99,14 +111,14 @@ impl<'a> Rows<'a> {
         }
     }
 
-    /// Asks for row `i` to be brought near, where the machine can be asked: rows that are scored lie scattered over the
-    /// corpus, and waiting for memory takes longer than scoring.
+    /// Asks for the beginning of row `i` to be brought near, where the machine can be asked, which fetches what follows by
+    /// itself: rows that are scored lie scattered over the corpus, and waiting for memory takes longer than scoring.
     pub fn fetch(&self, i: usize) {
         #[cfg(target_arch = "x86_64")]
         if let Data::F32(x) = self.data {
             use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
             const LINE: usize = 16;
-            for line in x[i * self.dim..(i + 1) * self.dim].chunks(LINE) {
+            for line in x[i * self.dim..(i + 1) * self.dim].chunks(LINE).take(4) {
                 // SAFETY: a prefetch changes nothing, and the address is that of a borrowed element.
                 unsafe { _mm_prefetch::<_MM_HINT_T0>(line.as_ptr().cast()) };
             }

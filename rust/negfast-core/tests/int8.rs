@@ -48,8 +48,8 @@ impl Tiled {
     fn with<T>(&self, thresholds: &[f32], call: impl FnOnce(&CodeTile, &CodeRows<'_>, &CodePanel<'_>) -> T) -> T {
         let (codes, biases) = side_by_side(&self.tile, &self.anchors, self.quads, self.run);
         let panel = self.panel();
-        let panel = CodePanel { codes: &panel, scales: &self.scales, widths: &self.widths };
-        let anchors = CodeRows { codes: &codes, biases: &biases, spreads: &self.spreads, thresholds };
+        let panel = CodePanel { codes: &panel, scales: &self.scales, widths: &self.widths, thresholds: &[] };
+        let anchors = CodeRows { codes: &codes, biases: &biases, spreads: &self.spreads, thresholds, inverses: &[] };
         call(&self.tile, &anchors, &panel)
     }
 
@@ -357,14 +357,15 @@ impl<'a> Compared<'a> {
                 (0..rows).map(|r| if r < real { of(start + r) } else { none }).collect()
             };
             let (spreads, thresholds) = (fill(&spread, 0.0), fill(&|i| threshold(i, last[i]), f32::INFINITY));
-            let anchor_codes = CodeRows { codes: &codes, biases: &biases, spreads: &spreads, thresholds: &thresholds };
+            let anchor_codes =
+                CodeRows { codes: &codes, biases: &biases, spreads: &spreads, thresholds: &thresholds, inverses: &[] };
             for (p, panel) in self.panels.iter().enumerate() {
                 let here = p * CODE_COLUMNS..((p + 1) * CODE_COLUMNS).min(n);
                 let pad = |of: Vec<f32>, none: f32| [of, vec![none; CODE_COLUMNS - here.len()]].concat();
                 let scales = pad(self.corpus.scales[here.clone()].to_vec(), 0.0);
                 let widths = self.corpus.extents[here.clone()].iter().map(|&e| e as f32).collect();
                 let widths = pad(widths, f32::NEG_INFINITY);
-                let panel = CodePanel { codes: panel, scales: &scales, widths: &widths };
+                let panel = CodePanel { codes: panel, scales: &scales, widths: &widths, thresholds: &[] };
                 let (mut estimates, mut masks) = ([0.0; CODE_ROWS * CODE_COLUMNS], [0; CODE_ROWS]);
                 self.tile.estimates(&anchor_codes, &panel, quads, run, &mut estimates);
                 self.tile.run(&anchor_codes, &panel, quads, run, &mut masks);

@@ -185,7 +185,7 @@ fn with_scorer<T>(
 }
 
 /// Runs a call detached from the interpreter.
-fn detached<T: Send>(
+pub(crate) fn detached<T: Send>(
     py: Python<'_>,
     progress: Option<Py<PyAny>>,
     call: impl FnOnce(&mut Watch) -> Result<T> + Send,
@@ -382,19 +382,24 @@ pub(crate) fn available_threads() -> usize {
 ///
 /// The guards of numpy's borrows hold references into the interpreter, which a detached thread must neither clone
 /// nor drop; reading the numbers behind them needs no interpreter. `get` only lends.
-struct Detached<T>(T);
+pub(crate) struct Detached<T>(pub(crate) T);
 
 // SAFETY: the value is moved into no other thread and dropped by the thread that made it, attached; a detached
 // closure sees it by reference, and every reference gives access to plain numbers only (`Borrowed::slice`, `shape`).
 unsafe impl<T> Sync for Detached<T> {}
 
 impl<T> Detached<T> {
-    fn get(&self) -> &T {
+    pub(crate) fn get(&self) -> &T {
         &self.0
     }
 }
 
-fn table<T: Element>(py: Python<'_>, values: Vec<T>, rows: usize, columns: usize) -> PyResult<Bound<'_, PyAny>> {
+pub(crate) fn table<T: Element>(
+    py: Python<'_>,
+    values: Vec<T>,
+    rows: usize,
+    columns: usize,
+) -> PyResult<Bound<'_, PyAny>> {
     Ok(PyArray1::from_vec(py, values).reshape([rows, columns])?.into_any())
 }
 

@@ -11,6 +11,7 @@ mod calls;
 mod errors;
 mod monitor;
 mod settings;
+mod signs;
 mod state;
 
 use pyo3::prelude::*;
@@ -25,6 +26,10 @@ fn _negfast(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(calls::near_duplicates, module)?)?;
     module.add_function(wrap_pyfunction!(calls::plan, module)?)?;
     module.add_function(wrap_pyfunction!(calls::search_depth, module)?)?;
+    module.add_function(wrap_pyfunction!(signs::sign_centre, module)?)?;
+    module.add_function(wrap_pyfunction!(signs::sign_encode, module)?)?;
+    module.add_function(wrap_pyfunction!(signs::sign_hamming, module)?)?;
+    module.add_function(wrap_pyfunction!(signs::sign_candidates, module)?)?;
     module.add_function(wrap_pyfunction!(calls::simd_level, module)?)?;
     module.add_function(wrap_pyfunction!(calls::available_threads, module)?)?;
     module.add_function(wrap_pyfunction!(state::fingerprint, module)?)?;

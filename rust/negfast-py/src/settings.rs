@@ -26,7 +26,7 @@ pub(crate) struct RulesIn {
     transitive: bool,
 }
 
-/// `Search`: recall, method, max_memory.
+/// `Search`: its recall, method and bound on memory.
 #[derive(FromPyObject)]
 pub(crate) struct SearchIn(f64, String, Option<usize>);
 

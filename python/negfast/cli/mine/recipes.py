@@ -69,12 +69,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     draw.add_argument("--a", type=number, metavar="A", help="of simans: weights exp(-A * (score - p - B)**2)")
     draw.add_argument("--b", type=number, metavar="B", help="of simans (default 0)")
     search = parser.add_argument_group("search")
-    search.add_argument(
-        "--recall",
-        type=fraction,
-        metavar="R",
-        help="the least recall asked for (default 1: exact); less is measured and reported",
-    )
+    search.add_argument("--recall", type=fraction, metavar="R", help="the least recall asked for (default 1: exact)")
     search.add_argument("--method", choices=METHODS, help="how to search (default auto)")
     search.add_argument(
         "--max-memory", type=memory, metavar="BYTES", help="bound on working buffers, such as 512MiB or 2GiB"

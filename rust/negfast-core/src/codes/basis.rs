@@ -24,9 +24,9 @@ use crate::threads::{Workers, split};
 /// Keeps the choice of a basis apart from other uses of a seed.
 const PURPOSE: u64 = 0x6261_7369;
 /// Rows of each matrix that the second moments are taken from.
-const SAMPLE: usize = 4096;
+const SAMPLE: usize = 2048;
 /// Steps of the iteration. The edge of the span converges slowly, but hardly matters.
-const STEPS: usize = 4;
+const STEPS: usize = 3;
 
 /// Directions in which rows vary most, about in the order of how much.
 #[derive(Debug)]
@@ -44,16 +44,22 @@ impl Leading {
     ///
     /// # Panics
     /// If `width` is 0 or more than the dim of the rows.
-    pub fn fit(sides: [(&Matrix<'_>, Scale); 2], width: usize, level: Level, workers: &mut Workers<'_>) -> Result<Self> {
+    pub fn fit(
+        sides: [(&Matrix<'_>, Scale); 2],
+        width: usize,
+        level: Level,
+        workers: &mut Workers<'_>,
+    ) -> Result<Self> {
         let dim = sides[0].0.rows().dim();
         assert!((1..=dim).contains(&width), "some of the dims");
         let moments = moments(sides, level, workers)?;
         let mut rows = gaussian(width, dim, 0);
-        orthonormalise(&mut rows, dim, level);
         for _ in 0..STEPS {
+            // What is not quite orthonormal yet is mended in the end.
+            gram_schmidt(&mut rows, dim, level, 1);
             rows = product(&rows, &moments, dim, level);
-            orthonormalise(&mut rows, dim, level);
         }
+        orthonormalise(&mut rows, dim, level);
         Ok(Self { rows, dim, level })
     }
 
@@ -179,18 +185,24 @@ fn gaussian(rows: usize, dim: usize, epoch: u64) -> Vec<f32> {
     (0..rows * dim).map(|_| (0..4).map(|_| random.uniform() as f32 - 0.5).sum()).collect()
 }
 
-/// Makes rows orthonormal, one after the other, each against all before it, twice.
+/// Makes rows orthonormal.
 fn orthonormalise(rows: &mut [f32], dim: usize, level: Level) {
+    gram_schmidt(rows, dim, level, dim);
+}
+
+/// Makes rows orthonormal, one after the other, each against all before it, as often as it takes but at most `attempts`
+/// times.
+fn gram_schmidt(rows: &mut [f32], dim: usize, level: Level, attempts: usize) {
     for i in 0..rows.len() / dim {
         let (before, rest) = rows.split_at_mut(i * dim);
         let row = &mut rest[..dim];
-        for attempt in 0..=dim {
+        for attempt in 1..=attempts {
             let norm = dot(level, row, row).sqrt();
             if norm < 1e-30 {
                 // A row within the span of those before it: any other direction will do.
                 row.iter_mut().enumerate().for_each(|(d, x)| *x = f32::from(u8::from((d + attempt) % dim == i % dim)));
             } else {
-                row.iter_mut().for_each(|x| *x = (f64::from(*x) / norm) as f32);
+                divide(row, norm);
             }
             for other in before.chunks_exact(dim) {
                 let shared = dot(level, row, other) as f32;
@@ -198,11 +210,17 @@ fn orthonormalise(rows: &mut [f32], dim: usize, level: Level) {
             }
             // Little was taken away: what rounding left of the others is as little.
             let left = dot(level, row, row).sqrt();
-            if (left - 1.0).abs() < 1e-3 || attempt == dim {
-                row.iter_mut().for_each(|x| *x = (f64::from(*x) / left.max(1e-30)) as f32);
+            if (left - 1.0).abs() < 1e-3 || attempt == attempts {
+                divide(row, left.max(1e-30));
                 break;
             }
         }
+    }
+}
+
+fn divide(row: &mut [f32], by: f64) {
+    for x in row {
+        *x = (f64::from(*x) / by) as f32;
     }
 }
 

@@ -62,8 +62,7 @@ impl Coder {
     pub fn new(scorer: &Scorer<'_>, basis: Option<Basis>) -> Self {
         let dim = scorer.corpus.rows().dim();
         let mut coder = Self { basis, dim, level: scorer.level, balance: 1.0 };
-        coder.balance =
-            coder.usual_balance([(scorer.queries, Scale::Unit), (scorer.corpus, scorer.corpus_factor())]);
+        coder.balance = coder.usual_balance([(scorer.queries, Scale::Unit), (scorer.corpus, scorer.corpus_factor())]);
         coder
     }
 
@@ -162,7 +161,7 @@ impl Coder {
 }
 
 /// What a code keeps and what it loses.
-struct Parts {
+pub(crate) struct Parts {
     /// The norm of the coordinates: a code can be longer than what it stands for.
     projected: f64,
     /// Bounds the norms of the coordinates and of their code.
@@ -172,7 +171,7 @@ struct Parts {
 }
 
 /// Codes `values` as whole numbers of at most `limit`.
-fn quantise(values: &[f32], limit: i8, codes: &mut [i8]) -> (f32, Parts) {
+pub(crate) fn quantise(values: &[f32], limit: i8, codes: &mut [i8]) -> (f32, Parts) {
     // Adding and taking away 1.5 · 2²³ rounds to the nearest whole number.
     const ROUND: f32 = 12_582_912.0;
     let largest = values.iter().fold(0.0f32, |largest, x| largest.max(x.abs()));
@@ -194,4 +193,3 @@ fn quantise(values: &[f32], limit: i8, codes: &mut [i8]) -> (f32, Parts) {
     let [norm, error] = [squares.max(coded), missed].map(|squares| squares.sqrt() * (1.0 + 1e-9));
     (scale, Parts { projected: squares.sqrt(), norm, error })
 }
-

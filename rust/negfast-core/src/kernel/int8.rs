@@ -42,6 +42,8 @@ pub struct CodePanel<'a> {
     pub scales: &'a [f32],
     /// Multiplies an anchor's spread; one for each row, −∞ for padding.
     pub widths: &'a [f32],
+    /// What the rows themselves, as anchors, want to be reached: one for each, for [`CodeTile::run_both`].
+    pub thresholds: &'a [f32],
 }
 
 /// The coded anchors of a tile.
@@ -55,6 +57,18 @@ pub struct CodeRows<'a> {
     pub spreads: &'a [f32],
     /// What has to be reached.
     pub thresholds: &'a [f32],
+    /// What a row's threshold is multiplied with to be in the units of an anchor, for [`CodeTile::run_both`].
+    pub inverses: &'a [f32],
+}
+
+/// Which thresholds a tile tests.
+pub(super) mod tests_of {
+    /// None: it writes estimates.
+    pub(crate) const NONE: u8 = 0;
+    /// Those of the anchors.
+    pub(crate) const ANCHORS: u8 = 1;
+    /// Those of the anchors and those of the rows.
+    pub(crate) const BOTH: u8 = 2;
 }
 
 /// The int8 kernel of one level.
@@ -141,15 +155,25 @@ impl CodeTile {
         masks: &mut [u32; CODE_ROWS],
     ) -> bool {
         self.check(anchors, panel, quads, run);
-        match self.body {
-            #[cfg(target_arch = "x86_64")]
-            // SAFETY: `new` looked for the features; the slices were measured above.
-            Body::Vnni => unsafe { super::int8_x86::tile_vnni::<true>(anchors, panel, quads, masks, &mut []) },
-            #[cfg(target_arch = "x86_64")]
-            // SAFETY: as above.
-            Body::Avx2 => unsafe { super::int8_x86::tile_avx2::<true>(anchors, panel, quads, run, masks, &mut []) },
-            Body::Portable => portable(anchors, panel, quads, masks, None),
-        }
+        self.tile::<{ tests_of::ANCHORS }>(anchors, panel, quads, run, masks, &mut [])
+    }
+
+    /// As [`CodeTile::run`], for pairs that may reach the threshold of the anchor or that of the row.
+    ///
+    /// # Panics
+    /// If something is shorter than the tile needs.
+    #[inline]
+    pub fn run_both(
+        &self,
+        anchors: &CodeRows<'_>,
+        panel: &CodePanel<'_>,
+        quads: usize,
+        run: usize,
+        masks: &mut [u32; CODE_ROWS],
+    ) -> bool {
+        self.check(anchors, panel, quads, run);
+        assert!(anchors.inverses.len() >= self.rows && panel.thresholds.len() >= CODE_COLUMNS);
+        self.tile::<{ tests_of::BOTH }>(anchors, panel, quads, run, masks, &mut [])
     }
 
     /// Writes `scale * sum` of all pairs instead: that of anchor `r` and row `c` at `32 r + c`.
@@ -165,18 +189,29 @@ impl CodeTile {
         estimates: &mut [f32; CODE_ROWS * CODE_COLUMNS],
     ) {
         self.check(anchors, panel, quads, run);
-        let mut masks = [0; CODE_ROWS];
+        self.tile::<{ tests_of::NONE }>(anchors, panel, quads, run, &mut [0; CODE_ROWS], estimates);
+    }
+
+    /// What was measured by [`CodeTile::check`]; `estimates` holds a whole tile if nothing is tested.
+    #[inline]
+    fn tile<const TESTS: u8>(
+        &self,
+        anchors: &CodeRows<'_>,
+        panel: &CodePanel<'_>,
+        quads: usize,
+        run: usize,
+        masks: &mut [u32; CODE_ROWS],
+        estimates: &mut [f32],
+    ) -> bool {
         match self.body {
             #[cfg(target_arch = "x86_64")]
-            // SAFETY: as in `run`; `estimates` holds a whole tile.
-            Body::Vnni => unsafe { super::int8_x86::tile_vnni::<false>(anchors, panel, quads, &mut masks, estimates) },
+            // SAFETY: `new` looked for the features; callers measured the slices.
+            Body::Vnni => unsafe { super::x86::codes_vnni::<TESTS>(anchors, panel, quads, masks, estimates) },
             #[cfg(target_arch = "x86_64")]
             // SAFETY: as above.
-            Body::Avx2 => unsafe {
-                super::int8_x86::tile_avx2::<false>(anchors, panel, quads, run, &mut masks, estimates)
-            },
-            Body::Portable => portable(anchors, panel, quads, &mut masks, Some(estimates)),
-        };
+            Body::Avx2 => unsafe { super::x86::codes_avx2::<TESTS>(anchors, panel, quads, run, masks, estimates) },
+            Body::Portable => portable::<TESTS>(anchors, panel, quads, masks, estimates),
+        }
     }
 
     fn check(&self, anchors: &CodeRows<'_>, panel: &CodePanel<'_>, quads: usize, run: usize) {
@@ -188,12 +223,12 @@ impl CodeTile {
     }
 }
 
-fn portable(
+fn portable<const TESTS: u8>(
     anchors: &CodeRows<'_>,
     panel: &CodePanel<'_>,
     quads: usize,
     masks: &mut [u32; CODE_ROWS],
-    mut all: Option<&mut [f32; CODE_ROWS * CODE_COLUMNS]>,
+    estimates: &mut [f32],
 ) -> bool {
     const ROWS: usize = 4;
     let mut any = 0;
@@ -209,11 +244,13 @@ fn portable(
         let mut mask = 0;
         for (c, &sum) in sums.iter().enumerate() {
             let estimate = sum as f32 * panel.scales[c];
-            if let Some(all) = &mut all {
-                all[r * CODE_COLUMNS + c] = estimate;
+            if TESTS == tests_of::NONE {
+                estimates[r * CODE_COLUMNS + c] = estimate;
+                continue;
             }
             let reach = estimate + anchors.spreads[r] * panel.widths[c];
-            mask |= u32::from(reach >= anchors.thresholds[r]) << c;
+            let theirs = TESTS == tests_of::BOTH && reach >= panel.thresholds[c] * anchors.inverses[r];
+            mask |= u32::from(reach >= anchors.thresholds[r] || theirs) << c;
         }
         masks[r] = mask;
         any |= mask;
@@ -227,10 +264,10 @@ pub fn reaching(level: Level, estimates: &[f32], widths: &[f32], spread: f32, th
     match level.min(Level::detect()) {
         #[cfg(target_arch = "x86_64")]
         // SAFETY: the level was clamped to what the machine has.
-        Level::Avx512 => unsafe { super::int8_x86::reaching_avx512(estimates, widths, spread, threshold) },
+        Level::Avx512 => unsafe { super::x86::reaching_avx512(estimates, widths, spread, threshold) },
         #[cfg(target_arch = "x86_64")]
         // SAFETY: as above.
-        Level::Avx2 => unsafe { super::int8_x86::reaching_avx2(estimates, widths, spread, threshold) },
+        Level::Avx2 => unsafe { super::x86::reaching_avx2(estimates, widths, spread, threshold) },
         _ => reaching_body(estimates, widths, spread, threshold),
     }
 }

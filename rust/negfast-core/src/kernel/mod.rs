@@ -1,16 +1,20 @@
 //! SIMD bodies, and the one place that picks a level.
 //!
-//! Two kernels do all the work. The *tile* ([`Tile`]) multiplies a panel of anchors with a panel of corpus rows in
+//! Two kernels do the work of an exact search. The *tile* ([`Tile`]) multiplies a panel of anchors with a panel of corpus rows in
 //! `f32`, keeps the products in registers and tells which of them reach their anchor's threshold: it nominates. The
 //! *score* ([`dots`]) sums products in `f64` in eight fixed lanes: it decides. Whatever level the tile runs at, the
 //! decision is the same bits.
 //!
+//! Codes of a bit an element have two more. The *lookup* ([`Lookup`]) estimates the products of queries with a block of
+//! codes from tables, and tells which reach a threshold; [`hamming()`] counts differing bits. Both are sums of integers,
+//! the same at every level.
+//!
 //! A level is chosen once per call and a kernel is entered once per tile, never once per pair of rows.
 
 mod dot;
+mod hamming;
 mod int8;
-#[cfg(target_arch = "x86_64")]
-mod int8_x86;
+mod lookup;
 mod pack;
 mod short;
 mod tile;
@@ -18,9 +22,11 @@ mod tile;
 mod x86;
 
 pub use dot::{BATCH, dot, dots, estimate};
+pub use hamming::{Strips, hamming};
 pub use int8::{CODE_COLUMNS, CODE_ROWS, CodePanel, CodeRows, CodeTile, NARROW, RUNS, WIDE, reaching};
-pub use short::{fetch, short_length, short_slack, short_sum, short_unit, shorten};
+pub use lookup::{BLOCK_ROWS, Blocks, Lookup, LookupOutput, MAX_BITS, PANEL_QUERIES, Table, Tables};
 pub use pack::{Panels, pack, scaled};
+pub use short::{fetch, short_length, short_slack, short_sum, short_unit, shorten};
 pub use tile::{MAX_COLUMNS, MAX_ROWS, Tile, TileOutput};
 
 use crate::error::{Error, Result};

@@ -9,7 +9,7 @@ use super::Level;
 /// Units of a row of norm 1.
 const ONE: f32 = 32_767.0;
 /// Rows are padded with zeros to a multiple of so many elements.
-const STEP: usize = 32;
+pub(super) const STEP: usize = 32;
 
 /// Numbers that a row of so many elements takes.
 pub fn short_length(dim: usize) -> usize {
@@ -70,10 +70,11 @@ fn shorten_body(values: &[f32], factor: f32, out: &mut [i16]) {
     }
 }
 
-/// Asks for a short row to be brought near, where the machine can be asked.
+/// Asks for the beginning of a short row to be brought near, where the machine can be asked; it fetches what follows by
+/// itself once that is read.
 pub fn fetch(row: &[i16]) {
     #[cfg(target_arch = "x86_64")]
-    for line in row.chunks(STEP) {
+    for line in row.chunks(STEP).take(3) {
         use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
         // SAFETY: a prefetch changes nothing, and the address is that of a borrowed element.
         unsafe { _mm_prefetch::<_MM_HINT_T0>(line.as_ptr().cast()) };
@@ -87,69 +88,18 @@ pub fn fetch(row: &[i16]) {
 /// # Panics
 /// If their lengths differ or are not those of padded rows.
 pub fn short_sum(level: Level, a: &[i16], b: &[i16]) -> i32 {
-    assert!(a.len() == b.len() && a.len() % STEP == 0, "padded rows of one length");
+    assert!(a.len() == b.len() && a.len().is_multiple_of(STEP), "padded rows of one length");
     match level.min(Level::detect()) {
         #[cfg(target_arch = "x86_64")]
         Level::Avx512 if is_x86_feature_detected!("avx512vnni") && is_x86_feature_detected!("avx512bw") => {
             // SAFETY: the features are there; both rows are whole vectors.
-            unsafe { sum_vnni(a, b) }
+            unsafe { super::x86::short_sum_vnni(a, b) }
         }
         #[cfg(target_arch = "x86_64")]
         // SAFETY: as above.
-        Level::Avx512 | Level::Avx2 => unsafe { sum_avx2(a, b) },
+        Level::Avx512 | Level::Avx2 => unsafe { super::x86::short_sum_avx2(a, b) },
         _ => a.iter().zip(b).map(|(&x, &y)| i32::from(x) * i32::from(y)).sum(),
     }
-}
-
-/// # Safety
-/// The machine has AVX-512F, BW and VNNI; both rows are as long, a multiple of 32.
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
-unsafe fn sum_vnni(a: &[i16], b: &[i16]) -> i32 {
-    use std::arch::x86_64::{
-        __m512i, _mm512_add_epi32, _mm512_dpwssd_epi32, _mm512_loadu_si512, _mm512_reduce_add_epi32,
-        _mm512_setzero_si512,
-    };
-    // SAFETY: callers ask for vectors within both rows.
-    let vector = |row: &[i16], at: usize| unsafe { _mm512_loadu_si512(row.as_ptr().add(at).cast::<__m512i>()) };
-    let mut sums = [_mm512_setzero_si512(); 4];
-    let whole = a.len() - a.len() % (4 * STEP);
-    for at in (0..whole).step_by(4 * STEP) {
-        for (i, sum) in sums.iter_mut().enumerate() {
-            *sum = _mm512_dpwssd_epi32(*sum, vector(a, at + i * STEP), vector(b, at + i * STEP));
-        }
-    }
-    for at in (whole..a.len()).step_by(STEP) {
-        sums[0] = _mm512_dpwssd_epi32(sums[0], vector(a, at), vector(b, at));
-    }
-    _mm512_reduce_add_epi32(_mm512_add_epi32(_mm512_add_epi32(sums[0], sums[1]), _mm512_add_epi32(sums[2], sums[3])))
-}
-
-/// # Safety
-/// The machine has AVX2; both rows are as long, a multiple of 32.
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2")]
-unsafe fn sum_avx2(a: &[i16], b: &[i16]) -> i32 {
-    use std::arch::x86_64::{
-        __m256i, _mm256_add_epi32, _mm256_loadu_si256, _mm256_madd_epi16, _mm256_setzero_si256, _mm256_storeu_si256,
-    };
-    // SAFETY: callers ask for vectors within both rows.
-    let vector = |row: &[i16], at: usize| unsafe { _mm256_loadu_si256(row.as_ptr().add(at).cast::<__m256i>()) };
-    let mut sums = [_mm256_setzero_si256(); 4];
-    let whole = a.len() - a.len() % 64;
-    for at in (0..whole).step_by(64) {
-        for (i, sum) in sums.iter_mut().enumerate() {
-            *sum = _mm256_add_epi32(*sum, _mm256_madd_epi16(vector(a, at + i * 16), vector(b, at + i * 16)));
-        }
-    }
-    for at in (whole..a.len()).step_by(16) {
-        sums[0] = _mm256_add_epi32(sums[0], _mm256_madd_epi16(vector(a, at), vector(b, at)));
-    }
-    let sum = _mm256_add_epi32(_mm256_add_epi32(sums[0], sums[1]), _mm256_add_epi32(sums[2], sums[3]));
-    let mut lanes = [0i32; 8];
-    // SAFETY: the array holds a vector.
-    unsafe { _mm256_storeu_si256(lanes.as_mut_ptr().cast(), sum) };
-    lanes.iter().sum()
 }
 
 #[cfg(test)]

@@ -70,12 +70,21 @@ pub(super) struct Block<'a, A: Accept> {
     tallies: Vec<A::Tally>,
     above: Vec<u64>,
     rescored: u64,
+    /// Whether a threshold has risen since it was asked.
+    raised: bool,
 }
 
 impl<'a, A: Accept> Block<'a, A> {
     /// A block of the anchors in these `slots`, which a search that `counts_all` will see all rows of; `error`
     /// bounds that of its estimates. `kept` is memory that served an earlier block.
-    pub(super) fn new(job: &Job<'a>, accept: &'a A, slots: Vec<u32>, counts_all: bool, error: f64, mut kept: Buffers) -> Self {
+    pub(super) fn new(
+        job: &Job<'a>,
+        accept: &'a A,
+        slots: Vec<u32>,
+        counts_all: bool,
+        error: f64,
+        mut kept: Buffers,
+    ) -> Self {
         let Job { scorer, anchors: all, depth, .. } = *job;
         let corpus_scale = scorer.corpus_scale();
         let anchors: Vec<u32> = slots.iter().map(|&slot| all[slot as usize]).collect();
@@ -125,6 +134,7 @@ impl<'a, A: Accept> Block<'a, A> {
             tallies: std::iter::repeat_with(A::Tally::default).take(n).collect(),
             above: vec![0; n],
             rescored: 0,
+            raised: false,
         }
     }
 
@@ -168,6 +178,11 @@ impl<'a, A: Accept> Block<'a, A> {
     /// Lowest estimate that is looked at for anchor `i`.
     pub(super) fn look(&self, i: usize) -> f32 {
         self.look[i]
+    }
+
+    /// Whether a threshold has risen since this was last asked.
+    pub(super) fn has_risen(&mut self) -> bool {
+        std::mem::take(&mut self.raised)
     }
 
     /// Whether anchor `i` has found fewer rows than it may keep.
@@ -278,6 +293,7 @@ impl<'a, A: Accept> Block<'a, A> {
     }
 
     fn raise(&mut self, i: usize, threshold: f64) {
+        self.raised = true;
         self.keep[i] = self.keep[i].max(threshold as f32);
         let counted = if self.counts_all { self.marks[i].watch.low } else { f32::INFINITY };
         self.look[i] = self.keep[i].min(counted);

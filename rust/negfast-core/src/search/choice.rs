@@ -5,7 +5,7 @@
 use super::block::unit;
 use super::engine::{Asked, Method};
 use super::index::Index;
-use super::{Job, coded};
+use super::{Job, coded, signatures};
 use crate::accept::Accept;
 use crate::codes::basis::{Basis, Leading, product};
 use crate::error::{Error, Result};
@@ -16,14 +16,18 @@ use crate::threads::Workers;
 /// Anchors and rows whose scores the choice looks at.
 const ANCHORS: usize = 64;
 const ROWS: usize = 1536;
-/// Jobs of fewer cycles (some tens of milliseconds) are not worth a choice.
-const SMALL: f64 = 2e8;
+/// Jobs of fewer cycles (about half a second) are not worth a choice.
+const SMALL: f64 = 2e9;
+/// Cycles that choosing, fitting and auditing take whatever the job.
+const CHOOSING: f64 = 3e8;
+/// Cycles for an element of a row that is read, scaled and coded.
+const CODING: f64 = 2.0;
 /// Fewer anchors than this are not worth a measured recall.
 pub(super) const FEW: usize = 1000;
 /// Multiples of this many coordinates are tried.
 const STEP: usize = 32;
 /// Cycles for a pair that the codes cannot settle.
-pub(super) const CHECK: f64 = 150.0;
+pub(super) const CHECK: f64 = 200.0;
 
 /// What a level's kernels take.
 #[derive(Debug, Clone, Copy)]
@@ -55,6 +59,8 @@ impl Rates {
 pub(super) enum Choice {
     /// Every pair in `f32`.
     Exact { why: String },
+    /// Signatures.
+    Signs { why: String },
     /// Codes.
     Coded { basis: Option<Basis>, lists: usize, why: String, certified: bool },
 }
@@ -73,12 +79,7 @@ struct Prospect {
 ///
 /// # Errors
 /// If a method was named that does not fit into `max_memory`, or the call is cancelled.
-pub(super) fn choose<A: Accept>(
-    job: &Job<'_>,
-    asked: Asked,
-    accept: &A,
-    workers: &mut Workers<'_>,
-) -> Result<Choice> {
+pub(super) fn choose<A: Accept>(job: &Job<'_>, asked: Asked, accept: &A, workers: &mut Workers<'_>) -> Result<Choice> {
     let rates = &Rates::of(job.scorer.level);
     let (anchors, rows, dim) = (job.anchors.len(), job.scorer.corpus.len(), job.scorer.corpus.rows().dim());
     let exact = |why: &str| Ok(Choice::Exact { why: why.into() });
@@ -93,6 +94,10 @@ pub(super) fn choose<A: Accept>(
     if !named && pairs * dim as f64 * rates.plain < SMALL {
         return exact("the job is small");
     }
+    if asked.method == Method::Signatures {
+        fits(asked, signatures::bytes(job, workers.threads()))?;
+        return Ok(Choice::Signs { why: "they were asked for".into() });
+    }
     let (leading, sampled) = look(job, accept, workers)?;
     let proof = best(&sampled, rates, Goal::Proof);
     let share = Goal::Recall(asked.recall);
@@ -102,7 +107,8 @@ pub(super) fn choose<A: Accept>(
     let setup = |width: usize, lists: usize| {
         let coordinates = if width < dim { dim * width } else { 0 };
         let assigned = if lists > 1 { lists * width } else { 0 };
-        (anchors + rows) as f64 * (coordinates + assigned) as f64 * rates.plain
+        let operations = (coordinates + assigned) as f64 * rates.plain + dim as f64 * CODING;
+        CHOOSING + (anchors + rows) as f64 * operations
     };
     let cost = |p: Prospect, lists: usize| setup(p.width, lists) + pairs * p.cycles;
     let plain = pairs * dim as f64 * rates.plain;
@@ -114,20 +120,11 @@ pub(super) fn choose<A: Accept>(
     if !named && plain <= taken {
         return exact("codes would leave too much to check");
     }
-    if let Some(bound) = asked.max_memory {
-        let [kept, more] = Index::bytes(rows, prospect.width, lists);
-        let needed = kept + more.max(workers.threads() * coded::least_bytes(job, prospect.width, lists));
-        if needed > bound {
-            if !named {
-                return exact("an index would not fit into max_memory");
-            }
-            return Err(Error::invalid(
-                "search.max_memory",
-                format!("at least {needed} bytes for method {:?}", asked.method.name()),
-                bound.to_string(),
-                "raise it, or use method \"exact\", whose memory does not grow with the corpus",
-            ));
-        }
+    let [kept, more] = Index::bytes(rows, prospect.width, lists);
+    let needed = kept + more.max(workers.threads() * coded::least_bytes(job, prospect.width, lists));
+    match fits(asked, needed) {
+        Err(_) if !named => return exact("an index would not fit into max_memory"),
+        checked => checked?,
     }
     let why = format!(
         "codes of {} coordinates leave about {:.2} % of the pairs to check; about {:.2} of the cost of the exact search",
@@ -137,6 +134,19 @@ pub(super) fn choose<A: Accept>(
     );
     let basis = (prospect.width < dim).then(|| Basis::of(&leading, prospect.width));
     Ok(Choice::Coded { basis, lists, why, certified })
+}
+
+/// Refuses what needs more bytes than it may have.
+fn fits(asked: Asked, needed: usize) -> Result<()> {
+    match asked.max_memory {
+        Some(bound) if needed > bound => Err(Error::invalid(
+            "search.max_memory",
+            format!("at least {needed} bytes for method {:?}", asked.method.name()),
+            bound.to_string(),
+            "raise it, or use method \"exact\", whose memory does not grow with the corpus",
+        )),
+        _ => Ok(()),
+    }
 }
 
 /// Lists for a corpus: more cost more to make and to choose from.
@@ -186,7 +196,8 @@ fn look<A: Accept>(job: &Job<'_>, accept: &A, workers: &mut Workers<'_>) -> Resu
         let slot = i * job.anchors.len() / sampled;
         let unit = unit(scorer, job.anchors[slot] as usize, scorer.corpus_scale());
         let [floor, watch] = [accept.floor(slot), accept.watch(slot)].map(|mark| (mark / unit) as f32);
-        let kept = if job.depth == 0 { f32::INFINITY } else { coded::nth_largest(&mut scores.to_vec(), rank).max(floor) };
+        let kept =
+            if job.depth == 0 { f32::INFINITY } else { coded::nth_largest(&mut scores.to_vec(), rank).max(floor) };
         kept.min(watch)
     };
     let thresholds: Vec<f32> = scores.chunks_exact(n).enumerate().map(threshold).collect();

@@ -10,15 +10,15 @@ use std::time::Instant;
 
 use super::block::{Block, Finished};
 use super::index::{Index, raise_run_norms};
+use super::second::SecondAnchors;
 use super::sweep::{Room, Sweep};
 use super::{Job, Plan, Sizes, Work};
 use crate::accept::Accept;
-use crate::aligned::Aligned;
-use crate::codes::basis::{multiply, pack_plain};
+use crate::codes::columns::Codes;
 use crate::codes::int8;
 use crate::error::Result;
-use crate::kernel::{CodeTile, Panels, RUNS, Tile, short_length, short_slack, shorten};
-use crate::score::{Scale, slack};
+use crate::kernel::{CodeRows, CodeTile, RUNS};
+use crate::score::Scale;
 use crate::threads::{Progress, Workers, cut, split};
 use crate::topk::Buffers;
 
@@ -47,7 +47,12 @@ impl Effort {
         Self { share: 1.0, reach: f64::INFINITY, first: first_lists(index) }
     }
 
-    fn is_proof(self) -> bool {
+    /// All lists, for searches that know of nothing else.
+    pub(super) fn all() -> Self {
+        Self { share: 1.0, reach: f64::INFINITY, first: 1 }
+    }
+
+    pub(super) fn is_proof(self) -> bool {
         self.share >= 1.0 && self.reach == f64::INFINITY
     }
 }
@@ -66,11 +71,8 @@ pub(super) struct Coded {
     pub(super) inverses: Vec<f32>,
     /// Extents in units of the scale, times the share that is allowed for.
     pub(super) spreads: Vec<f32>,
-    /// The rows themselves, of norm 1: in 16 bits where that is enough, else as they are.
-    pub(super) short: Aligned<i16>,
-    pub(super) plain: Vec<f32>,
-    /// Coordinates, for the distances to lists.
-    pub(super) values: Vec<f32>,
+    /// The rows themselves, for the second look.
+    pub(super) seconds: SecondAnchors,
     pub(super) run: usize,
     /// Numbers of `biases` to each anchor.
     pub(super) per_anchor: usize,
@@ -86,6 +88,8 @@ pub(super) struct Pass<'a, A> {
     pub(super) tile: CodeTile,
     /// What rounding adds to a difference.
     pub(super) epsilon: f32,
+    /// Bounds the error of the second look.
+    pub(super) error: f64,
 }
 
 /// Runs `job` as `plan` cuts it; `take` receives each finished block with its element of `outputs`.
@@ -113,26 +117,39 @@ pub(super) fn search<A: Accept, O: Send>(
     let pairs = (job.anchors.len() * job.scorer.corpus.len()) as u64;
     workers.progress().expect(pairs);
     let tasks: Vec<_> = (0..plan.blocks.len()).zip(outputs).collect();
-    workers.run(pairs * dim as u64, tasks, || Room::new(dim), |room, (block, output), progress| {
-        let block = pass.scan(plan.slots(block), room, progress)?;
-        let clock = Instant::now();
-        room.kept = block.finish(work, progress, &mut room.scratch, |finished| take(output, finished))?;
-        Work::add(&work.finishing, clock);
-        Ok(())
-    })
+    workers.run(
+        pairs * dim as u64,
+        tasks,
+        || Room::new(dim),
+        |room, (block, output), progress| {
+            let block = pass.scan(plan.slots(block), room, progress)?;
+            let clock = Instant::now();
+            room.kept = block.finish(work, progress, &mut room.scratch, |finished| take(output, finished))?;
+            Work::add(&work.finishing, clock);
+            Ok(())
+        },
+    )
 }
 
 impl<'a, A: Accept> Pass<'a, A> {
     pub(super) fn new(job: &'a Job<'a>, index: &'a Index, effort: Effort, accept: &'a A, work: &'a Work) -> Self {
         let epsilon = index.coder.epsilon() as f32;
-        Self { job, index, effort, accept, work, tile: CodeTile::new(job.scorer.level), epsilon }
+        let error = index.seconds.error(job.scorer.corpus.rows().dim());
+        Self { job, index, effort, accept, work, tile: CodeTile::new(job.scorer.level), epsilon, error }
     }
 
     fn scan(&self, slots: Vec<u32>, room: &mut Room, progress: &Progress) -> Result<Block<'a, A>> {
         let span = slots.iter().min().zip(slots.iter().max());
         let first_row = span.map_or(0, |(&first, &last)| self.accept.first_row(&(first as usize..last as usize + 1)));
         let clock = Instant::now();
-        let mut block = Block::new(self.job, self.accept, slots, self.effort.is_proof(), self.error(), std::mem::take(&mut room.kept));
+        let mut block = Block::new(
+            self.job,
+            self.accept,
+            slots,
+            self.effort.is_proof(),
+            self.error,
+            std::mem::take(&mut room.kept),
+        );
         let mut coded = std::mem::take(&mut room.coded);
         self.code(block.anchors(), &mut coded, &mut room.coding);
         Work::add(&self.work.packing, clock);
@@ -148,55 +165,63 @@ impl<'a, A: Accept> Pass<'a, A> {
         Ok(block)
     }
 
-    /// Bounds the error of the second look.
-    pub(super) fn error(&self) -> f64 {
-        let dim = self.job.scorer.corpus.rows().dim();
-        slack(dim) + if self.index.short { short_slack(dim) } else { 0.0 }
-    }
-
-    /// Codes `anchors` into `coded`.
+    /// Codes `anchors` into `coded`, also for the second look.
     pub(super) fn code(&self, anchors: &[u32], coded: &mut Coded, room: &mut int8::Room) {
-        let (scorer, coder, tile) = (self.job.scorer, &self.index.coder, &self.tile);
-        let (n, length, dim) = (anchors.len(), coder.quads() * 4, scorer.queries.rows().dim());
-        coded.codes.resize(n * length, 0);
-        coded.inverses.resize(n, 0.0);
-        coded.spreads.resize(n, 0.0);
-        coded.values.clear();
+        coded.fill(self.job, self.index, anchors, self.effort.share, room);
+        self.index.seconds.anchors(self.job.scorer, anchors, &mut coded.seconds);
+    }
+}
+
+impl Coded {
+    /// Codes `anchors`, of whose bounds this `share` is allowed for.
+    fn fill(&mut self, job: &Job<'_>, index: &Index, anchors: &[u32], share: f64, room: &mut int8::Room) {
+        let (scorer, coder, tile) = (job.scorer, &index.coder, CodeTile::new(job.scorer.level));
+        let (n, length) = (anchors.len(), coder.quads() * 4);
+        self.codes.resize(n * length, 0);
+        self.inverses.clear();
+        self.inverses.resize(n.next_multiple_of(tile.rows), 1.0);
+        self.spreads.resize(n, 0.0);
         let mut norms = [0.0; RUNS.len()];
         let ids = anchors.iter().map(|&anchor| anchor as usize);
         coder.code((scorer.queries, Scale::Unit), ids, tile.limit(), room, |i, row| {
-            coded.codes[i * length..(i + 1) * length].copy_from_slice(row.codes);
+            self.codes[i * length..(i + 1) * length].copy_from_slice(row.codes);
             raise_run_norms(&mut norms, row.codes);
-            coded.inverses[i] = 1.0 / row.scale;
+            self.inverses[i] = 1.0 / row.scale;
             // Rounds up: a bound has to stay one.
-            coded.spreads[i] = (row.extent * self.effort.share / f64::from(row.scale) * (1.0 + 1e-6)) as f32;
-            coded.values.extend_from_slice(row.values);
+            self.spreads[i] = (row.extent * share / f64::from(row.scale) * (1.0 + 1e-6)) as f32;
         });
-        let short = short_length(dim);
-        coded.short.resize(if self.index.short { n * short } else { 0 });
-        coded.plain.resize(if self.index.short { dim } else { n * dim }, 0.0);
-        for (i, &anchor) in anchors.iter().enumerate() {
-            let at = if self.index.short { 0 } else { i };
-            let plain = &mut coded.plain[at * dim..(at + 1) * dim];
-            scorer.queries.scaled(anchor as usize, Scale::Unit, plain);
-            if self.index.short {
-                shorten(scorer.level, plain, 1.0, &mut coded.short[i * short..(i + 1) * short]);
-            }
+        // Whole tiles can be read where a list is visited by all.
+        let padded = n.next_multiple_of(tile.rows);
+        self.codes.resize(padded * length, 0);
+        self.spreads.resize(padded, 0.0);
+        self.run = index.run(&norms);
+        self.per_anchor = tile.biases(coder.quads(), self.run);
+        self.biases.resize(padded * self.per_anchor, 0);
+        for (codes, biases) in self.codes.chunks_exact(length).zip(self.biases.chunks_exact_mut(self.per_anchor)) {
+            tile.bias(codes, self.run, biases);
         }
-        coded.run = self.index.run(&norms);
-        coded.per_anchor = tile.biases(coder.quads(), coded.run);
-        coded.biases.resize(n * coded.per_anchor, 0);
-        for (codes, biases) in coded.codes.chunks_exact(length).zip(coded.biases.chunks_exact_mut(coded.per_anchor)) {
-            tile.bias(codes, coded.run, biases);
+    }
+
+    /// The anchors of the tile that starts at `start`, whose thresholds are given.
+    pub(super) fn rows<'c>(&'c self, start: usize, quads: usize, thresholds: &'c [f32]) -> CodeRows<'c> {
+        CodeRows {
+            codes: &self.codes[start * quads * 4..],
+            biases: &self.biases[start * self.per_anchor..],
+            spreads: &self.spreads[start..],
+            thresholds,
+            inverses: &self.inverses[start..],
         }
     }
 }
 
-/// The products of anchors' coordinates with the means of the lists, anchor by anchor.
-pub(super) fn nearness(job: &Job<'_>, index: &Index, values: &[f32], points: &mut Panels, near: &mut Vec<f32>) {
-    let (level, width) = (job.scorer.level, index.coder.width());
-    pack_plain(points, values, width, Tile::new(level).rows);
-    multiply(points, &index.means, width, level, values.len() / width, index.lists.len(), near);
+/// The products of anchors' codes with the means of the lists, anchor by anchor.
+pub(super) fn nearness(index: &Index, tile: &CodeTile, (coded, anchors): (&Coded, usize), near: &mut Vec<f32>) {
+    let codes = Codes { codes: &coded.codes, biases: &coded.biases, run: coded.run };
+    index.means.multiply(tile, codes, anchors, near);
+    for (near, inverse) in near.chunks_exact_mut(index.means.count()).zip(&coded.inverses) {
+        let scale = 1.0 / inverse;
+        near.iter_mut().for_each(|near| *near *= scale);
+    }
 }
 
 /// Cuts a job into blocks of anchors that point in similar directions. They do not depend on the threads, so that what an
@@ -229,13 +254,10 @@ fn order(job: &Job<'_>, index: &Index, workers: &mut Workers<'_>) -> Result<Vec<
     let parts = cut(&mut nearest, spans.iter().map(ExactSizeIterator::len));
     let tasks: Vec<_> = spans.into_iter().zip(parts).collect();
     let operations = (n * (job.scorer.queries.rows().dim() + lists) * width) as u64;
-    let start = || (int8::Room::default(), Vec::new(), Panels::default(), Vec::new());
-    workers.run(operations, tasks, start, |(room, values, points, near), (span, nearest), progress| {
-        let ids = job.anchors[span].iter().map(|&anchor| anchor as usize);
-        values.clear();
-        let matrix = (job.scorer.queries, Scale::Unit);
-        index.coder.project(matrix, ids, room, |_, coordinates| values.extend_from_slice(coordinates));
-        nearness(job, index, values, points, near);
+    let start = || (int8::Room::default(), Coded::default(), Vec::new());
+    workers.run(operations, tasks, start, |(room, coded, near), (span, nearest), progress| {
+        coded.fill(job, index, &job.anchors[span], 1.0, room);
+        nearness(index, &CodeTile::new(job.scorer.level), (coded, nearest.len()), near);
         for (nearest, near) in nearest.iter_mut().zip(near.chunks_exact(lists)) {
             *nearest = crate::clusters::largest(near);
         }

@@ -6,13 +6,18 @@ use super::choice::{self, Choice};
 use super::coded::{self, Effort};
 use super::exact;
 use super::index::Index;
+use super::join;
 use super::recall::{Recall, Sample};
+use super::signatures::{self, SignIndex};
 use super::{Finished, Job, Plan, Work};
 use crate::accept::Accept;
 use crate::error::{Error, Result};
 use crate::kernel::Tile;
 use crate::score::Scorer;
 use crate::threads::Workers;
+
+/// Fewer anchors than this cannot tell a recall.
+const TOO_FEW: usize = 32;
 
 /// How to search.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,6 +28,8 @@ pub enum Method {
     Exact,
     /// Codes whose bounds prove that the result is the exact one.
     Certified,
+    /// Signatures, trusted as far as the asked recall allows.
+    Signatures,
     /// Codes and lists, as far as the asked recall demands.
     Clusters,
 }
@@ -34,13 +41,15 @@ impl Method {
             Self::Auto => "auto",
             Self::Exact => "exact",
             Self::Certified => "certified",
+            Self::Signatures => "signatures",
             Self::Clusters => "clusters",
         }
     }
 
     /// The method of that name.
     pub fn named(name: &str) -> Option<Self> {
-        [Self::Auto, Self::Exact, Self::Certified, Self::Clusters].into_iter().find(|method| method.name() == name)
+        let all = [Self::Auto, Self::Exact, Self::Certified, Self::Signatures, Self::Clusters];
+        all.into_iter().find(|method| method.name() == name)
     }
 }
 
@@ -84,8 +93,54 @@ pub struct Engine<'a> {
 
 /// What was decided for the first job, and serves those that follow.
 struct Chosen {
-    means: Option<(Index, Effort)>,
+    means: Means,
+    effort: Effort,
     account: Account,
+}
+
+/// What a search needs.
+pub(super) enum Means {
+    /// Nothing.
+    Plain,
+    /// Codes in lists.
+    Codes(Index),
+    /// Signatures.
+    Signs(SignIndex),
+}
+
+impl Means {
+    /// Cuts `job` into blocks.
+    pub(super) fn plan(&self, job: &Job<'_>, effort: Effort, workers: &mut Workers<'_>) -> Result<Plan> {
+        Ok(match self {
+            Self::Plain => Plan::fitting(&job.sizes(), &Tile::new(job.scorer.level), workers.threads()),
+            Self::Codes(index) if joins(job, index, effort) => join::plan(job, index),
+            Self::Codes(index) => coded::plan(job, index, workers)?,
+            Self::Signs(index) => index.plan(job, workers.threads()),
+        })
+    }
+
+    /// Runs `job` as `plan` cuts it.
+    #[expect(clippy::too_many_arguments, reason = "a job, its plan, its rules, its threads and where results go")]
+    pub(super) fn search<A: Accept, O: Send>(
+        &self,
+        job: &Job<'_>,
+        plan: &Plan,
+        effort: Effort,
+        accept: &A,
+        workers: &mut Workers<'_>,
+        work: &Work,
+        outputs: Vec<O>,
+        take: impl Fn(O, &mut Finished<'_, '_, A>) -> Result<()> + Sync,
+    ) -> Result<()> {
+        match self {
+            Self::Plain => exact::search(job, plan, accept, workers, work, outputs, take),
+            Self::Codes(index) if joins(job, index, effort) => {
+                join::search(job, plan, index, accept, workers, work, outputs, take)
+            }
+            Self::Codes(index) => coded::search(job, plan, (index, effort), accept, workers, work, outputs, take),
+            Self::Signs(index) => signatures::search(job, plan, (index, effort), accept, workers, work, outputs, take),
+        }
+    }
 }
 
 impl<'a> Engine<'a> {
@@ -94,7 +149,7 @@ impl<'a> Engine<'a> {
     /// # Errors
     /// If a recall of 1 is asked of a method that cannot promise it.
     pub fn new(scorer: &'a Scorer<'a>, asked: Asked) -> Result<Self> {
-        if asked.recall >= 1.0 && asked.method == Method::Clusters {
+        if asked.recall >= 1.0 && matches!(asked.method, Method::Clusters | Method::Signatures) {
             return Err(Error::invalid(
                 "search.recall",
                 format!("below 1 for method {:?}", asked.method.name()),
@@ -134,63 +189,86 @@ impl<'a> Engine<'a> {
         workers: &mut Workers<'_>,
         work: &Work,
     ) -> Result<Plan> {
-        let tile = Tile::new(self.scorer.level);
         if self.chosen.is_none() {
             // What does not fit into memory is refused before work starts.
-            let exact = Plan::new(&job.sizes(), &tile, workers.threads())?;
-            self.chosen = Some(self.decide(job, accept, workers, work)?);
-            if self.coded().is_none() {
-                return Ok(exact);
+            if matches!(self.asked.method, Method::Auto | Method::Exact) {
+                Plan::new(&job.sizes(), &Tile::new(self.scorer.level), workers.threads())?;
             }
+            self.chosen = Some(self.decide(job, accept, workers, work)?);
         }
-        Ok(match self.coded() {
-            None => Plan::fitting(&job.sizes(), &tile, workers.threads()),
-            Some((index, _)) => coded::plan(job, index, workers)?,
-        })
+        let (means, effort) = self.means();
+        means.plan(job, effort, workers)
     }
 
-    fn coded(&self) -> Option<&(Index, Effort)> {
-        self.chosen.as_ref()?.means.as_ref()
+    fn means(&self) -> (&Means, Effort) {
+        self.chosen.as_ref().map_or((&Means::Plain, Effort::all()), |chosen| (&chosen.means, chosen.effort))
     }
 
     fn decide<A: Accept>(&self, job: &Job<'_>, accept: &A, workers: &mut Workers<'_>, work: &Work) -> Result<Chosen> {
         let clock = Instant::now();
         let choice = choice::choose(job, self.asked, accept, workers)?;
         Work::add(&work.planning, clock);
-        let exact = |why: String| Chosen {
-            means: None,
-            account: Account { method: Method::Exact, why, recall: Recall::proven() },
-        };
-        let (basis, lists, why, certified) = match choice {
-            Choice::Exact { why } => return Ok(exact(why)),
-            Choice::Coded { basis, lists, why, certified } => (basis, lists, why, certified),
-        };
+        let keep_short = self.asked.max_memory.is_none();
         let clock = Instant::now();
-        let index = Index::build(self.scorer, basis, lists, self.asked.max_memory.is_none(), workers)?;
+        let (means, method, why) = match choice {
+            Choice::Exact { why } => (Means::Plain, Method::Exact, why),
+            Choice::Signs { why } => {
+                (Means::Signs(SignIndex::build(self.scorer, keep_short, workers)?), Method::Signatures, why)
+            }
+            Choice::Coded { basis, lists, why, certified } => {
+                let method = if certified { Method::Certified } else { Method::Clusters };
+                (Means::Codes(Index::build(self.scorer, basis, lists, keep_short, workers)?), method, why)
+            }
+        };
         Work::add(&work.indexing, clock);
-        if certified {
-            let account = Account { method: Method::Certified, why, recall: Recall::proven() };
-            let effort = Effort::proof(&index);
-            return Ok(Chosen { means: Some((index, effort)), account });
+        let account = Account { method, why, recall: Recall::proven() };
+        match (means, method) {
+            (Means::Codes(index), Method::Certified) => {
+                let effort = Effort::proof(&index);
+                Ok(Chosen { means: Means::Codes(index), effort, account })
+            }
+            (Means::Plain, _) => Ok(Chosen { means: Means::Plain, effort: Effort::all(), account }),
+            (means, _) => self.measure(job, means, account, accept, workers, work),
+        }
+    }
+
+    /// Fits the effort of a search that proves nothing, and audits it.
+    fn measure<A: Accept>(
+        &self,
+        job: &Job<'_>,
+        means: Means,
+        account: Account,
+        accept: &A,
+        workers: &mut Workers<'_>,
+        work: &Work,
+    ) -> Result<Chosen> {
+        if job.anchors.len() < TOO_FEW {
+            return Ok(Self::proven(means, account, "there are too few anchors to measure a recall on"));
         }
         let clock = Instant::now();
-        let mut sample = Sample::draw(job);
-        let mut effort = sample.calibrate(job, &index, accept, self.asked.recall, workers, work)?;
-        let mut recall = sample.audit(job, &index, effort, accept, workers, work)?;
         let short = |recall: Recall| recall.interval.0 < self.asked.recall;
+        let mut sample = Sample::draw(job);
+        let mut effort = sample.calibrate(job, &means, accept, self.asked.recall, workers, work)?;
+        let mut recall = sample.audit(job, &means, effort, accept, workers, work)?;
         if short(recall) {
-            effort = sample.widen(job, &index, accept, (self.asked.recall, recall.value), workers, work)?;
-            recall = sample.audit(job, &index, effort, accept, workers, work)?;
+            effort = sample.widen(job, &means, accept, (self.asked.recall, recall.value), workers, work)?;
+            recall = sample.audit(job, &means, effort, accept, workers, work)?;
         }
         Work::add(&work.planning, clock);
-        let account = if short(recall) {
-            effort = Effort::proof(&index);
-            let why = format!("{why}; twice the audit fell short of the asked recall, so it is proven");
-            Account { method: Method::Certified, why, recall: Recall::proven() }
-        } else {
-            Account { method: Method::Clusters, why, recall }
+        if !short(recall) {
+            return Ok(Chosen { means, effort, account: Account { recall, ..account } });
+        }
+        Ok(Self::proven(means, account, "twice the audit fell short of the asked recall, so the result is proven"))
+    }
+
+    /// What to do where a recall cannot be shown.
+    fn proven(means: Means, account: Account, because: &str) -> Chosen {
+        let why = format!("{}; {because}", account.why);
+        let (method, effort, means) = match means {
+            Means::Codes(index) => (Method::Certified, Effort::proof(&index), Means::Codes(index)),
+            _ => (Method::Exact, Effort::all(), Means::Plain),
         };
-        Ok(Chosen { means: Some((index, effort)), account })
+        Chosen { means, effort, account: Account { method, why, recall: Recall::proven() } }
     }
 
     /// Runs `job` as `plan` cuts it; `take` receives each finished block with its element of `outputs`.
@@ -211,9 +289,12 @@ impl<'a> Engine<'a> {
         outputs: Vec<O>,
         take: impl Fn(O, &mut Finished<'_, '_, A>) -> Result<()> + Sync,
     ) -> Result<()> {
-        match self.coded() {
-            None => exact::search(job, plan, accept, workers, work, outputs, take),
-            Some((index, effort)) => coded::search(job, plan, (index, *effort), accept, workers, work, outputs, take),
-        }
+        let (means, effort) = self.means();
+        means.search(job, plan, effort, accept, workers, work, outputs, take)
     }
+}
+
+/// Whether each pair of rows can be multiplied once for both.
+fn joins(job: &Job<'_>, index: &Index, effort: Effort) -> bool {
+    effort.is_proof() && index.lists.len() > 1 && join::fits(job, index)
 }

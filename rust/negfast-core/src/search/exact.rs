@@ -101,7 +101,14 @@ impl<'a, A: Accept> Pass<'a, A> {
         progress: &Progress,
     ) -> Result<Block<'a, A>> {
         let Job { scorer, anchors, .. } = *self.job;
-        let mut block = Block::new(self.job, self.accept, slots.clone().map(|slot| slot as u32).collect(), true, slack(scorer.corpus.rows().dim()), Buffers::default());
+        let mut block = Block::new(
+            self.job,
+            self.accept,
+            slots.clone().map(|slot| slot as u32).collect(),
+            true,
+            slack(scorer.corpus.rows().dim()),
+            Buffers::default(),
+        );
         let first = self.accept.first_row(&slots).clamp(range.start, range.end);
         progress.advance(((first - range.start) * slots.len()) as u64)?;
         let range = first..range.end;

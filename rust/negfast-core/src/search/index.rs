@@ -2,12 +2,14 @@
 
 use std::ops::Range;
 
+use super::second::Seconds;
 use crate::aligned::Aligned;
-use crate::clusters::{self, Centres};
-use crate::codes::basis::{Basis, pack_plain};
+use crate::clusters::{self, Centres, Points};
+use crate::codes::basis::Basis;
+use crate::codes::columns::{Columns, write_column};
 use crate::codes::int8::{Coder, Room};
 use crate::error::Result;
-use crate::kernel::{CODE_COLUMNS, CodePanel, Panels, RUNS, Tile, WIDE, short_length};
+use crate::kernel::{CODE_COLUMNS, CodePanel, RUNS, WIDE};
 use crate::score::Scorer;
 use crate::threads::{Workers, cut, split};
 
@@ -32,14 +34,12 @@ pub(super) struct Index {
     pub(super) real: Vec<u32>,
     /// Panels of each list.
     pub(super) lists: Vec<Range<usize>>,
-    /// The mean of each list's rows, packed as columns of the tile.
-    pub(super) means: Panels,
+    /// The mean of each list's rows.
+    pub(super) means: Columns,
     /// Root mean square distance of a list's rows from their mean.
     pub(super) radii: Vec<f32>,
-    /// Whether rows are even enough for 16 bits to tell them apart.
-    pub(super) short: bool,
-    /// The rows in 16 bits, place by place; nothing if memory is short or they are not even enough.
-    pub(super) shorts: Aligned<i16>,
+    /// The rows themselves, for the second look.
+    pub(super) seconds: Seconds,
     /// For each length of a run the largest norm of such a run in a 16-bit lane.
     run_norms: [f64; RUNS.len()],
 }
@@ -68,12 +68,7 @@ impl Index {
         let coder = Coder::new(scorer, basis);
         let centres = if lists > 1 { Some(train(scorer, &coder, lists, workers)?) } else { None };
         let plain = code(scorer, &coder, centres.as_ref(), workers)?;
-        let mut index = arrange(scorer, coder, &plain, centres.map_or(1, |centres| centres.count()), workers)?;
-        drop(plain);
-        if keep_short && index.short {
-            index.shorts = shorts(scorer, &index.rows, workers)?;
-        }
-        Ok(index)
+        arrange(scorer, coder, &plain, (centres.map_or(1, |centres| centres.count()), keep_short), workers)
     }
 
     /// Bytes that an index of so many rows and coordinates takes, about, and what more its making does.
@@ -89,6 +84,7 @@ impl Index {
             codes: &self.codes[panel * size..(panel + 1) * size],
             scales: &self.scales[first..first + CODE_COLUMNS],
             widths: &self.widths[first..first + CODE_COLUMNS],
+            thresholds: &[],
         }
     }
 
@@ -100,7 +96,7 @@ impl Index {
 
     /// Bytes in memory.
     pub(super) fn size(&self) -> usize {
-        self.codes.len() + self.rows.len() * 12 + self.shorts.len() * 2
+        self.codes.len() + self.rows.len() * 12 + self.seconds.size() + self.means.size()
     }
 
     /// The list that a place belongs to.
@@ -151,16 +147,24 @@ pub(super) fn raise_run_norms(norms: &mut [f64; RUNS.len()], codes: &[i8]) {
 /// Centres for the corpus, trained on the coordinates of a sample.
 fn train(scorer: &Scorer<'_>, coder: &Coder, lists: usize, workers: &mut Workers<'_>) -> Result<Centres> {
     let sample = clusters::chosen(scorer.corpus.len(), scorer.corpus.len().min(lists * POINTS));
-    let width = coder.width();
-    let mut points = vec![0.0; sample.len() * width];
+    let (width, length) = (coder.width(), coder.quads() * 4);
+    let coded = clusters::takes_codes(scorer.level);
+    let mut points = Points {
+        values: vec![0.0; sample.len() * width],
+        codes: vec![0; if coded { sample.len() * length } else { 0 }],
+    };
     let spans = split(sample.len(), sample.len().div_ceil(SPAN));
-    let parts = cut(&mut points, spans.iter().map(|span| span.len() * width));
-    let tasks: Vec<_> = spans.into_iter().zip(parts).collect();
+    let values = cut(&mut points.values, spans.iter().map(|span| span.len() * width));
+    let codes = cut(&mut points.codes, spans.iter().map(|span| if coded { span.len() * length } else { 0 }));
+    let tasks: Vec<_> = spans.iter().cloned().zip(values.into_iter().zip(codes)).collect();
     let matrix = (scorer.corpus, scorer.corpus_factor());
     let operations = (sample.len() * width * scorer.corpus.rows().dim()) as u64;
-    workers.run(operations, tasks, Room::default, |room, (span, points), progress| {
-        coder.code(matrix, sample[span].iter().copied(), WIDE, room, |i, coded| {
-            points[i * width..(i + 1) * width].copy_from_slice(coded.values);
+    workers.run(operations, tasks, Room::default, |room, (span, (values, codes)), progress| {
+        coder.code(matrix, sample[span].iter().copied(), WIDE, room, |i, row| {
+            values[i * width..(i + 1) * width].copy_from_slice(row.values);
+            if coded {
+                codes[i * length..(i + 1) * length].copy_from_slice(row.codes);
+            }
         });
         progress.advance(0)
     })?;
@@ -191,26 +195,11 @@ fn code(scorer: &Scorer<'_>, coder: &Coder, centres: Option<&Centres>, workers: 
             values.extend_from_slice(coded.values);
         });
         if let Some(centres) = centres {
-            centres.assign(values, owners, products);
+            centres.assign((values, codes), owners, products);
         }
         progress.advance(0)
     })?;
     Ok(plain)
-}
-
-/// The rows in each place in 16 bits.
-fn shorts(scorer: &Scorer<'_>, rows: &[u32], workers: &mut Workers<'_>) -> Result<Aligned<i16>> {
-    let (dim, length) = (scorer.corpus.rows().dim(), short_length(scorer.corpus.rows().dim()));
-    let mut shorts = Aligned::zeros(rows.len() * length);
-    let tasks: Vec<_> = rows.chunks(SPAN).zip(shorts.chunks_mut(SPAN * length)).collect();
-    let start = || vec![0.0; dim];
-    workers.run((rows.len() * dim * 4) as u64, tasks, start, |scratch, (rows, shorts), progress| {
-        for (&row, out) in rows.iter().zip(shorts.chunks_exact_mut(length)).filter(|(row, _)| **row != NO_ROW) {
-            scorer.shorten(row as usize, scratch, out);
-        }
-        progress.advance(0)
-    })?;
-    Ok(shorts)
 }
 
 /// Puts coded rows into the panels of their lists.
@@ -218,7 +207,7 @@ fn arrange(
     scorer: &Scorer<'_>,
     coder: Coder,
     plain: &Plain,
-    lists: usize,
+    (lists, keep_short): (usize, bool),
     workers: &mut Workers<'_>,
 ) -> Result<Index> {
     let (quads, width) = (coder.quads(), coder.width());
@@ -250,11 +239,7 @@ fn arrange(
         for (place, &row) in members.iter().enumerate() {
             let r = row as usize;
             let code = &plain.codes[r * quads * 4..(r + 1) * quads * 4];
-            let panel = &mut codes[place / CODE_COLUMNS * size..][..size];
-            for (q, quad) in code.chunks_exact(4).enumerate() {
-                let out = &mut panel[(q * CODE_COLUMNS + place % CODE_COLUMNS) * 4..][..4];
-                out.iter_mut().zip(quad).for_each(|(out, &x)| *out = (i16::from(x) + 128) as u8);
-            }
+            write_column(&mut codes[place / CODE_COLUMNS * size..][..size], place % CODE_COLUMNS, code);
             (rows[place], scales[place]) = (row, plain.scales[r]);
             widths[place] = plain.extents[r];
             raise_run_norms(norms, code);
@@ -274,8 +259,6 @@ fn arrange(
         all.iter_mut().zip(norms).for_each(|(all, norm)| *all = all.max(*norm));
         progress.advance(0)
     })?;
-    let mut packed = Panels::default();
-    pack_plain(&mut packed, &means, width, Tile::new(scorer.level).columns);
     let ends = panels.iter().scan(0, |end, panels| {
         *end += panels;
         Some(*end - panels..*end)
@@ -283,6 +266,8 @@ fn arrange(
     let lists = ends.collect();
     let held = |rows: &[u32]| rows.iter().enumerate().fold(0, |mask, (c, &row)| mask | u32::from(row != NO_ROW) << c);
     let real = rows.chunks(CODE_COLUMNS).map(held).collect();
-    let run_norms = run_norms.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
-    Ok(Index { coder, codes, scales, widths, rows, real, lists, means: packed, radii, short: scorer.corpus.is_even(), shorts: Aligned::default(), run_norms })
+    let mut run_norms = run_norms.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let means = Columns::new(&means, width, |codes| raise_run_norms(&mut run_norms, codes));
+    let seconds = Seconds::new(scorer, &rows, keep_short, workers)?;
+    Ok(Index { coder, codes, scales, widths, rows, real, lists, means, radii, seconds, run_norms })
 }

@@ -6,8 +6,11 @@ mod coded;
 mod engine;
 mod exact;
 mod index;
+mod join;
 mod plan;
 mod recall;
+mod second;
+mod signatures;
 mod sweep;
 mod trial;
 

@@ -11,26 +11,32 @@ use std::sync::{Mutex, PoisonError};
 use statrs::function::beta::inv_beta_reg;
 
 use super::coded::{self, Effort};
+use super::engine::Means;
 use super::index::Index;
+use super::sweep::Room;
 use super::trial::Trial;
 use super::{Job, Work};
 use crate::accept::Accept;
 use crate::error::Result;
 use crate::rng::stream;
 use crate::score::Scratch;
-use crate::threads::Workers;
+use crate::threads::{Workers, cut, split};
 use crate::topk::Candidate;
 
 /// Keeps the choice of anchors apart from other uses of a seed.
 const PURPOSE: u64 = 0x6175_6469;
-/// Anchors that an effort is fitted on, and that it is audited on.
+/// Anchors that an effort is fitted on, and that it is audited on at least; and rows to be sought for in an audit, for
+/// which short lists take more anchors.
 const FITTED: usize = 128;
 const AUDITED: usize = 256;
+const SOUGHT: usize = 4096;
 /// Standard errors of the mean that the fitted recall lies above the asked one, so that the audit mostly agrees: 1.96
 /// for its interval, the rest for the difference of the two samples.
 const MARGIN: f64 = 1.96;
 /// Pairs of an anchor with random rows from which the cost of an effort is known.
-const RANDOM: usize = 512;
+const RANDOM: usize = 256;
+/// Anchors that are tried at a time.
+const TRIAL: usize = 16;
 
 /// Recall of a search.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -78,7 +84,9 @@ fn moments(shares: &[f64]) -> (f64, f64) {
 pub(super) struct Sample {
     /// Slots in random order, not yet used.
     fresh: Vec<usize>,
+    /// Anchors of an audit, and those that an effort is fitted on first.
     audited: usize,
+    to_fit: usize,
     fitted: Solved,
 }
 
@@ -103,36 +111,37 @@ impl Sample {
     pub(super) fn draw(job: &Job<'_>) -> Self {
         let mut slots: Vec<usize> = (0..job.anchors.len()).collect();
         let mut random = stream(0, 0, slots.len() as u64, PURPOSE);
-        let most = (FITTED + 2 * AUDITED).min(slots.len());
+        let audited = (SOUGHT / job.depth.max(1)).clamp(AUDITED, 4 * AUDITED);
+        let most = (FITTED + 2 * audited).min(slots.len());
         for i in 0..most {
             let other = i + ((random.uniform() * (slots.len() - i) as f64) as usize).min(slots.len() - i - 1);
             slots.swap(i, other);
         }
         slots.truncate(most);
-        let audited = AUDITED.min(slots.len().div_ceil(3));
-        Self { fresh: slots, audited, fitted: Solved::default() }
+        let fitted = FITTED.min(most.div_ceil(3));
+        Self { audited: (most - fitted) / 2, fresh: slots, to_fit: fitted, fitted: Solved::default() }
     }
 
     /// The cheapest effort whose recall on fresh anchors is that `asked`, with a margin.
     pub(super) fn calibrate<A: Accept>(
         &mut self,
         job: &Job<'_>,
-        index: &Index,
+        means: &Means,
         accept: &A,
         asked: f64,
         workers: &mut Workers<'_>,
         work: &Work,
     ) -> Result<Effort> {
-        let solved = self.solve(job, index, accept, FITTED.min(self.audited), workers, work)?;
+        let solved = self.solve(job, means, accept, self.to_fit, workers, work)?;
         self.fitted = solved;
-        self.fit(job, index, accept, asked, workers, work)
+        self.fit(job, means, accept, asked, workers, work)
     }
 
     /// A greater effort, fitted on all anchors solved so far, after an audit found `found` instead of what was `asked`.
     pub(super) fn widen<A: Accept>(
         &mut self,
         job: &Job<'_>,
-        index: &Index,
+        means: &Means,
         accept: &A,
         (asked, found): (f64, f64),
         workers: &mut Workers<'_>,
@@ -140,24 +149,24 @@ impl Sample {
     ) -> Result<Effort> {
         // Half of what is missing on top, and no less than what the audit was short of.
         let target = asked + ((1.0 - asked) / 2.0).max(asked - found).min((1.0 - asked) * 0.8);
-        self.fit(job, index, accept, target, workers, work)
+        self.fit(job, means, accept, target, workers, work)
     }
 
     /// Measures the recall of an effort on anchors that nothing was fitted on.
     pub(super) fn audit<A: Accept>(
         &mut self,
         job: &Job<'_>,
-        index: &Index,
+        means: &Means,
         effort: Effort,
         accept: &A,
         workers: &mut Workers<'_>,
         work: &Work,
     ) -> Result<Recall> {
-        let solved = self.solve(job, index, accept, self.audited, workers, work)?;
+        let solved = self.solve(job, means, accept, self.audited, workers, work)?;
         let sampled = Sampled { inner: accept, slots: &solved.slots };
         let anchors: Vec<u32> = solved.slots.iter().map(|&slot| job.anchors[slot]).collect();
         let part = Job { anchors: &anchors, ..*job };
-        let lists = found(&part, index, effort, &sampled, workers, work)?;
+        let lists = found(&part, means, effort, &sampled, workers, work)?;
         let counted: Vec<_> = solved.lists.iter().zip(&lists).map(|(truth, found)| counted(truth, found)).collect();
         self.fitted.slots.extend(solved.slots);
         self.fitted.lists.extend(solved.lists);
@@ -168,7 +177,7 @@ impl Sample {
     fn solve<A: Accept>(
         &mut self,
         job: &Job<'_>,
-        index: &Index,
+        means: &Means,
         accept: &A,
         count: usize,
         workers: &mut Workers<'_>,
@@ -182,42 +191,100 @@ impl Sample {
         let anchors: Vec<u32> = slots.iter().map(|&slot| job.anchors[slot]).collect();
         let part = Job { anchors: &anchors, ..*job };
         let sampled = Sampled { inner: accept, slots: &slots };
-        let lists = found(&part, index, Effort::proof(index), &sampled, workers, work)?;
+        let lists = match means {
+            Means::Codes(index) => found(&part, means, Effort::proof(index), &sampled, workers, work)?,
+            _ => found(&part, &Means::Plain, Effort::all(), &sampled, workers, work)?,
+        };
         Ok(Solved { slots, lists })
     }
 
     fn fit<A: Accept>(
         &self,
         job: &Job<'_>,
-        index: &Index,
+        means: &Means,
         accept: &A,
         asked: f64,
         workers: &mut Workers<'_>,
         work: &Work,
     ) -> Result<Effort> {
-        let Solved { slots, lists } = &self.fitted;
-        let sampled = Sampled { inner: accept, slots };
-        let anchors: Vec<u32> = slots.iter().map(|&slot| job.anchors[slot]).collect();
-        let part = Job { anchors: &anchors, ..*job };
-        let trial = Trial::run(&part, index, &sampled, workers, work)?;
-        let places = index.places_of_rows(job.scorer.corpus.len());
+        let demands = match means {
+            Means::Codes(index) => self.of_codes(job, index, accept, workers, work)?,
+            Means::Signs(index) => {
+                let anchors: Vec<u32> = self.fitted.slots.iter().map(|&slot| job.anchors[slot]).collect();
+                let part = Job { anchors: &anchors, ..*job };
+                let random = |i: usize| self.random(i, job.scorer.corpus.len());
+                let needed = index.demands(&part, &self.fitted.lists, random, workers)?;
+                let demand = |share: f32| Demand { reach: f32::NEG_INFINITY, share };
+                let both = |(sought, random): (Vec<f32>, Vec<f32>)| {
+                    (sought.into_iter().map(demand).collect(), random.into_iter().map(demand).collect())
+                };
+                needed.into_iter().map(both).collect()
+            }
+            Means::Plain => Vec::new(),
+        };
         let (mut sought, mut random) = (Vec::new(), Vec::new());
-        for (i, truth) in lists.iter().enumerate() {
-            let Some(threshold) = truth.last().map(|last| trial.in_units(i, last.score)) else { continue };
-            let demand = |place| demand(&trial, i, place, threshold);
-            sought.push(truth.iter().map(|c| demand(places[c.row as usize] as usize)).collect::<Vec<_>>());
-            let mut stream = stream(1, 0, slots[i] as u64, PURPOSE);
-            let rows = job.scorer.corpus.len();
-            let row = |_| places[((stream.uniform() * rows as f64) as usize).min(rows - 1)] as usize;
-            random.extend((0..RANDOM).map(row).map(demand));
+        for (list, others) in demands {
+            if !list.is_empty() {
+                sought.push(list);
+            }
+            random.extend(others);
         }
-        let first = coded::first_lists(index);
-        let cheapest = cheapest(&sought, &random, asked, index, job.scorer.level);
-        Ok(cheapest.map_or(Effort::proof(index), |d| Effort {
-            share: f64::from(d.share).clamp(0.0, 1.0),
-            reach: f64::from(d.reach),
-            first,
-        }))
+        let effort = match means {
+            Means::Codes(index) => {
+                let cheapest = cheapest(&sought, &random, asked, index.coder.width(), job.scorer.level);
+                cheapest.map_or(Effort::proof(index), |d| Effort {
+                    share: f64::from(d.share).clamp(0.0, 1.0),
+                    reach: f64::from(d.reach),
+                    first: coded::first_lists(index),
+                })
+            }
+            Means::Signs(index) => {
+                let cheapest = cheapest(&sought, &random, asked, index.bits() / 2, job.scorer.level);
+                cheapest.map_or(Effort::all(), |d| Effort { share: f64::from(d.share), ..Effort::all() })
+            }
+            Means::Plain => Effort::all(),
+        };
+        Ok(effort)
+    }
+
+    /// Random rows of a corpus for the fitted anchor `i`.
+    fn random(&self, i: usize, rows: usize) -> Vec<u32> {
+        let mut stream = stream(1, 0, self.fitted.slots[i] as u64, PURPOSE);
+        (0..RANDOM).map(|_| ((stream.uniform() * rows as f64) as usize).min(rows - 1) as u32).collect()
+    }
+
+    /// What the fitted anchors demand of a search over codes: for the rows sought, and for random ones.
+    fn of_codes<A: Accept>(
+        &self,
+        job: &Job<'_>,
+        index: &Index,
+        accept: &A,
+        workers: &mut Workers<'_>,
+        work: &Work,
+    ) -> Result<Vec<(Vec<Demand>, Vec<Demand>)>> {
+        let Solved { slots, lists } = &self.fitted;
+        let rows = job.scorer.corpus.len();
+        let places = index.places_of_rows(rows);
+        let mut out = vec![(Vec::new(), Vec::new()); slots.len()];
+        let spans = split(slots.len(), slots.len().div_ceil(TRIAL));
+        let parts = cut(&mut out, spans.iter().map(ExactSizeIterator::len));
+        let operations = (slots.len() * rows / 50 * index.coder.width()) as u64;
+        let start = || Room::new(job.scorer.corpus.rows().dim());
+        workers.run(operations, spans.into_iter().zip(parts).collect(), start, |room, (span, out), progress| {
+            let sampled = Sampled { inner: accept, slots: &slots[span.clone()] };
+            let anchors: Vec<u32> = sampled.slots.iter().map(|&slot| job.anchors[slot]).collect();
+            let part = Job { anchors: &anchors, ..*job };
+            let trial = Trial::run(&part, index, &sampled, work, (room, progress))?;
+            for (i, (out, at)) in out.iter_mut().zip(span).enumerate() {
+                let Some(last) = lists[at].last() else { continue };
+                let threshold = trial.in_units(i, last.score);
+                let demand = |row: u32| demand(&trial, i, places[row as usize] as usize, threshold);
+                let sought = lists[at].iter().map(|c| demand(c.row)).collect();
+                *out = (sought, self.random(at, rows).into_iter().map(demand).collect());
+            }
+            progress.advance(0)
+        })?;
+        Ok(out)
     }
 }
 
@@ -231,7 +298,7 @@ fn cheapest(
     sought: &[Vec<Demand>],
     random: &[Demand],
     asked: f64,
-    index: &Index,
+    width: usize,
     level: crate::kernel::Level,
 ) -> Option<Demand> {
     let mut shares: Vec<f32> = sought.iter().flatten().map(|d| d.share).collect();
@@ -239,7 +306,7 @@ fn cheapest(
     shares.sort_unstable_by(f32::total_cmp);
     reaches.sort_unstable_by(f32::total_cmp);
     let rates = super::choice::Rates::of(level);
-    let scan = index.coder.width() as f64 * rates.coded + rates.test;
+    let scan = width as f64 * rates.coded + rates.test;
     // From the quantile at which nothing else is lost to nearly all.
     let steps = 12;
     let quantiles = (0..steps).map(|step| 1.0 - (1.0 - asked) * f64::from(steps - step) / f64::from(steps));
@@ -286,16 +353,16 @@ fn counted(truth: &[Candidate], found: &[Candidate]) -> (usize, usize) {
 /// The lists that a search with this effort keeps.
 fn found<A: Accept>(
     job: &Job<'_>,
-    index: &Index,
+    means: &Means,
     effort: Effort,
     accept: &A,
     workers: &mut Workers<'_>,
     work: &Work,
 ) -> Result<Vec<Vec<Candidate>>> {
-    let plan = coded::plan(job, index, workers)?;
+    let plan = means.plan(job, effort, workers)?;
     let lists = Mutex::new(vec![Vec::new(); job.anchors.len()]);
     let outputs = vec![(); plan.blocks.len()];
-    coded::search(job, &plan, (index, effort), accept, workers, work, outputs, |(), finished| {
+    means.search(job, &plan, effort, accept, workers, work, outputs, |(), finished| {
         finished.each(|found, _| lists.lock().unwrap_or_else(PoisonError::into_inner)[found.slot] = found.kept)
     })?;
     Ok(lists.into_inner().unwrap_or_else(PoisonError::into_inner))

@@ -10,12 +10,11 @@
 
 use super::block::Block;
 use super::coded::{Coded, Pass, nearness, nth_largest};
+use super::second::SecondRow;
 use crate::accept::Accept;
 use crate::codes::int8;
 use crate::error::Result;
-use crate::kernel::{
-    CODE_COLUMNS, CODE_ROWS, CodeRows, Panels, estimate, fetch, reaching, short_length, short_sum, short_unit,
-};
+use crate::kernel::{CODE_COLUMNS, CODE_ROWS, CodeRows, Level, reaching};
 use crate::score::Scratch;
 use crate::threads::Progress;
 use crate::topk::{Buffers, Candidate};
@@ -24,6 +23,8 @@ use crate::topk::{Buffers, Candidate};
 const SOON: f32 = 0.15;
 /// Pairs after which a pair that is looked at now has been asked for.
 const AHEAD: usize = 6;
+/// Times as many estimates as rows wanted, from which on a sample of them is looked at.
+const SAMPLED: usize = 6;
 /// Rows that are looked at first, beyond those that are wanted.
 const SPARE: usize = 24;
 
@@ -34,23 +35,19 @@ pub(super) struct Room {
     pub(super) coded: Coded,
     pub(super) scratch: Scratch,
     pub(super) kept: Buffers,
-    points: Panels,
     near: Vec<f32>,
     visited: Vec<bool>,
     visitors: Visitors,
     /// Who is to visit each list in the round at hand.
     waiting: Vec<Vec<u32>>,
-    hits: Vec<(u32, u32)>,
-    /// A row of the corpus that is looked at.
-    short: Vec<i16>,
-    plain: Vec<f32>,
+    pub(super) hits: Vec<(u32, u32)>,
+    pub(super) second: SecondRow,
     first: First,
 }
 
 impl Room {
     pub(super) fn new(dim: usize) -> Self {
-        let (short, plain) = (vec![0; short_length(dim)], vec![0.0; dim]);
-        Self { scratch: Scratch::new(dim), short, plain, ..Self::default() }
+        Self { scratch: Scratch::new(dim), second: SecondRow::new(dim), ..Self::default() }
     }
 }
 
@@ -92,25 +89,20 @@ pub(super) struct Sweep<'s, 'a, A: Accept> {
 
 impl<'a, A: Accept> Sweep<'_, 'a, A> {
     pub(super) fn all(&mut self, room: &mut Room) -> Result<()> {
-        let (index, effort) = (self.pass.index, self.pass.effort);
-        let lists = index.lists.len();
+        let effort = self.pass.effort;
         let (mut near, mut visited) = (std::mem::take(&mut room.near), std::mem::take(&mut room.visited));
         self.nearest(&mut near, &mut visited, room)?;
-        let (near_all, radii) = (&near, &index.radii);
-        // Without a threshold yet, everything is within reach. Lists of copies have a radius of 0, which no reach multiplies
-        // into anything.
-        let within = |reach: f32| {
-            move |block: &Block<'a, A>, i, list| {
-                reach == f32::INFINITY || block.keep(i) - near_all[i * lists + list] <= reach * radii[list]
-            }
-        };
+        // From here on, where an anchor has been is −∞ near.
+        for (near, _) in near.iter_mut().zip(&visited).filter(|(_, visited)| **visited) {
+            *near = f32::NEG_INFINITY;
+        }
         let reach = effort.reach as f32;
-        self.round(room, &mut visited, within(reach.min(SOON)))?;
+        self.round(room, &mut near, |block, i| Some((reach.min(SOON), block.keep(i))))?;
         if reach > SOON {
-            self.round(room, &mut visited, within(reach))?;
+            self.round(room, &mut near, |block, i| Some((reach, block.keep(i))))?;
         }
         // An anchor that has found too few looks everywhere.
-        self.round(room, &mut visited, |block, i, _| block.is_short(i))?;
+        self.round(room, &mut near, |block, i| block.is_short(i).then_some((f32::INFINITY, f32::MIN)))?;
         (room.near, room.visited) = (near, visited);
         Ok(())
     }
@@ -121,7 +113,7 @@ impl<'a, A: Accept> Sweep<'_, 'a, A> {
         let (lists, n) = (self.pass.index.lists.len(), self.block.len());
         visited.clear();
         visited.resize(n * lists, false);
-        nearness(self.pass.job, self.pass.index, &self.coded.values, &mut room.points, near);
+        nearness(self.pass.index, &self.pass.tile, (self.coded, n), near);
         if lists == 1 {
             return Ok(());
         }
@@ -180,6 +172,7 @@ impl<'a, A: Accept> Sweep<'_, 'a, A> {
             room.visitors.anchors.clear();
             room.visitors.anchors.extend(visits.iter().map(|visit| visit.0));
             self.gather(&mut room.visitors);
+            self.refresh(&mut room.visitors, false);
             for (p, panel) in index.lists[list].clone().enumerate() {
                 let codes = index.panel(panel);
                 for start in (0..visits.len()).step_by(rows) {
@@ -201,9 +194,11 @@ impl<'a, A: Accept> Sweep<'_, 'a, A> {
         first.cuts.clear();
         for span in first.starts.windows(2) {
             first.sorted.clear();
-            first.sorted.extend_from_slice(&first.estimates[span[0]..span[1]]);
-            let enough = first.sorted.len() > wanted;
-            first.cuts.push(if enough { nth_largest(&mut first.sorted, wanted) } else { f32::MIN });
+            // Of many, some tell well enough; how many are looked at first matters little.
+            let step = if span[1] - span[0] >= SAMPLED * wanted { 4 } else { 1 };
+            first.sorted.extend(first.estimates[span[0]..span[1]].iter().step_by(step));
+            let enough = first.sorted.len() * step > wanted;
+            first.cuts.push(if enough { nth_largest(&mut first.sorted, wanted / step) } else { f32::MIN });
         }
     }
 
@@ -219,12 +214,7 @@ impl<'a, A: Accept> Sweep<'_, 'a, A> {
     }
 
     /// Looks at the rows of the first round that reach what `marks` says of their anchor, a spread and a threshold.
-    fn again(
-        &mut self,
-        first: &mut First,
-        room: &mut Room,
-        marks: impl Fn(&Self, usize) -> (f32, f32),
-    ) -> Result<()> {
+    fn again(&mut self, first: &mut First, room: &mut Room, marks: impl Fn(&Self, usize) -> (f32, f32)) -> Result<()> {
         let (index, level) = (self.pass.index, self.pass.job.scorer.level);
         let mut begin = 0;
         for (list, &end) in first.ends.iter().enumerate() {
@@ -249,22 +239,32 @@ impl<'a, A: Accept> Sweep<'_, 'a, A> {
         Ok(())
     }
 
-    /// Visits each list with those anchors that have not been there and want to.
+    /// Visits each list with those anchors that want to: `wants` tells an anchor's reach, in radii of a list, and what the
+    /// list has to reach with that.
     fn round(
         &mut self,
         room: &mut Room,
-        visited: &mut [bool],
-        wanted: impl Fn(&Block<'a, A>, usize, usize) -> bool,
+        near: &mut [f32],
+        wants: impl Fn(&Block<'a, A>, usize) -> Option<(f32, f32)>,
     ) -> Result<()> {
-        let lists = self.pass.index.lists.len();
+        let (index, level) = (self.pass.index, self.pass.job.scorer.level);
+        let lists = index.lists.len();
         let mut waiting = std::mem::take(&mut room.waiting);
         waiting.resize_with(lists, Vec::new);
-        for (i, visited) in visited.chunks_exact_mut(lists).enumerate() {
+        for (i, near) in near.chunks_exact_mut(lists).enumerate() {
             self.block.tighten(i);
-            for (list, seen) in visited.iter_mut().enumerate() {
-                if !*seen && wanted(self.block, i, list) {
-                    *seen = true;
-                    waiting[list].push(i as u32);
+            let Some((reach, threshold)) = wants(self.block, i) else { continue };
+            // Everything is within an infinite reach, lists of copies with a radius of 0 too.
+            let marks = if reach == f32::INFINITY { (0.0, f32::MIN) } else { (reach, threshold.max(f32::MIN)) };
+            for (first, (near, radii)) in
+                (0..).step_by(CODE_COLUMNS).zip(near.chunks_mut(CODE_COLUMNS).zip(index.radii.chunks(CODE_COLUMNS)))
+            {
+                let mut mask = within(level, near, radii, marks);
+                while mask != 0 {
+                    let list = mask.trailing_zeros() as usize;
+                    mask &= mask - 1;
+                    near[list] = f32::NEG_INFINITY;
+                    waiting[first + list].push(i as u32);
                 }
             }
         }
@@ -280,8 +280,14 @@ impl<'a, A: Accept> Sweep<'_, 'a, A> {
     /// Scans a list for the anchors in `room.visitors`.
     fn visit(&mut self, list: usize, room: &mut Room) -> Result<()> {
         let Pass { index, tile, .. } = self.pass;
-        let (quads, rows, count) = (index.coder.quads(), tile.rows, room.visitors.anchors.len());
-        self.gather(&mut room.visitors);
+        let (quads, rows) = (index.coder.quads(), tile.rows);
+        // Where nearly all visit, the others come along, with thresholds that nothing reaches.
+        let all = room.visitors.anchors.len() * 8 >= self.block.len() * 7;
+        let count = if all { self.block.len() } else { room.visitors.anchors.len() };
+        if !all {
+            self.gather(&mut room.visitors);
+        }
+        self.refresh(&mut room.visitors, all);
         let mut masks = [0; CODE_ROWS];
         for panel in index.lists[list].clone() {
             if index.last_row(panel) < self.first_row {
@@ -289,13 +295,19 @@ impl<'a, A: Accept> Sweep<'_, 'a, A> {
             }
             let (codes, first) = (index.panel(panel), (panel * CODE_COLUMNS) as u32);
             for start in (0..count).step_by(rows) {
-                let anchors = room.visitors.rows(start, quads, self.coded.per_anchor);
+                let visitors = &room.visitors;
+                let anchors = if all {
+                    self.coded.rows(start, quads, &visitors.thresholds[start..])
+                } else {
+                    visitors.rows(start, quads, self.coded.per_anchor)
+                };
                 if !tile.run(&anchors, &codes, quads, self.coded.run, &mut masks) {
                     continue;
                 }
-                for (&i, &mask) in room.visitors.anchors[start..].iter().zip(&masks[..rows]) {
+                for (at, &mask) in (start..count).zip(&masks[..rows]) {
                     let mut mask = mask;
                     while mask != 0 {
+                        let i = if all { at as u32 } else { visitors.anchors[at] };
                         room.hits.push((i, first + mask.trailing_zeros()));
                         mask &= mask - 1;
                     }
@@ -303,7 +315,9 @@ impl<'a, A: Accept> Sweep<'_, 'a, A> {
             }
             if !room.hits.is_empty() {
                 self.look(room);
-                self.refresh(&mut room.visitors);
+                if self.block.has_risen() {
+                    self.refresh(&mut room.visitors, all);
+                }
             }
             self.count(count)?;
         }
@@ -332,13 +346,17 @@ impl<'a, A: Accept> Sweep<'_, 'a, A> {
         visitors.codes.resize(padded * length, 0);
         visitors.biases.resize(padded * per_anchor, 0);
         visitors.spreads.resize(padded, 0.0);
-        self.refresh(visitors);
     }
 
-    fn refresh(&self, visitors: &mut Visitors) {
-        visitors.thresholds.clear();
-        visitors.thresholds.extend(visitors.anchors.iter().map(|&i| self.threshold(i as usize)));
-        visitors.thresholds.resize(visitors.spreads.len(), f32::INFINITY);
+    /// Reads the thresholds of the visitors: side by side, or each in its place among all anchors.
+    fn refresh(&self, visitors: &mut Visitors, all: bool) {
+        let Visitors { anchors, thresholds, .. } = visitors;
+        let count = if all { self.block.len() } else { anchors.len() };
+        thresholds.clear();
+        thresholds.resize(count.next_multiple_of(self.pass.tile.rows), f32::INFINITY);
+        for (at, i) in anchors.iter().map(|&i| i as usize).enumerate() {
+            thresholds[if all { i } else { at }] = self.threshold(i);
+        }
     }
 
     /// What a row has to reach to be looked at for anchor `i`, in units of its codes.
@@ -350,35 +368,30 @@ impl<'a, A: Accept> Sweep<'_, 'a, A> {
 
     /// Multiplies the pairs found as they are, and hands on what reaches the threshold even so.
     fn look(&mut self, room: &mut Room) {
-        let Room { hits, short, plain, scratch, .. } = room;
         let Pass { index, job, work, .. } = self.pass;
-        let (scorer, dim) = (job.scorer, job.scorer.corpus.rows().dim());
-        let length = short_length(dim);
-        for (h, &(i, place)) in hits.iter().enumerate() {
-            if let Some(&(i, place)) = hits.get(h + AHEAD) {
-                fetch(index.shorts.get(place as usize * length..(place as usize + 1) * length).unwrap_or_default());
-                fetch(self.coded.short.get(i as usize * length..(i as usize + 1) * length).unwrap_or_default());
+        let (scorer, dim, anchors) = (job.scorer, job.scorer.corpus.rows().dim(), &self.coded.seconds);
+        for (h, &(i, place)) in room.hits.iter().enumerate() {
+            if let Some(&(i, place)) = room.hits.get(h + AHEAD) {
+                index.seconds.fetch(anchors, i as usize, place as usize, dim);
             }
             let (i, place) = (i as usize, place as usize);
             let row = index.rows[place];
-            let score = if index.short {
-                let corpus = index.shorts.get(place * length..(place + 1) * length).unwrap_or_else(|| {
-                    scorer.shorten(row as usize, plain, short);
-                    short
-                });
-                let anchor = &self.coded.short[i * length..(i + 1) * length];
-                short_sum(scorer.level, anchor, corpus) as f32 * short_unit()
-            } else {
-                scorer.corpus.scaled(row as usize, scorer.corpus_factor(), plain);
-                estimate(scorer.level, &self.coded.plain[i * dim..(i + 1) * dim], plain)
-            };
-            // Adding 0 turns −0, which buffers cannot hold, into 0.
-            self.block.offer(i, Candidate { score: score + 0.0, row });
+            let score = index.seconds.product(scorer, anchors, i, (place, row), &mut room.second);
+            self.block.offer(i, Candidate { score, row });
         }
-        work.rows_checked.fetch_add(hits.len() as u64, std::sync::atomic::Ordering::Relaxed);
-        hits.clear();
-        self.block.absorb(scratch);
+        work.rows_checked.fetch_add(room.hits.len() as u64, std::sync::atomic::Ordering::Relaxed);
+        room.hits.clear();
+        self.block.absorb(&mut room.scratch);
     }
+}
+
+/// Which of up to 32 lists lie within reach.
+fn within(level: Level, near: &[f32], radii: &[f32], (reach, threshold): (f32, f32)) -> u32 {
+    if near.len() == CODE_COLUMNS {
+        return reaching(level, near, radii, reach, threshold);
+    }
+    let reached = near.iter().zip(radii).map(|(near, radius)| u32::from(near + reach * radius >= threshold));
+    reached.enumerate().fold(0, |mask, (list, reached)| mask | reached << list)
 }
 
 impl Visitors {
@@ -389,6 +402,7 @@ impl Visitors {
             biases: &self.biases[start * per_anchor..],
             spreads: &self.spreads[start..],
             thresholds: &self.thresholds[start..],
+            inverses: &[],
         }
     }
 }

@@ -1,15 +1,13 @@
 //! Some anchors after the first round of a search, and what it would take to go on.
 
-use std::sync::{Mutex, PoisonError};
-
 use super::block::{Block, unit};
 use super::coded::{Coded, Effort, Pass};
 use super::index::Index;
 use super::sweep::{Room, Sweep};
 use super::{Job, Work};
 use crate::accept::Accept;
-use crate::error::{Error, Result};
-use crate::threads::Workers;
+use crate::error::Result;
+use crate::threads::Progress;
 use crate::topk::Buffers;
 
 /// Anchors after the first round.
@@ -27,32 +25,24 @@ impl<'a> Trial<'a> {
     /// Takes the anchors of `job` through the first round.
     ///
     /// # Errors
-    /// [`Error::Cancelled`].
+    /// [`crate::error::Error::Cancelled`].
     pub(super) fn run<A: Accept>(
         job: &Job<'_>,
         index: &'a Index,
         accept: &A,
-        workers: &mut Workers<'_>,
         work: &Work,
+        (room, progress): (&mut Room, &Progress),
     ) -> Result<Self> {
         let (n, scorer) = (job.anchors.len(), job.scorer);
         let pass = Pass::new(job, index, Effort::proof(index), accept, work);
-        let done = Mutex::new(None);
-        let operations = (n * scorer.corpus.len() / 50 * index.coder.width()) as u64;
-        let start = || Room::new(scorer.corpus.rows().dim());
-        workers.run(operations, vec![()], start, |room, (), progress| {
-            let mut block = Block::new(job, accept, (0..n as u32).collect(), false, pass.error(), Buffers::default());
-            let (mut coded, mut near, mut visited) = (Coded::default(), Vec::new(), Vec::new());
-            pass.code(job.anchors, &mut coded, &mut room.coding);
-            let mut sweep = Sweep { pass: &pass, block: &mut block, coded: &coded, progress, first_row: 0, scanned: 0 };
-            sweep.nearest(&mut near, &mut visited, room)?;
-            let thresholds = (0..n).map(|i| block.keep(i)).collect();
-            let units = job.anchors.iter().map(|&a| unit(scorer, a as usize, scorer.corpus_scale())).collect();
-            *done.lock().unwrap_or_else(PoisonError::into_inner) =
-                Some(Self { index, coded, units, near, visited, thresholds });
-            Ok(())
-        })?;
-        done.into_inner().unwrap_or_else(PoisonError::into_inner).ok_or(Error::Cancelled)
+        let mut block = Block::new(job, accept, (0..n as u32).collect(), false, pass.error, Buffers::default());
+        let (mut coded, mut near, mut visited) = (Coded::default(), Vec::new(), Vec::new());
+        pass.code(job.anchors, &mut coded, &mut room.coding);
+        let mut sweep = Sweep { pass: &pass, block: &mut block, coded: &coded, progress, first_row: 0, scanned: 0 };
+        sweep.nearest(&mut near, &mut visited, room)?;
+        let thresholds = (0..n).map(|i| block.keep(i)).collect();
+        let units = job.anchors.iter().map(|&a| unit(scorer, a as usize, scorer.corpus_scale())).collect();
+        Ok(Self { index, coded, units, near, visited, thresholds })
     }
 
     /// A score of anchor `i` in the units of the tile.

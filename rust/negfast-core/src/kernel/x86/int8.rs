@@ -10,22 +10,22 @@
 //! The test at the end takes a conversion, two multiply-adds and a comparison a vector.
 
 use std::arch::x86_64::{
-    __m256i, __m512i, _CMP_GE_OQ, _mm256_add_epi16, _mm256_add_epi32, _mm256_cmp_ps, _mm256_cvtepi32_ps,
-    _mm256_fmadd_ps, _mm256_loadu_ps, _mm256_loadu_si256, _mm256_madd_epi16, _mm256_maddubs_epi16,
-    _mm256_movemask_ps, _mm256_mul_ps, _mm256_set1_epi16, _mm256_set1_epi32, _mm256_set1_ps, _mm256_setzero_si256,
-    _mm256_storeu_ps, _mm512_cmp_ps_mask, _mm512_cvtepi32_ps, _mm512_dpbusd_epi32, _mm512_fmadd_ps,
-    _mm512_loadu_ps, _mm512_loadu_si512, _mm512_mul_ps, _mm512_set1_epi32, _mm512_set1_ps, _mm512_storeu_ps,
+    __m256i, _CMP_GE_OQ, _mm256_add_epi16, _mm256_add_epi32, _mm256_cmp_ps, _mm256_cvtepi32_ps, _mm256_fmadd_ps,
+    _mm256_loadu_ps, _mm256_loadu_si256, _mm256_madd_epi16, _mm256_maddubs_epi16, _mm256_min_ps, _mm256_movemask_ps,
+    _mm256_mul_ps, _mm256_set1_epi16, _mm256_set1_epi32, _mm256_set1_ps, _mm256_setzero_si256, _mm256_storeu_ps,
+    _mm512_cmp_ps_mask, _mm512_cvtepi32_ps, _mm512_dpbusd_epi32, _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_loadu_si512,
+    _mm512_min_ps, _mm512_mul_ps, _mm512_set1_epi32, _mm512_set1_ps, _mm512_storeu_ps,
 };
 
-use super::int8::{CODE_COLUMNS, CODE_ROWS, CodePanel, CodeRows};
+use super::super::int8::{CODE_COLUMNS, CODE_ROWS, CodePanel, CodeRows, tests_of};
 
-/// Twelve anchors times a panel. If not `TEST`, writes all estimates and returns `false`.
+/// Twelve anchors times a panel. If nothing is tested, writes all estimates and returns `false`.
 ///
 /// # Safety
 /// The machine has AVX-512F, BW and VNNI; the anchors are twelve of `quads` quads, with one bias each; the panel has so
-/// many quads; without `TEST`, `estimates` holds 12 × 32 numbers.
+/// many quads (and thresholds of its rows, and the anchors inverses, if both are tested); without tests, `estimates` holds 12 × 32 numbers.
 #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
-pub(super) unsafe fn tile_vnni<const TEST: bool>(
+pub(in crate::kernel) unsafe fn codes_vnni<const TESTS: u8>(
     anchors: &CodeRows<'_>,
     panel: &CodePanel<'_>,
     quads: usize,
@@ -42,7 +42,7 @@ pub(super) unsafe fn tile_vnni<const TEST: bool>(
     for _ in 0..quads {
         // SAFETY: quad q reads four codes of each anchor at r * stride + 4 q and 128 codes of the panel at 128 q.
         unsafe {
-            let (b0, b1) = (_mm512_loadu_si512(b.cast::<__m512i>()), _mm512_loadu_si512(b.add(64).cast::<__m512i>()));
+            let (b0, b1) = (_mm512_loadu_si512(b.cast()), _mm512_loadu_si512(b.add(64).cast()));
             for (r, acc) in acc.iter_mut().enumerate() {
                 let x = _mm512_set1_epi32(a.add(r * stride).cast::<i32>().read_unaligned());
                 acc[0] = _mm512_dpbusd_epi32(acc[0], b0, x);
@@ -54,10 +54,9 @@ pub(super) unsafe fn tile_vnni<const TEST: bool>(
     }
     let (s, w) = (panel.scales.as_ptr(), panel.widths.as_ptr());
     // SAFETY: the panel has 32 scales and widths.
-    let (s, w) = unsafe {
-        ([_mm512_loadu_ps(s), _mm512_loadu_ps(s.add(16))], [_mm512_loadu_ps(w), _mm512_loadu_ps(w.add(16))])
-    };
-    if !TEST {
+    let (s, w) =
+        unsafe { ([_mm512_loadu_ps(s), _mm512_loadu_ps(s.add(16))], [_mm512_loadu_ps(w), _mm512_loadu_ps(w.add(16))]) };
+    if TESTS == tests_of::NONE {
         for (acc, out) in acc.iter().zip(estimates.chunks_exact_mut(CODE_COLUMNS)) {
             // SAFETY: each chunk holds 32 numbers.
             unsafe {
@@ -73,7 +72,13 @@ pub(super) unsafe fn tile_vnni<const TEST: bool>(
         let (u, t) = (_mm512_set1_ps(anchors.spreads[r]), _mm512_set1_ps(anchors.thresholds[r]));
         let reach = |half: usize| {
             let v = _mm512_fmadd_ps(_mm512_cvtepi32_ps(acc[half]), s[half], _mm512_mul_ps(u, w[half]));
-            u32::from(_mm512_cmp_ps_mask::<_CMP_GE_OQ>(v, t))
+            if TESTS != tests_of::BOTH {
+                return u32::from(_mm512_cmp_ps_mask::<_CMP_GE_OQ>(v, t));
+            }
+            // SAFETY: the panel has 32 thresholds.
+            let theirs = unsafe { _mm512_loadu_ps(panel.thresholds.as_ptr().add(16 * half)) };
+            let theirs = _mm512_mul_ps(theirs, _mm512_set1_ps(anchors.inverses[r]));
+            u32::from(_mm512_cmp_ps_mask::<_CMP_GE_OQ>(v, _mm512_min_ps(t, theirs)))
         };
         found[r] = reach(0) | reach(1) << 16;
         any |= found[r];
@@ -84,13 +89,13 @@ pub(super) unsafe fn tile_vnni<const TEST: bool>(
     any != 0
 }
 
-/// Six anchors times a panel. If not `TEST`, writes all estimates and returns `false`.
+/// Six anchors times a panel. If nothing is tested, writes all estimates and returns `false`.
 ///
 /// # Safety
 /// The machine has AVX2 and FMA; the anchors are six of `quads` quads, with one bias for each run of `run` quads; the panel
-/// has so many quads; without `TEST`, `estimates` holds 6 × 32 numbers.
+/// has so many quads (and thresholds of its rows, and the anchors inverses, if both are tested); without tests, `estimates` holds 6 × 32 numbers.
 #[target_feature(enable = "avx2,fma")]
-pub(super) unsafe fn tile_avx2<const TEST: bool>(
+pub(in crate::kernel) unsafe fn codes_avx2<const TESTS: u8>(
     anchors: &CodeRows<'_>,
     panel: &CodePanel<'_>,
     quads: usize,
@@ -115,8 +120,8 @@ pub(super) unsafe fn tile_avx2<const TEST: bool>(
                 unsafe {
                     let a = anchors.codes.as_ptr().add(4 * quad);
                     let b = panel.codes.as_ptr().add(4 * CODE_COLUMNS * quad + 64 * half);
-                    let b0 = _mm256_loadu_si256(b.cast::<__m256i>());
-                    let b1 = _mm256_loadu_si256(b.add(32).cast::<__m256i>());
+                    let b0 = _mm256_loadu_si256(b.cast());
+                    let b1 = _mm256_loadu_si256(b.add(32).cast());
                     for (r, acc) in acc.iter_mut().enumerate() {
                         let x = _mm256_set1_epi32(a.add(r * stride).cast::<i32>().read_unaligned());
                         acc[0] = _mm256_add_epi16(acc[0], _mm256_maddubs_epi16(b0, x));
@@ -131,7 +136,7 @@ pub(super) unsafe fn tile_avx2<const TEST: bool>(
         }
         for (r, wide) in wide.iter().enumerate() {
             let first = 16 * half;
-            if !TEST {
+            if TESTS == tests_of::NONE {
                 let out = &mut estimates[r * CODE_COLUMNS + first..][..16];
                 for (sums, at) in [(wide[0], 0), (wide[1], 8)] {
                     // SAFETY: the slice holds 16 numbers, the panel 32 scales.
@@ -149,7 +154,13 @@ pub(super) unsafe fn tile_avx2<const TEST: bool>(
                     (_mm256_loadu_ps(panel.scales.as_ptr().add(at)), _mm256_loadu_ps(panel.widths.as_ptr().add(at)))
                 };
                 let v = _mm256_fmadd_ps(_mm256_cvtepi32_ps(sums), s, _mm256_mul_ps(u, w));
-                _mm256_movemask_ps(_mm256_cmp_ps::<_CMP_GE_OQ>(v, t)) as u32
+                if TESTS != tests_of::BOTH {
+                    return _mm256_movemask_ps(_mm256_cmp_ps::<_CMP_GE_OQ>(v, t)) as u32;
+                }
+                // SAFETY: the panel has 32 thresholds.
+                let theirs = unsafe { _mm256_loadu_ps(panel.thresholds.as_ptr().add(at)) };
+                let lower = _mm256_min_ps(t, _mm256_mul_ps(theirs, _mm256_set1_ps(anchors.inverses[r])));
+                _mm256_movemask_ps(_mm256_cmp_ps::<_CMP_GE_OQ>(v, lower)) as u32
             };
             found[r] |= (reach(wide[0], first) | reach(wide[1], first + 8) << 8) << first;
         }
@@ -164,7 +175,7 @@ pub(super) unsafe fn tile_avx2<const TEST: bool>(
 /// # Safety
 /// The machine has AVX-512F; both slices hold 32 numbers.
 #[target_feature(enable = "avx512f")]
-pub(super) unsafe fn reaching_avx512(estimates: &[f32], widths: &[f32], spread: f32, threshold: f32) -> u32 {
+pub(in crate::kernel) unsafe fn reaching_avx512(estimates: &[f32], widths: &[f32], spread: f32, threshold: f32) -> u32 {
     let (u, t) = (_mm512_set1_ps(spread), _mm512_set1_ps(threshold));
     let reach = |at: usize| {
         // SAFETY: `at` is 0 or 16.
@@ -177,7 +188,7 @@ pub(super) unsafe fn reaching_avx512(estimates: &[f32], widths: &[f32], spread: 
 /// # Safety
 /// The machine has AVX2 and FMA; both slices hold 32 numbers.
 #[target_feature(enable = "avx2,fma")]
-pub(super) unsafe fn reaching_avx2(estimates: &[f32], widths: &[f32], spread: f32, threshold: f32) -> u32 {
+pub(in crate::kernel) unsafe fn reaching_avx2(estimates: &[f32], widths: &[f32], spread: f32, threshold: f32) -> u32 {
     let (u, t) = (_mm256_set1_ps(spread), _mm256_set1_ps(threshold));
     (0..4).fold(0, |mask, eighth| {
         // SAFETY: eight numbers from 8, 16 or 24 on.

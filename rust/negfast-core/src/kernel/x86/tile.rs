@@ -12,14 +12,20 @@ use std::arch::x86_64::{
     _mm512_setzero_ps, _mm512_storeu_ps,
 };
 
-use super::TileOutput;
+use crate::kernel::TileOutput;
 
 /// Twelve anchors times 32 corpus rows.
 ///
 /// # Safety
 /// The machine has AVX-512F; `a` holds `12 * dim` numbers, `b` `32 * dim`, `thresholds` 12.
 #[target_feature(enable = "avx512f")]
-pub(super) unsafe fn tile_avx512(a: &[f32], b: &[f32], dim: usize, thresholds: &[f32], out: &mut TileOutput) -> bool {
+pub(in crate::kernel) unsafe fn tile_avx512(
+    a: &[f32],
+    b: &[f32],
+    dim: usize,
+    thresholds: &[f32],
+    out: &mut TileOutput,
+) -> bool {
     const ROWS: usize = 12;
     let mut sums = [[_mm512_setzero_ps(); 2]; ROWS];
     let (mut pa, mut pb) = (a.as_ptr(), b.as_ptr());
@@ -63,7 +69,13 @@ pub(super) unsafe fn tile_avx512(a: &[f32], b: &[f32], dim: usize, thresholds: &
 /// # Safety
 /// The machine has AVX2 and FMA; `a` holds `6 * dim` numbers, `b` `16 * dim`, `thresholds` 6.
 #[target_feature(enable = "avx2,fma")]
-pub(super) unsafe fn tile_avx2(a: &[f32], b: &[f32], dim: usize, thresholds: &[f32], out: &mut TileOutput) -> bool {
+pub(in crate::kernel) unsafe fn tile_avx2(
+    a: &[f32],
+    b: &[f32],
+    dim: usize,
+    thresholds: &[f32],
+    out: &mut TileOutput,
+) -> bool {
     const ROWS: usize = 6;
     let mut sums = [[_mm256_setzero_ps(); 2]; ROWS];
     let (mut pa, mut pb) = (a.as_ptr(), b.as_ptr());
