@@ -4,10 +4,6 @@
 /// Bytes of a cache line, and of the widest vector.
 const LINE: usize = 64;
 
-#[derive(Debug, Clone, Copy)]
-#[repr(C, align(64))]
-struct Line([u8; LINE]);
-
 /// Numbers that are whatever their bits say, zeros included.
 pub trait Number: Copy + sealed::Sealed {}
 
@@ -26,34 +22,42 @@ numbers!(i8, u8, i16, f32);
 /// A vector whose first element lies at the start of a cache line.
 #[derive(Debug)]
 pub struct Aligned<T> {
-    lines: Vec<Line>,
+    /// Memory for the numbers and for the way to the next line.
+    bytes: Vec<u8>,
+    start: usize,
     len: usize,
     marker: std::marker::PhantomData<T>,
 }
 
 impl<T> Default for Aligned<T> {
     fn default() -> Self {
-        Self { lines: Vec::new(), len: 0, marker: std::marker::PhantomData }
+        Self { bytes: Vec::new(), start: 0, len: 0, marker: std::marker::PhantomData }
     }
 }
 
 impl<T: Number> Aligned<T> {
-    /// `len` zeros.
+    /// `len` zeros, which cost nothing before they are touched: threads that fill them share the work.
     pub fn zeros(len: usize) -> Self {
-        let mut vector = Self::default();
-        vector.resize(len);
-        vector
+        let bytes = vec![0u8; len * size_of::<T>() + LINE];
+        advise(bytes.as_ptr(), bytes.len());
+        let start = bytes.as_ptr().addr().next_multiple_of(LINE) - bytes.as_ptr().addr();
+        Self { bytes, start, len, marker: std::marker::PhantomData }
     }
 
     /// Makes it `len` long: with zeros at its end, or cut off.
     pub fn resize(&mut self, len: usize) {
-        let lines = (len * size_of::<T>()).div_ceil(LINE);
-        if lines > self.lines.capacity() {
-            self.lines.reserve_exact(lines - self.lines.len());
-            advise(self.lines.as_ptr().cast(), lines * LINE);
+        let before = self.len;
+        if self.start + len * size_of::<T>() <= self.bytes.len() {
+            self.len = len;
+            if len > before {
+                let span = self.start + before * size_of::<T>()..self.start + len * size_of::<T>();
+                self.bytes[span].fill(0);
+            }
+        } else {
+            let mut longer = Self::zeros(len);
+            longer[..before].copy_from_slice(self);
+            *self = longer;
         }
-        self.lines.resize(lines, Line([0; LINE]));
-        self.len = len;
     }
 }
 
@@ -61,16 +65,25 @@ impl<T: Number> std::ops::Deref for Aligned<T> {
     type Target = [T];
 
     fn deref(&self) -> &[T] {
-        // SAFETY: the lines hold at least `len` numbers, are aligned for any of them, and any bits are a number.
-        unsafe { std::slice::from_raw_parts(self.lines.as_ptr().cast(), self.len) }
+        let span = &self.bytes[self.start..self.start + self.len * size_of::<T>()];
+        // SAFETY: `span` is that many numbers long and starts at a line (or is empty, at a byte's own alignment, where the
+        // dangling pointer below is used), and any bits are a number.
+        unsafe { std::slice::from_raw_parts(aligned(span.as_ptr(), self.len), self.len) }
     }
 }
 
 impl<T: Number> std::ops::DerefMut for Aligned<T> {
     fn deref_mut(&mut self) -> &mut [T] {
+        let span = &mut self.bytes[self.start..self.start + self.len * size_of::<T>()];
+        let first: *mut T = if self.len == 0 { std::ptr::dangling_mut() } else { span.as_mut_ptr().cast() };
         // SAFETY: as in `deref`, and the borrow is exclusive.
-        unsafe { std::slice::from_raw_parts_mut(self.lines.as_mut_ptr().cast(), self.len) }
+        unsafe { std::slice::from_raw_parts_mut(first, self.len) }
     }
+}
+
+/// A pointer to `len` numbers; to none, one that is aligned at least.
+fn aligned<T>(first: *const u8, len: usize) -> *const T {
+    if len == 0 { std::ptr::dangling() } else { first.cast() }
 }
 
 /// Asks for large pages for memory that was just reserved.

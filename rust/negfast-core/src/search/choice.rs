@@ -16,8 +16,8 @@ use crate::threads::Workers;
 /// Anchors and rows whose scores the choice looks at.
 const ANCHORS: usize = 64;
 const ROWS: usize = 1536;
-/// Jobs of fewer cycles (about half a second) are not worth a choice.
-const SMALL: f64 = 2e9;
+/// Jobs of fewer cycles (about a quarter of a second) are not worth a choice.
+const SMALL: f64 = 1e9;
 /// Cycles that choosing, fitting and auditing take whatever the job.
 const CHOOSING: f64 = 3e8;
 /// Cycles for an element of a row that is read, scaled and coded.

@@ -43,8 +43,8 @@ pub(super) struct Effort {
 
 impl Effort {
     /// Everything that could matter: the result is the exact one.
-    pub(super) fn proof(index: &Index) -> Self {
-        Self { share: 1.0, reach: f64::INFINITY, first: first_lists(index) }
+    pub(super) fn proof(index: &Index, depth: usize) -> Self {
+        Self { share: 1.0, reach: f64::INFINITY, first: first_lists(index, depth) }
     }
 
     /// All lists, for searches that know of nothing else.
@@ -57,9 +57,10 @@ impl Effort {
     }
 }
 
-/// Lists to begin with: enough to hold the best rows of most anchors.
-pub(super) fn first_lists(index: &Index) -> usize {
-    (index.lists.len() / 50).max(2).min(index.lists.len())
+/// Lists to begin with: enough to hold eighteen times the rows that are wanted, which most anchors' best rows are among.
+pub(super) fn first_lists(index: &Index, depth: usize) -> usize {
+    let rows = index.rows.len() / index.lists.len();
+    (18 * depth).div_ceil(rows.max(1)).clamp(2, 2 + index.lists.len() / 20).min(index.lists.len())
 }
 
 /// The anchors of a block, coded.

@@ -224,7 +224,7 @@ impl<'a> Engine<'a> {
         let account = Account { method, why, recall: Recall::proven() };
         match (means, method) {
             (Means::Codes(index), Method::Certified) => {
-                let effort = Effort::proof(&index);
+                let effort = Effort::proof(&index, job.depth);
                 Ok(Chosen { means: Means::Codes(index), effort, account })
             }
             (Means::Plain, _) => Ok(Chosen { means: Means::Plain, effort: Effort::all(), account }),
@@ -243,7 +243,7 @@ impl<'a> Engine<'a> {
         work: &Work,
     ) -> Result<Chosen> {
         if job.anchors.len() < TOO_FEW {
-            return Ok(Self::proven(means, account, "there are too few anchors to measure a recall on"));
+            return Ok(Self::proven(job, means, account, "there are too few anchors to measure a recall on"));
         }
         let clock = Instant::now();
         let short = |recall: Recall| recall.interval.0 < self.asked.recall;
@@ -258,14 +258,14 @@ impl<'a> Engine<'a> {
         if !short(recall) {
             return Ok(Chosen { means, effort, account: Account { recall, ..account } });
         }
-        Ok(Self::proven(means, account, "twice the audit fell short of the asked recall, so the result is proven"))
+        Ok(Self::proven(job, means, account, "twice the audit fell short of the asked recall, so the result is proven"))
     }
 
     /// What to do where a recall cannot be shown.
-    fn proven(means: Means, account: Account, because: &str) -> Chosen {
+    fn proven(job: &Job<'_>, means: Means, account: Account, because: &str) -> Chosen {
         let why = format!("{}; {because}", account.why);
         let (method, effort, means) = match means {
-            Means::Codes(index) => (Method::Certified, Effort::proof(&index), Means::Codes(index)),
+            Means::Codes(index) => (Method::Certified, Effort::proof(&index, job.depth), Means::Codes(index)),
             _ => (Method::Exact, Effort::all(), Means::Plain),
         };
         Chosen { means, effort, account: Account { method, why, recall: Recall::proven() } }

@@ -219,7 +219,6 @@ fn arrange(
     let total: usize = panels.iter().sum();
     let (places, size) = (total * CODE_COLUMNS, quads * 4 * CODE_COLUMNS);
     let (mut codes, mut rows) = (Aligned::<u8>::zeros(total * size), vec![NO_ROW; places]);
-    codes.fill(128);
     let (mut scales, mut widths) = (vec![0.0; places], vec![f32::NEG_INFINITY; places]);
     let (mut means, mut radii) = (vec![0.0; lists * width], vec![0.0; lists]);
     let lengths = || panels.iter().map(|panels| panels * CODE_COLUMNS);

@@ -108,7 +108,7 @@ pub(super) fn search<A: Accept, O: Send>(
     take: impl Fn(O, &mut Finished<'_, '_, A>) -> Result<()> + Sync,
 ) -> Result<()> {
     assert_eq!(outputs.len(), plan.blocks.len(), "one output per block");
-    let pass = Pass::new(job, index, Effort::proof(index), accept, work);
+    let pass = Pass::new(job, index, Effort::proof(index, job.depth), accept, work);
     let (n, dim) = (job.anchors.len(), job.scorer.corpus.rows().dim());
     work.bytes.fetch_max(plan.bytes as u64, Ordering::Relaxed);
     workers.progress().expect((n * n / 2) as u64);

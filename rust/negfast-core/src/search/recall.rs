@@ -192,7 +192,7 @@ impl Sample {
         let part = Job { anchors: &anchors, ..*job };
         let sampled = Sampled { inner: accept, slots: &slots };
         let lists = match means {
-            Means::Codes(index) => found(&part, means, Effort::proof(index), &sampled, workers, work)?,
+            Means::Codes(index) => found(&part, means, Effort::proof(index, job.depth), &sampled, workers, work)?,
             _ => found(&part, &Means::Plain, Effort::all(), &sampled, workers, work)?,
         };
         Ok(Solved { slots, lists })
@@ -232,10 +232,10 @@ impl Sample {
         let effort = match means {
             Means::Codes(index) => {
                 let cheapest = cheapest(&sought, &random, asked, index.coder.width(), job.scorer.level);
-                cheapest.map_or(Effort::proof(index), |d| Effort {
+                cheapest.map_or(Effort::proof(index, job.depth), |d| Effort {
                     share: f64::from(d.share).clamp(0.0, 1.0),
                     reach: f64::from(d.reach),
-                    first: coded::first_lists(index),
+                    first: coded::first_lists(index, job.depth),
                 })
             }
             Means::Signs(index) => {

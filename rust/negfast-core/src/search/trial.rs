@@ -34,7 +34,7 @@ impl<'a> Trial<'a> {
         (room, progress): (&mut Room, &Progress),
     ) -> Result<Self> {
         let (n, scorer) = (job.anchors.len(), job.scorer);
-        let pass = Pass::new(job, index, Effort::proof(index), accept, work);
+        let pass = Pass::new(job, index, Effort::proof(index, job.depth), accept, work);
         let mut block = Block::new(job, accept, (0..n as u32).collect(), false, pass.error, Buffers::default());
         let (mut coded, mut near, mut visited) = (Coded::default(), Vec::new(), Vec::new());
         pass.code(job.anchors, &mut coded, &mut room.coding);
