@@ -46,10 +46,20 @@ impl Tiled {
     }
 
     fn with<T>(&self, thresholds: &[f32], call: impl FnOnce(&CodeTile, &CodeRows<'_>, &CodePanel<'_>) -> T) -> T {
+        self.with_both(thresholds, (&[], &[]), call)
+    }
+
+    /// The rows too want something to be reached, in units of their own.
+    fn with_both<T>(
+        &self,
+        thresholds: &[f32],
+        (wanted, inverses): (&[f32], &[f32]),
+        call: impl FnOnce(&CodeTile, &CodeRows<'_>, &CodePanel<'_>) -> T,
+    ) -> T {
         let (codes, biases) = side_by_side(&self.tile, &self.anchors, self.quads, self.run);
         let panel = self.panel();
-        let panel = CodePanel { codes: &panel, scales: &self.scales, widths: &self.widths, thresholds: &[] };
-        let anchors = CodeRows { codes: &codes, biases: &biases, spreads: &self.spreads, thresholds, inverses: &[] };
+        let panel = CodePanel { codes: &panel, scales: &self.scales, widths: &self.widths, thresholds: wanted };
+        let anchors = CodeRows { codes: &codes, biases: &biases, spreads: &self.spreads, thresholds, inverses };
         call(&self.tile, &anchors, &panel)
     }
 
@@ -84,8 +94,33 @@ impl Tiled {
                 self.check_masks(&(0..self.tile.rows).map(|r| step(reach(r))).collect::<Vec<_>>(), name);
             }
         }
+        (0..self.tile.rows).for_each(|pivot| self.check_both(pivot, name));
         self.check_masks(&vec![f32::MIN; self.tile.rows], name);
         self.check_masks(&vec![f32::INFINITY; self.tile.rows], name);
+    }
+
+    /// The same where a pair also counts that reaches what its row wants: a threshold that one anchor reaches exactly.
+    fn check_both(&self, pivot: usize, name: &str) {
+        let inverses: Vec<f32> = (0..self.tile.rows).map(|r| [0.5, 1.0, 2.0][r % 3]).collect();
+        let exactly = |c: usize| self.reach(pivot, c) / inverses[pivot];
+        let wanted: Vec<f32> = (0..CODE_COLUMNS)
+            .map(|c| if c < self.rows.len() && c % 4 < 3 { exactly(c) } else { f32::INFINITY })
+            .collect();
+        for own in [f32::INFINITY, 0.0] {
+            let thresholds = vec![own; self.tile.rows];
+            let mut masks = [0x5555_5555; CODE_ROWS];
+            let any = self.with_both(&thresholds, (&wanted, &inverses), |tile, anchors, panel| {
+                tile.run_both(anchors, panel, self.quads, self.run, &mut masks)
+            });
+            let reaches = |r: usize, c: usize| {
+                let reach = self.reach(r, c);
+                c < self.rows.len() && (reach >= own || reach >= wanted[c] * inverses[r])
+            };
+            let mask = |r: usize| (0..CODE_COLUMNS).filter(|&c| reaches(r, c)).fold(0u32, |mask, c| mask | 1 << c);
+            let expected: Vec<u32> = (0..self.tile.rows).map(mask).collect();
+            assert_eq!(any, expected.iter().any(|&mask| mask != 0), "{name}: any of both");
+            assert!(!any || masks[..self.tile.rows] == expected, "{name}: masks of both, {own}");
+        }
     }
 
     fn check_masks(&self, thresholds: &[f32], name: &str) {
@@ -338,7 +373,9 @@ impl<'a> Compared<'a> {
         let run = longest_run(run_norms(slices(&anchors.codes)), self.run_norms);
         let spread = |i: usize| (anchors.extents[i] / f64::from(anchors.scales[i]) * (1.0 + 1e-6)) as f32;
         let inverse = |i: usize| 1.0 / anchors.scales[i];
-        let reduced = |i: usize, score: f32| (f64::from(score) / self.unit(first + i)) as f32;
+        // Once an anchor: the scale of the corpus is found anew each time.
+        let units: Vec<f64> = ids.clone().map(|anchor| self.unit(anchor)).collect();
+        let reduced = |i: usize, score: f32| (f64::from(score) / units[i]) as f32;
         let threshold = |i: usize, score: f32| ((reduced(i, score) - epsilon as f32) * inverse(i)).max(f32::MIN);
         let kth = |i: usize| {
             let mut scores = scores[i * n..(i + 1) * n].to_vec();
@@ -373,7 +410,7 @@ impl<'a> Compared<'a> {
                     for (c, row) in here.clone().enumerate() {
                         let estimate = estimates[r * CODE_COLUMNS + c];
                         // In `f64`: the bound of the documentation.
-                        let score = f64::from(own[row]) / self.unit(first + i);
+                        let score = f64::from(own[row]) / units[i];
                         let error = (score - f64::from(estimate) * f64::from(anchors.scales[i])).abs();
                         let bound = anchors.extents[i] * self.corpus.extents[row] + epsilon;
                         closest = f64::max(closest, error / bound);

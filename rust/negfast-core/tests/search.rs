@@ -310,7 +310,11 @@ fn a_bound_on_memory_changes_nothing() {
     let posed = everything(150, 2500, 64, Look::Plain);
     let bounded: Vec<Way> = ways()
         .into_iter()
-        .map(|way| Way { max_memory: Some(posed.least_memory(way).expect("a bound in the message")), ..way })
+        .map(|way| {
+            // Ranks and copies are found by exact searches, which need what they need beside any method.
+            let least = |way| posed.least_memory(way).expect("a bound in the message");
+            Way { max_memory: Some(least(way).max(least(Way { method: Method::Exact, ..way }))), ..way }
+        })
         .collect();
     posed.check_mine(&bounded);
     assert!(posed.mine(Way { max_memory: bounded[0].max_memory.map(|m| m - 1), ..bounded[0] }).is_err());
@@ -361,7 +365,7 @@ fn codes_in_many_lists_equal_brute_force() {
     for (look, metric) in
         [(Look::Plain, Metric::Cosine), (Look::Copies, Metric::Cosine), (Look::NearCopies, Metric::Dot)]
     {
-        let mut posed = everything(600, 4000, 45, look);
+        let mut posed = everything(260, 4000, 45, look);
         posed.problem.metric = metric;
         posed.problem.settings.suspect_rank = 40;
         let ways = coded_ways();
@@ -374,10 +378,10 @@ fn codes_in_many_lists_equal_brute_force() {
 /// Lists that get deeper than they were planned for, drawn from, and shared out.
 #[test]
 fn codes_serve_deeper_searches() {
-    for look in [Look::Plain, Look::Quantised, Look::NearCopies] {
-        let mut posed = everything(140, 1300, 40, look);
+    for look in [Look::Quantised, Look::NearCopies] {
+        let mut posed = everything(90, 1300, 40, look);
         posed.problem.settings.rules.max_exposure = Some(3);
         posed.problem.settings.rules.distinct = Some(0.6);
-        posed.check_mine(&coded_ways()[..4]);
+        posed.check_mine(&coded_ways()[2..5]);
     }
 }
