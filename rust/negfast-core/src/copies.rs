@@ -49,7 +49,7 @@ impl Copies {
         let scorer = Scorer::new(scorer.corpus, scorer.corpus, Metric::Cosine, scorer.level)?;
         let rows: Vec<u32> = (0..scorer.corpus.len() as u32).collect();
         let job = Job { scorer: &scorer, anchors: &rows, depth: MOST.min(rows.len()), max_memory };
-        let mut engine = Engine::new(&scorer, Asked::exactly(max_memory))?;
+        let mut engine = Engine::new(&scorer, Asked::following(max_memory))?;
         let plan = engine.plan(&job, &AtLeast(bound), workers, work)?;
         let lists = Mutex::new(vec![Vec::new(); rows.len()]);
         let outputs = vec![(); plan.blocks.len()];

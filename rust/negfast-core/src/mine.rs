@@ -552,7 +552,7 @@ impl Miner<'_> {
         let anchors: Vec<u32> = suspects.iter().map(|s| s.anchor).collect();
         let watched: Vec<f32> = suspects.iter().map(|s| s.score).collect();
         let job = Job { scorer, anchors: &anchors, depth: 0, max_memory: self.settings.search.max_memory };
-        let mut engine = Engine::new(scorer, Asked::exactly(self.settings.search.max_memory))?;
+        let mut engine = Engine::new(scorer, Asked::following(self.settings.search.max_memory))?;
         let ranks = Ranks(&watched);
         let plan = engine.plan(&job, &ranks, workers, self.work)?;
         let found = Mutex::new(Vec::with_capacity(anchors.len()));

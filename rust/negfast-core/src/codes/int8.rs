@@ -175,9 +175,11 @@ pub(crate) fn quantise(values: &[f32], limit: i8, codes: &mut [i8]) -> (f32, Par
     // Adding and taking away 1.5 · 2²³ rounds to the nearest whole number.
     const ROUND: f32 = 12_582_912.0;
     let largest = values.iter().fold(0.0f32, |largest, x| largest.max(x.abs()));
-    if largest == 0.0 {
+    // Below this, the reciprocal of a scale is no number any more: nothing is coded, all of it is error.
+    if largest < 1e-30 {
         codes.fill(0);
-        return (1.0, Parts { projected: 0.0, norm: 0.0, error: 0.0 });
+        let norm = values.iter().map(|&x| f64::from(x) * f64::from(x)).sum::<f64>().sqrt();
+        return (1.0, Parts { projected: norm, norm, error: norm });
     }
     let scale = largest / f32::from(limit);
     let inverse = f32::from(limit) / largest;

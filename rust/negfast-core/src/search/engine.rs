@@ -64,12 +64,19 @@ pub struct Asked {
     pub max_memory: Option<usize>,
     /// Whether anchors skip the first rows of the corpus, so that these have to keep their order.
     pub in_order: bool,
+    /// Whether a job that does not fit goes on with the smallest blocks: one that follows a job that did fit.
+    pub follows: bool,
 }
 
 impl Asked {
+    /// The exact result, for a job that follows another of the same call.
+    pub fn following(max_memory: Option<usize>) -> Self {
+        Self { follows: true, ..Self::exactly(max_memory) }
+    }
+
     /// The exact result, however it is found.
     pub fn exactly(max_memory: Option<usize>) -> Self {
-        Self { recall: 1.0, method: Method::Auto, max_memory, in_order: false }
+        Self { recall: 1.0, method: Method::Auto, max_memory, in_order: false, follows: false }
     }
 }
 
@@ -191,7 +198,7 @@ impl<'a> Engine<'a> {
     ) -> Result<Plan> {
         if self.chosen.is_none() {
             // What does not fit into memory is refused before work starts.
-            if matches!(self.asked.method, Method::Auto | Method::Exact) {
+            if matches!(self.asked.method, Method::Auto | Method::Exact) && !self.asked.follows {
                 Plan::new(&job.sizes(), &Tile::new(self.scorer.level), workers.threads())?;
             }
             self.chosen = Some(self.decide(job, accept, workers, work)?);
