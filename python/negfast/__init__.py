@@ -12,8 +12,10 @@ from negfast.errors import (
     StateError,
 )
 from negfast.keys import content_keys
+from negfast.miner import Miner
 from negfast.mining import mine, select, topk
 from negfast.recipe import Recipe
+from negfast.refresh_report import RefreshReport
 from negfast.report import Report, SearchReport
 from negfast.results import MinedNegatives, TopK
 from negfast.settings import Rules, Search, SimANS, Softmax, Tiers
@@ -23,9 +25,11 @@ __all__ = [
     "InvalidTypeError",
     "InvalidValueError",
     "MinedNegatives",
+    "Miner",
     "MissingExtraError",
     "NegfastError",
     "Recipe",
+    "RefreshReport",
     "Report",
     "RowIndexError",
     "Rules",

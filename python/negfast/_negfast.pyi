@@ -21,6 +21,7 @@ __all__ = [
     "near_duplicates",
     "plan",
     "read_tensors",
+    "refresh",
     "safetensors_layout",
     "search_depth",
     "select",
@@ -50,6 +51,15 @@ def mine(
     corpus: NDArray[Any],
     known: dict[str, Any],
     anchors: NDArray[np.int64] | None,
+    settings: dict[str, Any],
+    n_threads: int,
+    progress: _Progress,
+) -> dict[str, Any]: ...
+def refresh(
+    queries: NDArray[Any],
+    corpus: NDArray[Any],
+    known: dict[str, Any],
+    past: dict[str, Any],
     settings: dict[str, Any],
     n_threads: int,
     progress: _Progress,

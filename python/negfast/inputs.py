@@ -130,7 +130,25 @@ def label_pair(argument: str, value: object) -> tuple[Ints | Lists, Ints | Lists
             f"{argument} must be a pair ({argument} of the queries, {argument} of the corpus), got "
             f"{type(value).__name__}; pass both, or None"
         )
-    return _labels(f"{argument} of the queries", value[0]), _labels(f"{argument} of the corpus", value[1])
+    return labels(f"{argument} of the queries", value[0]), labels(f"{argument} of the corpus", value[1])
+
+
+def labels(argument: str, value: object) -> Ints | Lists:
+    """Return labels of rows as an int64 array of one or two dimensions or in CSR form."""
+    if isinstance(value, tuple):
+        ragged = _csr(argument, value)
+    elif isinstance(value, list) and not is_flat(value):
+        ragged = _joined(argument, value, "labels", "row")
+    else:
+        columns = integers(argument, value)
+        if columns.ndim not in (1, 2):
+            raise InvalidValueError(
+                f"{argument} must be of shape (n,) or (n, columns), got {columns.shape}; one label per row and column"
+            )
+        _refuse_low_labels(argument, columns)
+        return columns
+    _refuse_low_labels(argument, ragged[1])
+    return ragged
 
 
 def anchor_rows(value: object) -> Ints:
@@ -143,27 +161,27 @@ def anchor_rows(value: object) -> Ints:
     return rows
 
 
-def forbidden_mask(value: object, n_corpus: int) -> NDArray[np.uint8]:
+def forbidden_mask(value: object, n_corpus: int, argument: str = "forbidden") -> NDArray[np.uint8]:
     """Return a mask of the corpus rows from a mask or from row numbers."""
-    array = plain_array("forbidden", value)
+    array = plain_array(argument, value)
     if array is None and isinstance(value, list | tuple):
         array = np.asarray(value) if all(isinstance(x, bool | np.bool_) for x in value) and value else None
     if array is not None and array.dtype == np.bool_:
         if array.shape != (n_corpus,):
             raise InvalidValueError(
-                f"forbidden must be a mask of shape ({n_corpus},), one entry per corpus row, got {array.shape}; "
+                f"{argument} must be a mask of shape ({n_corpus},), one entry per corpus row, got {array.shape}; "
                 "reshape it, or pass row numbers"
             )
         return np.ascontiguousarray(array).view(np.uint8)
-    rows = integers("forbidden", value)
+    rows = integers(argument, value)
     if rows.ndim != 1:
         raise InvalidValueError(
-            f"forbidden must be a mask or a list of row numbers, got an array of shape {rows.shape}; flatten it"
+            f"{argument} must be a mask or a list of row numbers, got an array of shape {rows.shape}; flatten it"
         )
     outside = np.flatnonzero((rows < 0) | (rows >= n_corpus))
     if outside.size:
         raise RowIndexError(
-            f"forbidden must hold row numbers of the corpus (0 to {n_corpus}, exclusive), got "
+            f"{argument} must hold row numbers of the corpus (0 to {n_corpus}, exclusive), got "
             f"{rows[outside[0]]} at position {outside[0]}; check which corpus the numbers belong to"
         )
     mask = np.zeros(n_corpus, dtype=np.uint8)
@@ -255,23 +273,6 @@ def _joined(argument: str, value: list[Any], holds: str, of: str) -> Lists:
             f"{argument} must hold lists of {holds}, got lists of lists in them; flatten the list of each {of}"
         )
     return indptr.astype(np.int64), entries
-
-
-def _labels(argument: str, value: object) -> Ints | Lists:
-    if isinstance(value, tuple):
-        ragged = _csr(argument, value)
-    elif isinstance(value, list) and not is_flat(value):
-        ragged = _joined(argument, value, "labels", "row")
-    else:
-        labels = integers(argument, value)
-        if labels.ndim not in (1, 2):
-            raise InvalidValueError(
-                f"{argument} must be of shape (n,) or (n, columns), got {labels.shape}; one label per row and column"
-            )
-        _refuse_low_labels(argument, labels)
-        return labels
-    _refuse_low_labels(argument, ragged[1])
-    return ragged
 
 
 def _refuse_low_labels(argument: str, labels: Ints) -> None:

@@ -7,7 +7,7 @@
 import time
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,7 @@ from negfast.errors import InvalidValueError
 from negfast.inputs import Embeddings, Labels, RowLists
 from negfast.progress import Wanted
 from negfast.recipe import MOST_PER_ROW, Recipe
+from negfast.refresh_report import RefreshReport
 from negfast.report import FalseNegatives, Report, SearchReport, Suspects, TopKReport
 from negfast.results import MinedNegatives, TopK
 from negfast.settings import (
@@ -165,7 +166,7 @@ def mine(
     >>> bool((part.indices == mined.indices[[7, 2]]).all())
     True
     """
-    call = _Call(
+    call = Call(
         queries,
         corpus,
         positives,
@@ -258,7 +259,7 @@ def select(
     >>> chosen.indices.tolist()
     [[1, 2], [0, 4]]
     """
-    call = _Call(
+    call = Call(
         queries,
         corpus,
         positives,
@@ -384,7 +385,7 @@ def topk(
 
 
 def core_settings(recipe: Recipe) -> dict[str, Any]:
-    """Return a recipe as the compiled module takes it."""
+    """Return a recipe as the compiled module takes it, for a call that remembers nothing."""
     rules = {**recipe.rules.to_dict(), "range_max": recipe.last_rank, "exclude_self": bool(recipe.rules.exclude_self)}
     return {
         "metric": recipe.metric,
@@ -396,10 +397,11 @@ def core_settings(recipe: Recipe) -> dict[str, Any]:
         "seed": recipe.seed,
         "epoch": recipe.epoch,
         "search": search_to_core(recipe.search),
+        "reserve": 0,
     }
 
 
-class _Call:
+class Call:
     """The checked arguments of a call, in the form of the compiled module."""
 
     def __init__(
@@ -416,16 +418,39 @@ class _Call:
         n_threads: int | None,
         progress: Wanted,
     ) -> None:
+        self._begin(queries, corpus, recipe, n_threads, progress)
+        self.known = self._known(positives, groups, keys, exclude, forbidden)
+        self.prepared = time.perf_counter()
+
+    @classmethod
+    def of_known(
+        cls,
+        queries: Embeddings,
+        corpus: Embeddings,
+        known: dict[str, Any],
+        *,
+        recipe: Recipe,
+        n_threads: int | None,
+        progress: Wanted,
+    ) -> Self:
+        """Make a call whose ids are those of an earlier one."""
+        call = cls.__new__(cls)
+        call._begin(queries, corpus, recipe, n_threads, progress)
+        call.known = known
+        call.prepared = time.perf_counter()
+        return call
+
+    def _begin(
+        self, queries: Embeddings, corpus: Embeddings, recipe: Recipe, n_threads: int | None, progress: Wanted
+    ) -> None:
         self.started = time.perf_counter()
         self.progress = progress_bar.wish(progress)
         self.queries = inputs.embeddings("queries", queries)
-        self.corpus = inputs.embeddings("corpus", corpus)
+        self.corpus = self.queries if corpus is queries else inputs.embeddings("corpus", corpus)
         self.dtype = inputs.dtype_name(corpus)
         self.recipe = self._complete(recipe, same=queries is corpus)
         self.n_threads = threads.resolve(n_threads)
-        self.known = self._known(positives, groups, keys, exclude, forbidden)
         self.settings = core_settings(self.recipe)
-        self.prepared = time.perf_counter()
 
     def _complete(self, recipe: Recipe, *, same: bool) -> Recipe:
         """Fill in the rules whose default depends on other arguments."""
@@ -455,11 +480,18 @@ class _Call:
             "forbidden": None if forbidden is None else inputs.forbidden_mask(forbidden, n_corpus),
         }
 
-    def result(self, core: dict[str, Any], search: SearchReport, **given: NDArray[Any] | None) -> MinedNegatives:
+    def result(
+        self,
+        core: dict[str, Any],
+        search: SearchReport,
+        *,
+        refresh: RefreshReport | None = None,
+        **given: NDArray[Any] | None,
+    ) -> MinedNegatives:
         """Wrap what the compiled module returned; `given` are the arrays of the call that no field here holds."""
         searched = time.perf_counter()
         fingerprints = {**self._fingerprints(), **inputs.fingerprints(**given)}
-        report = self._report(core, search)
+        report = replace(self._report(core, search), refresh=refresh)
         done = time.perf_counter()
         report.seconds.update(
             prepare=self.prepared - self.started,

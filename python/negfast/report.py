@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from negfast.refresh_report import RefreshReport
 from negfast.settings import UsedMethod
 
 SUSPECT_COLUMNS = {"anchors": np.int64, "positives": np.int64, "scores": np.float32, "ranks": np.int64}
@@ -292,6 +293,9 @@ class Report:
         How often rows serve.
     seconds : dict of str to float
         Wall-clock seconds of the whole call, by stage.
+    refresh : RefreshReport or None
+        What became of the lists that a :class:`Miner` remembered, ``None`` but after a refresh. Counts and ranks are
+        then among the candidates that it looked at.
     """
 
     search: SearchReport
@@ -316,6 +320,7 @@ class Report:
     false_negatives: FalseNegatives | None
     exposure: Exposure
     seconds: dict[str, float] = field(default_factory=dict)
+    refresh: RefreshReport | None = None
 
     @property
     def working_bytes(self) -> int:
@@ -344,6 +349,8 @@ class Report:
         if values["false_negatives"] is not None:
             values["false_negatives"] = FalseNegatives(**values["false_negatives"])
         values["exposure"] = Exposure(**values["exposure"])
+        refresh = values.get("refresh")
+        values["refresh"] = None if refresh is None else RefreshReport.from_dict(refresh)
         return cls(**values)
 
     def __str__(self) -> str:
@@ -354,7 +361,8 @@ class Report:
         total = self.seconds.get("total", self.search.seconds["total"])
         found = self.n_queries * self.num_negatives - self.missing_negatives
         size = f"{self.n_queries:,} anchors x {self.n_corpus:,} rows, dim {self.dim}, {self.dtype}, {self.metric}"
-        return [f"{size}: {found:,} negatives in {total:.2f} s", f"  {self.search}"]
+        refresh = [] if self.refresh is None else [f"  {self.refresh}"]
+        return [f"{size}: {found:,} negatives in {total:.2f} s", f"  {self.search}", *refresh]
 
     def _removals(self) -> list[str]:
         lines = [f"  {rule:<22}{count:>14,}" for rule, count in self.removed.items() if count]

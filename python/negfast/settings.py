@@ -12,7 +12,7 @@ from negfast.errors import InvalidTypeError, InvalidValueError, shown
 Metric = Literal["cosine", "dot"]
 DrawName = Literal["top", "random"]
 Method = Literal["auto", "exact", "certified", "signatures", "clusters"]
-UsedMethod = Literal["exact", "certified", "signatures", "clusters", "given"]
+UsedMethod = Literal["exact", "certified", "signatures", "clusters", "given", "refresh"]
 METHODS: tuple[Method, ...] = ("auto", "exact", "certified", "signatures", "clusters")
 """The methods of :class:`Search`."""
 

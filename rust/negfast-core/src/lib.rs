@@ -33,6 +33,7 @@ pub mod lists;
 pub mod mine;
 pub mod nearest;
 pub mod pool;
+pub mod refresh;
 pub mod rng;
 pub mod rows;
 pub mod rules;

@@ -1,4 +1,7 @@
 //! The pipeline: search under rules, list rules, draw, report.
+//!
+//! A later call may begin with what an earlier one [remembered](crate::refresh): lists that drift cannot have changed are
+//! judged again instead of searched again.
 
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
@@ -10,6 +13,7 @@ use crate::error::{Error, Result};
 use crate::exposure::assign;
 use crate::lists::Lists;
 use crate::pool::{Chooser, FalseNegatives, Pool, Wishes};
+use crate::refresh::{Kept, Past, Refreshed, Reserve, warm};
 use crate::rules::{Counts, Guard, Guarded, Known, Rule, Rules};
 use crate::score::{Scorer, Scratch, score_lists, spans};
 use crate::search::{Account, Asked, Engine, Job, Work};
@@ -44,6 +48,8 @@ pub struct Settings {
     pub epoch: u64,
     /// How to search.
     pub search: Asked,
+    /// Candidates of each anchor that are remembered for a refresh; 0 for none.
+    pub reserve: usize,
 }
 
 /// A positive that ranks low for its own anchor.
@@ -82,7 +88,14 @@ pub struct Mined {
     pub deepened: u64,
     /// How the search was done; nothing where candidates were given.
     pub account: Option<Account>,
+    /// What is remembered for a refresh, if that was asked for.
+    pub reserve: Option<Reserve>,
+    /// What became of the lists that were remembered, if there were any.
+    pub refreshed: Option<Refreshed>,
 }
+
+/// How far above its cap rows are remembered: caps move with the scores of positives.
+pub(crate) const BAND: f64 = 0.05;
 
 /// Bytes of wishes that a cap on exposure may have in memory at least, whatever `max_memory` says.
 const MOST_WISHES: usize = 2 << 30;
@@ -118,17 +131,19 @@ fn spread(positives: &Lists, lowest: &[f32]) -> Vec<f32> {
     (0..positives.len()).flat_map(scores).collect()
 }
 
-/// Mines negatives of `anchors` from the whole corpus.
+/// Mines negatives of `anchors` from the whole corpus; with a `past`, of all queries.
 ///
 /// What an anchor gets does not depend on the others, unless a cap on exposure makes them compete.
 ///
 /// # Errors
 /// If `max_memory` is too small, or the call is cancelled.
+#[expect(clippy::too_many_arguments, reason = "what is scored, ids, settings, what is remembered, threads, accounts")]
 pub fn mine(
     scorer: &Scorer<'_>,
     known: &Known<'_>,
     anchors: &Anchors,
     settings: &Settings,
+    past: Option<&Past<'_>>,
     workers: &mut Workers<'_>,
     work: &Work,
 ) -> Result<Mined> {
@@ -142,13 +157,20 @@ pub fn mine(
     let mut depth = miner.chooser.depth();
     let books = Mutex::new(Books::new(unserved.len(), settings)?);
     let mut engine = Engine::new(scorer, settings.search)?;
+    let mut reserve = settings.reserve;
+    if let Some(past) = past {
+        let outcome = warm::pass(&miner, past, &books, workers)?;
+        unserved = outcome.unserved;
+        reserve = outcome.reserve;
+        open(&books).mined.refreshed = Some(outcome.refreshed);
+    }
     while !unserved.is_empty() {
         if let Some(bound) = settings.rules.distinct.filter(|_| miner.chooser.wants_copies(unserved.len(), depth)) {
             let found = Copies::find(scorer, bound, settings.search.max_memory, workers, work)?;
             copies.get_or_init(|| found);
         }
         miner.afford(unserved.len(), depth, &open(&books))?;
-        miner.search(&mut engine, (&unserved, depth), &books, workers)?;
+        miner.search(&mut engine, (&unserved, depth, reserve), &books, workers)?;
         unserved = miner.unserved(&mut open(&books));
         depth = depth.saturating_mul(4).min(miner.chooser.deepest());
     }
@@ -220,12 +242,14 @@ impl Scored<'_> {
 }
 
 /// The result while it is written, block by block.
-struct Books {
-    mined: Mined,
+pub(crate) struct Books {
+    pub(crate) mined: Mined,
     /// With a cap on exposure nothing is final before all anchors are in: what each wishes for, and why. By rank.
     waiting: Vec<Option<(Pool, Wishes)>>,
     /// Anchors whose list is used up although a deeper search could lengthen it.
     short: Vec<u32>,
+    /// What is remembered of each anchor, by rank, if that is asked for.
+    kept: Vec<Kept>,
     first_pass: bool,
 }
 
@@ -240,12 +264,13 @@ impl Books {
             ..Mined::default()
         };
         let waiting = if settings.rules.max_exposure.is_some() { anchors } else { 0 };
-        Ok(Self { mined, waiting: (0..waiting).map(|_| None).collect(), short: Vec::new(), first_pass: true })
+        let kept = vec![Kept::default(); if settings.reserve > 0 { anchors } else { 0 }];
+        Ok(Self { mined, waiting: (0..waiting).map(|_| None).collect(), short: Vec::new(), kept, first_pass: true })
     }
 }
 
 /// Nothing that holds the lock can panic and leave half an entry, so a poisoned lock is as good as any.
-fn open(books: &Mutex<Books>) -> MutexGuard<'_, Books> {
+pub(crate) fn open(books: &Mutex<Books>) -> MutexGuard<'_, Books> {
     books.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -257,11 +282,12 @@ struct Entry {
     known: FalseNegatives,
 }
 
-struct Miner<'a> {
-    chooser: Chooser<'a>,
-    anchors: &'a Anchors,
-    settings: &'a Settings,
-    work: &'a Work,
+/// A call on its way.
+pub(crate) struct Miner<'a> {
+    pub(crate) chooser: Chooser<'a>,
+    pub(crate) anchors: &'a Anchors,
+    pub(crate) settings: &'a Settings,
+    pub(crate) work: &'a Work,
 }
 
 impl Miner<'_> {
@@ -286,22 +312,29 @@ impl Miner<'_> {
     fn search(
         &self,
         engine: &mut Engine<'_>,
-        (anchors, depth): (&[u32], usize),
+        (anchors, wanted, reserve): (&[u32], usize, usize),
         books: &Mutex<Books>,
         workers: &mut Workers<'_>,
     ) -> Result<()> {
         let first_pass = open(books).first_pass;
         let scorer = self.chooser.scorer;
+        let depth = wanted.max(reserve).min(scorer.corpus.len());
         let job = Job { scorer, anchors, depth, max_memory: self.settings.search.max_memory };
-        let accept = Guarded { guard: self.chooser.guard, anchors, ranks: first_pass };
+        let band = if reserve > 0 { BAND } else { 0.0 };
+        let accept = Guarded { guard: self.chooser.guard, anchors, ranks: first_pass, band };
         let plan = engine.plan(&job, &accept, workers, self.work)?;
+        let proven = engine.account().recall.anchors == 0;
         let outputs = vec![(); plan.blocks.len()];
         engine.search(&job, &plan, &accept, workers, self.work, outputs, |(), finished| {
             let mut page = Page::default();
             finished.each(|found, scratch| {
                 page.ranks.push((found.anchor, found.above + 1));
-                let pool = Pool::from_search(found, depth, self.chooser.guard);
-                self.file(pool, self.chooser.enough(depth), &mut page, scratch);
+                if reserve > 0 {
+                    let kept = Kept::from_search(&found, (depth, reserve, proven), self.chooser.guard);
+                    page.kept.push((found.anchor, kept));
+                }
+                let pool = Pool::from_search(found, (depth, wanted), self.chooser.guard);
+                self.file(pool, self.chooser.enough(wanted), &mut page, scratch);
             })?;
             self.enter(page, &mut open(books));
             Ok(())
@@ -377,10 +410,8 @@ impl Miner<'_> {
 
     /// Ranks an anchor's positives among candidates of these scores.
     fn rank(&self, anchor: usize, candidates: &[f32], positives: Scored<'_>, page: &mut Page) {
-        let rank = |p: f64| candidates.iter().filter(|&&score| f64::from(score) > p).count() as u64 + 1;
-        if let Some(p) = self.chooser.guard.lowest_positive(anchor) {
-            page.ranks.push((anchor as u32, rank(p)));
-        }
+        let rank = |p: f64| rank(candidates, p);
+        self.rank_among(anchor, candidates, page);
         let first = positives.lists.starts()[anchor];
         for (i, &row) in positives.lists.of(anchor).iter().enumerate() {
             let score = positives.scores[first + i];
@@ -391,8 +422,22 @@ impl Miner<'_> {
         }
     }
 
+    /// Ranks the lowest positive of an anchor among candidates of these scores.
+    pub(crate) fn rank_among(&self, anchor: usize, candidates: &[f32], page: &mut Page) {
+        if let Some(p) = self.chooser.guard.lowest_positive(anchor) {
+            page.ranks.push((anchor as u32, rank(candidates, p)));
+        }
+    }
+
+    /// Allowed rows without which an anchor cannot be served: those that the draw chooses from.
+    pub(crate) fn wanted(&self) -> usize {
+        let Settings { rules, num_negatives, draw, .. } = self.settings;
+        let top = rules.range_min.saturating_add(*num_negatives).min(self.chooser.deepest());
+        if *draw == Draw::Top && *num_negatives > 0 { top } else { self.chooser.depth() }
+    }
+
     /// Puts an anchor where it belongs: done, waiting for the others, or to be searched deeper.
-    fn file(&self, pool: Pool, enough: usize, page: &mut Page, scratch: &mut Scratch) {
+    pub(crate) fn file(&self, pool: Pool, enough: usize, page: &mut Page, scratch: &mut Scratch) {
         let mut wishes = self.chooser.wishes(&pool, enough, scratch);
         if self.settings.rules.max_exposure.is_some() {
             page.waiting.push((pool, wishes));
@@ -416,7 +461,7 @@ impl Miner<'_> {
         Entry { anchor: pool.anchor, chosen, counts, known }
     }
 
-    fn enter(&self, page: Page, books: &mut Books) {
+    pub(crate) fn enter(&self, page: Page, books: &mut Books) {
         for (anchor, rank) in page.ranks {
             if books.first_pass && self.chooser.guard.lowest_positive(anchor as usize).is_some() {
                 books.mined.positive_ranks[self.anchors.place(anchor as usize)] = rank;
@@ -428,6 +473,10 @@ impl Miner<'_> {
         for (pool, wishes) in page.waiting {
             let rank = self.anchors.rank(pool.anchor);
             books.waiting[rank] = Some((pool, wishes));
+        }
+        for (anchor, kept) in page.kept {
+            let rank = self.anchors.rank(anchor as usize);
+            books.kept[rank] = kept;
         }
         books.short.extend(page.short);
         books.mined.suspects.extend(page.suspects);
@@ -464,7 +513,7 @@ impl Miner<'_> {
     }
 
     /// The anchors that a deeper search has to serve, in order.
-    fn unserved(&self, books: &mut Books) -> Vec<u32> {
+    pub(crate) fn unserved(&self, books: &mut Books) -> Vec<u32> {
         let mut short = std::mem::take(&mut books.short);
         if self.settings.rules.max_exposure.is_some() {
             let assigned = self.assign(&mut books.waiting);
@@ -498,6 +547,9 @@ impl Miner<'_> {
     /// Settles who gets what under a cap on exposure, and closes the books.
     fn close(&self, books: Mutex<Books>, workers: &mut Workers<'_>) -> Result<Mined> {
         let mut books = books.into_inner().unwrap_or_else(PoisonError::into_inner);
+        if self.settings.reserve > 0 {
+            books.mined.reserve = Some(Reserve::new(std::mem::take(&mut books.kept)));
+        }
         if self.settings.rules.max_exposure.is_none() {
             return Ok(books.mined);
         }
@@ -570,14 +622,20 @@ impl Miner<'_> {
     }
 }
 
+/// One more than how many candidates score more than `p`.
+fn rank(candidates: &[f32], p: f64) -> u64 {
+    candidates.iter().filter(|&&score| f64::from(score) > p).count() as u64 + 1
+}
+
 /// What one block adds to the books.
 #[derive(Default)]
-struct Page {
+pub(crate) struct Page {
     entries: Vec<Entry>,
     waiting: Vec<(Pool, Wishes)>,
-    short: Vec<u32>,
+    pub(crate) short: Vec<u32>,
     ranks: Vec<(u32, u64)>,
     suspects: Vec<Suspect>,
+    pub(crate) kept: Vec<(u32, Kept)>,
 }
 
 /// Keeps nothing and counts the rows above one score per slot.

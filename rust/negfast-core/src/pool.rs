@@ -6,7 +6,7 @@ use std::sync::OnceLock;
 use crate::copies::Copies;
 use crate::draw::Draw;
 use crate::rng::stream;
-use crate::rules::{Counts, Guard, Rule, Rules};
+use crate::rules::{Above, Counts, Guard, Rule, Rules};
 use crate::score::{Scorer, Scratch};
 use crate::search::Found;
 use crate::topk::Candidate;
@@ -35,22 +35,25 @@ pub struct Pool {
 }
 
 impl Pool {
-    /// The pool of what a search to `depth` found.
-    pub fn from_search(found: Found<'_, Counts>, depth: usize, guard: &Guard<'_>) -> Self {
+    /// The pool of what a search to `depth` found, of which so many as `wanted` are taken.
+    pub fn from_search(found: Found<'_, Above>, (depth, wanted): (usize, usize), guard: &Guard<'_>) -> Self {
         let anchor = found.anchor as usize;
         let first_rule = |c: &Candidate| {
             let rule = guard.identity(anchor, c.row).or_else(|| guard.score_rule(anchor, c.score));
             (c.score, rule.unwrap_or(Rule::DuplicateOfPositive))
         };
-        Self {
+        let whole = found.kept.len() < depth || depth >= guard.corpus_rows();
+        let mut pool = Self {
             anchor,
-            complete: found.kept.len() < depth || depth >= guard.corpus_rows(),
+            complete: whole && found.kept.len() <= wanted,
             refused: found.refused.iter().map(first_rule).collect(),
             kept: found.kept,
-            over: *found.tally,
+            over: found.tally.counts,
             overflowed: found.overflowed,
             judged: false,
-        }
+        };
+        pool.kept.truncate(wanted);
+        pool
     }
 }
 

@@ -331,6 +331,20 @@ impl<'a> Guard<'a> {
     }
 }
 
+/// The most rows above its cap that are remembered for an anchor.
+const MOST_NEAR: usize = 1024;
+
+/// What a search tells about the rows above an anchor's cap.
+#[derive(Debug, Clone, Default)]
+pub struct Above {
+    /// How many each rule rejected.
+    pub counts: Counts,
+    /// Rows that no identity rule rejects, within the band above the cap.
+    pub near: Vec<u32>,
+    /// Whether there were too many of those to be remembered.
+    pub crowded: bool,
+}
+
 /// A guard that answers for a selection of anchors.
 #[derive(Debug)]
 pub struct Guarded<'a> {
@@ -340,10 +354,12 @@ pub struct Guarded<'a> {
     pub anchors: &'a [u32],
     /// Whether rows above the lowest positive are counted.
     pub ranks: bool,
+    /// How far above their cap rows are remembered; 0 for not at all.
+    pub band: f64,
 }
 
 impl Accept for Guarded<'_> {
-    type Tally = Counts;
+    type Tally = Above;
 
     fn cap(&self, slot: usize) -> f64 {
         self.guard.cap(self.anchors[slot] as usize)
@@ -363,15 +379,21 @@ impl Accept for Guarded<'_> {
         self.guard.identity(anchor, row).is_none() && !self.guard.duplicates_positive(anchor, row, scratch)
     }
 
-    fn over_cap(&self, slot: usize, row: u32, exceeds: &mut dyn FnMut(f64) -> bool, tally: &mut Counts) {
+    fn over_cap(&self, slot: usize, row: u32, exceeds: &mut dyn FnMut(f64) -> bool, tally: &mut Above) {
         let anchor = self.anchors[slot] as usize;
-        let rule = self.guard.identity(anchor, row).unwrap_or_else(|| self.guard.first_exceeded(anchor, exceeds));
-        tally[rule as usize] += 1;
+        let identity = self.guard.identity(anchor, row);
+        let rule = identity.unwrap_or_else(|| self.guard.first_exceeded(anchor, exceeds));
+        tally.counts[rule as usize] += 1;
+        if self.band > 0.0 && identity.is_none() && !exceeds(self.guard.cap(anchor) + self.band) {
+            if tally.near.len() < MOST_NEAR { tally.near.push(row) } else { tally.crowded = true }
+        }
     }
 
-    fn merge(&self, tally: &mut Counts, other: Counts) {
-        for (sum, count) in tally.iter_mut().zip(other) {
+    fn merge(&self, tally: &mut Above, other: Above) {
+        for (sum, count) in tally.counts.iter_mut().zip(other.counts) {
             *sum += count;
         }
+        tally.near.extend(other.near);
+        tally.crowded |= other.crowded;
     }
 }

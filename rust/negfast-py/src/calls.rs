@@ -9,6 +9,8 @@ use negfast_core::lists::Lists;
 use negfast_core::mine::{Candidates, Mined, PositiveScores, Settings};
 use negfast_core::nearest::nearest;
 use negfast_core::pool::first_depth;
+use negfast_core::refresh::drift::drift;
+use negfast_core::refresh::{Past, Refreshed, Reserve};
 use negfast_core::rules::{Known, Labels};
 use negfast_core::score::{Matrix as Measured, Metric, Scorer};
 use negfast_core::search::{Account, Engine, Plan, Sizes, Work};
@@ -225,10 +227,95 @@ pub(crate) fn mine<'py>(
                 None => Anchors::all(n_queries),
                 Some(rows) => Anchors::new("anchors", rows.slice(), n_queries)?,
             };
-            negfast_core::mine::mine(scorer, &known, &anchors, &settings, workers, work)
+            negfast_core::mine::mine(scorer, &known, &anchors, &settings, None, workers, work)
         })
     })?;
     wrap_mined(py, mined, settings.num_negatives, &ran)
+}
+
+/// What a miner remembers, as it crosses: `(indptr, rows)` and `(ceilings, floors)`.
+#[derive(FromPyObject)]
+#[pyo3(from_item_all)]
+pub(crate) struct PastIn<'py> {
+    queries: Bound<'py, PyAny>,
+    corpus: Bound<'py, PyAny>,
+    indptr: Bound<'py, PyAny>,
+    rows: Bound<'py, PyAny>,
+    ceilings: Bound<'py, PyAny>,
+    floors: Bound<'py, PyAny>,
+    pending: Bound<'py, PyAny>,
+}
+
+/// Borrowed arrays behind a [`Past`].
+struct PastArrays<'py> {
+    queries: Matrix<'py>,
+    corpus: Matrix<'py>,
+    indptr: Borrowed<'py, i64>,
+    rows: Borrowed<'py, u32>,
+    ceilings: Borrowed<'py, f32>,
+    floors: Borrowed<'py, f32>,
+    pending: Borrowed<'py, u32>,
+}
+
+impl<'py> PastArrays<'py> {
+    fn new(past: &PastIn<'py>) -> PyResult<Self> {
+        Ok(Self {
+            queries: Matrix::new("queries", &past.queries)?,
+            corpus: Matrix::new("corpus", &past.corpus)?,
+            indptr: Borrowed::new("reserve", &past.indptr, "int64", 1..=1)?,
+            rows: Borrowed::new("reserve", &past.rows, "uint32", 1..=1)?,
+            ceilings: Borrowed::new("reserve", &past.ceilings, "float32", 1..=1)?,
+            floors: Borrowed::new("reserve", &past.floors, "float32", 1..=1)?,
+            pending: Borrowed::new("changed", &past.pending, "uint32", 1..=1)?,
+        })
+    }
+}
+
+/// Mines again for all queries from what was remembered.
+#[pyfunction]
+#[pyo3(signature = (queries, corpus, known, past, settings, n_threads, progress))]
+#[expect(clippy::too_many_arguments, reason = "one per argument of the public function")]
+pub(crate) fn refresh<'py>(
+    py: Python<'py>,
+    queries: &Bound<'py, PyAny>,
+    corpus: &Bound<'py, PyAny>,
+    known: KnownIn<'py>,
+    past: PastIn<'py>,
+    settings: SettingsIn,
+    n_threads: usize,
+    progress: Option<Py<PyAny>>,
+) -> PyResult<Bound<'py, PyDict>> {
+    let (queries, corpus) = (Matrix::new("queries", queries)?, Matrix::new("corpus", corpus)?);
+    let (arrays, past) = (KnownArrays::new(&known)?, PastArrays::new(&past)?);
+    let (metric, settings) = (settings.metric()?, settings.into_core()?);
+    let inputs = Detached((queries, corpus, arrays, past));
+    let ((mined, drifts, measuring), ran) = detached(py, progress, |watch| {
+        let (queries, corpus, arrays, past) = inputs.get();
+        with_scorer(queries, corpus, metric, n_threads, watch, |scorer, workers, work| {
+            let (n_queries, n_corpus) = (scorer.queries.len(), scorer.corpus.len());
+            let known = arrays.known(n_queries, n_corpus)?;
+            let clock = Instant::now();
+            let old = Measured::measure("queries", past.queries.rows("queries")?, scorer.level, workers)?;
+            let of_queries = drift("queries", (&old, scorer.queries), metric, workers)?;
+            let old = Measured::measure("corpus", past.corpus.rows("corpus")?, scorer.level, workers)?;
+            let of_corpus = drift("corpus", (&old, scorer.corpus), metric, workers)?;
+            let measuring = clock.elapsed();
+            let lists = (past.indptr.slice(), past.rows.slice());
+            let bounds = (past.ceilings.slice(), past.floors.slice());
+            let reserve = Reserve::from_parts(lists, bounds, n_queries, n_corpus)?;
+            let past =
+                Past { reserve: &reserve, queries: &of_queries, corpus: &of_corpus, pending: past.pending.slice() };
+            let anchors = Anchors::all(n_queries);
+            let mined =
+                negfast_core::mine::mine(scorer, &known, &anchors, &settings, Some(&past), workers, work)?;
+            Ok((mined, (of_queries, of_corpus), measuring))
+        })
+    })?;
+    let out = wrap_mined(py, mined, settings.num_negatives, &ran)?;
+    out.set_item("drift_queries", PyArray1::from_vec(py, drifts.0))?;
+    out.set_item("drift_corpus", PyArray1::from_vec(py, drifts.1))?;
+    out.set_item("drift_seconds", measuring.as_secs_f64())?;
+    Ok(out)
 }
 
 #[pyfunction]
@@ -423,10 +510,43 @@ fn wrap_mined<'py>(py: Python<'py>, mined: Mined, columns: usize, ran: &Ran) -> 
     out.set_item("suspect_positives", column(py, suspects.iter().map(|s| i64::from(s.row))))?;
     out.set_item("suspect_scores", column(py, suspects.iter().map(|s| s.score)))?;
     out.set_item("suspect_ranks", column(py, suspects.iter().map(|s| s.rank as i64)))?;
+    if let Some(reserve) = &mined.reserve {
+        out.set_item("reserve", wrap_reserve(py, reserve)?)?;
+    }
+    if let Some(refreshed) = &mined.refreshed {
+        out.set_item("refresh", wrap_refreshed(py, refreshed)?)?;
+    }
     let known = mined.false_negatives;
     out.set_item("false_negatives", (known.rows, known.known, known.rows_within, known.known_within))?;
     out.set_item("deepened", mined.deepened)?;
     out.set_item("search", wrap_search(py, ran, mined.account.as_ref())?)?;
+    Ok(out)
+}
+
+fn wrap_reserve<'py>(py: Python<'py>, reserve: &Reserve) -> PyResult<Bound<'py, PyDict>> {
+    let out = PyDict::new(py);
+    let (starts, rows, ceilings, floors) = reserve.parts();
+    out.set_item("indptr", column(py, starts.iter().map(|&start| start as i64)))?;
+    out.set_item("rows", PyArray1::from_slice(py, rows))?;
+    out.set_item("ceilings", PyArray1::from_slice(py, ceilings))?;
+    out.set_item("floors", PyArray1::from_slice(py, floors))?;
+    Ok(out)
+}
+
+fn wrap_refreshed<'py>(py: Python<'py>, refreshed: &Refreshed) -> PyResult<Bound<'py, PyDict>> {
+    let out = PyDict::new(py);
+    out.set_item("proven", refreshed.proven)?;
+    out.set_item("estimated", refreshed.estimated)?;
+    out.set_item("searched", refreshed.searched)?;
+    out.set_item("movers", refreshed.movers)?;
+    out.set_item("prefix", refreshed.prefix)?;
+    out.set_item("widened", refreshed.widened)?;
+    out.set_item("why", &refreshed.why)?;
+    out.set_item("recall", refreshed.recall.value)?;
+    out.set_item("recall_interval", refreshed.recall.interval)?;
+    out.set_item("audited", refreshed.recall.anchors)?;
+    let [deciding, judging] = refreshed.seconds;
+    out.set_item("seconds", (deciding, judging))?;
     Ok(out)
 }
 

@@ -21,6 +21,7 @@ fn _negfast(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("__version__", env!("CARGO_PKG_VERSION"))?;
     errors::add_classes(module)?;
     module.add_function(wrap_pyfunction!(calls::mine, module)?)?;
+    module.add_function(wrap_pyfunction!(calls::refresh, module)?)?;
     module.add_function(wrap_pyfunction!(calls::select, module)?)?;
     module.add_function(wrap_pyfunction!(calls::topk, module)?)?;
     module.add_function(wrap_pyfunction!(calls::near_duplicates, module)?)?;

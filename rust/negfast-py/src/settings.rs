@@ -53,6 +53,7 @@ pub(crate) struct SettingsIn {
     seed: u64,
     epoch: u64,
     search: SearchIn,
+    reserve: usize,
 }
 
 impl SettingsIn {
@@ -105,6 +106,7 @@ impl SettingsIn {
             seed: self.seed,
             epoch: self.epoch,
             search: self.search.into_core()?,
+            reserve: self.reserve,
         })
     }
 }

@@ -27,8 +27,15 @@ pub(crate) fn fingerprint(py: Python<'_>, data: &Bound<'_, PyAny>) -> PyResult<S
 }
 
 /// Element types that negfast saves, by their numpy names.
-const DTYPES: [(&str, Dtype); 4] =
-    [("float32", Dtype::F32), ("int64", Dtype::I64), ("uint8", Dtype::U8), ("float64", Dtype::F64)];
+const DTYPES: [(&str, Dtype); 7] = [
+    ("float32", Dtype::F32),
+    ("int64", Dtype::I64),
+    ("uint8", Dtype::U8),
+    ("float64", Dtype::F64),
+    ("float16", Dtype::F16),
+    ("uint16", Dtype::U16),
+    ("uint32", Dtype::U32),
+];
 
 struct Saved<'a> {
     dtype: Dtype,

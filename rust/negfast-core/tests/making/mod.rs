@@ -151,6 +151,7 @@ pub(crate) fn settings(num_negatives: usize) -> Settings {
         seed: 7,
         epoch: 3,
         search: Asked::exactly(None),
+        reserve: 0,
     }
 }
 

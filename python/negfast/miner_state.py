@@ -1,0 +1,306 @@
+"""What a miner remembers between calls, and how it is saved."""
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from negfast import inputs
+from negfast._negfast import __version__, read_tensors, write_tensors
+from negfast.errors import InvalidValueError, StateError, shown
+from negfast.inputs import Embeddings, Labels
+from negfast.mining import Call
+from negfast.progress import Wanted
+from negfast.recipe import Recipe
+
+FORMAT = 1
+"""Version of the saved form."""
+_RESERVE = {"indptr": np.int64, "rows": np.uint32, "ceilings": np.float32, "floors": np.float32}
+_LISTS = ("positives", "exclude")
+_LABELS = ("keys", "groups")
+Known = dict[str, Any]
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class MinerState:
+    """The vectors of the last call, the ids that rules need, and the candidates remembered."""
+
+    recipe: Recipe
+    dtype: str
+    queries: NDArray[Any]
+    corpus: NDArray[Any]
+    known: Known
+    reserve: dict[str, NDArray[Any]]
+    ids: tuple[NDArray[np.int64], NDArray[np.int64]] | None
+    indices: NDArray[np.int64]
+    pending: NDArray[np.int64]
+
+    def __repr__(self) -> str:
+        """Return the sizes."""
+        kept = self.reserve["rows"].size / max(len(self.queries), 1)
+        return f"{len(self.queries):,} queries, {len(self.corpus):,} rows, {kept:.0f} candidates each"
+
+    @classmethod
+    def of_call(
+        cls,
+        call: Call,
+        reserve: dict[str, NDArray[Any]],
+        ids: tuple[NDArray[np.int64], NDArray[np.int64]] | None,
+        indices: NDArray[np.int64],
+    ) -> Self:
+        """Remember a call and what it found."""
+        known = {name: _copied(value) for name, value in call.known.items()}
+        queries = call.queries.copy()
+        corpus = queries if call.corpus is call.queries else call.corpus.copy()
+        none = np.zeros(0, np.int64)
+        return cls(call.recipe, call.dtype, queries, corpus, known, reserve, ids, indices.copy(), none)
+
+    def call(
+        self, queries: Embeddings, corpus: Embeddings, *, epoch: int, n_threads: int | None, progress: Wanted
+    ) -> Call:
+        """Return a call for the same rows with other vectors."""
+        recipe = replace(self.recipe, epoch=epoch)
+        call = Call.of_known(queries, corpus, self.known, recipe=recipe, n_threads=n_threads, progress=progress)
+        for name, array, old in (("queries", call.queries, self.queries), ("corpus", call.corpus, self.corpus)):
+            if array.shape != old.shape:
+                raise InvalidValueError(
+                    f"{name} must be of shape {old.shape}, as the miner knows them, got {array.shape}; pass the same "
+                    "rows in the same order, or mine again"
+                )
+        return call
+
+    def check_ids(self, ids: tuple[NDArray[np.int64], NDArray[np.int64]] | None) -> None:
+        """Refuse rows that stand in another order."""
+        if self.ids is None:
+            return
+        if ids is None:
+            raise InvalidValueError("ids must be given, as they were when the rows were mined, got None; pass them")
+        for name, own, others in zip(("queries", "corpus"), self.ids, ids, strict=True):
+            other = np.flatnonzero(own != others)
+            if other.size:
+                raise InvalidValueError(
+                    f"ids of the {name} must be those of the rows that were mined, in their order, got another at row "
+                    f"{other[0]}; put the rows in order, or mine again"
+                )
+
+    def check_changed(self, corpus: NDArray[Any], changed: NDArray[np.int64]) -> None:
+        """Refuse a corpus in which another row than those named differs."""
+        if corpus.dtype != self.corpus.dtype:
+            return
+        differs = _differing(self.corpus, corpus)
+        differs[changed] = False
+        differs[self.pending] = False
+        if differs.any():
+            raise InvalidValueError(
+                f"changed must name every corpus row whose vector differs from the last call's, got one that leaves out "
+                f"row {np.flatnonzero(differs)[0]}; leave it out if most rows moved"
+            )
+
+    def past(self, pending: NDArray[np.int64]) -> dict[str, Any]:
+        """Return what is remembered, as the compiled module takes it."""
+        vectors = {"queries": self.queries, "corpus": self.corpus}
+        return {**vectors, **self.reserve, "pending": np.asarray(pending, np.uint32)}
+
+    def moved(self, call: Call, reserve: dict[str, NDArray[Any]], indices: NDArray[np.int64]) -> Self:
+        """Return the state after a refresh."""
+        queries = call.queries.copy()
+        corpus = queries if call.corpus is call.queries else call.corpus.copy()
+        return replace(
+            self,
+            recipe=call.recipe,
+            dtype=call.dtype,
+            queries=queries,
+            corpus=corpus,
+            reserve=reserve,
+            indices=indices.copy(),
+            pending=np.zeros(0, np.int64),
+        )
+
+    def with_rows(
+        self, rows: Embeddings, *, groups: Labels | None, keys: Labels | None, ids: NDArray[np.int64] | None
+    ) -> tuple[Self, NDArray[np.int64]]:
+        """Return the state with rows added to the corpus, and their numbers."""
+        array = inputs.embeddings("rows", rows)
+        if array.shape[1] != self.corpus.shape[1] or array.dtype != self.corpus.dtype:
+            raise InvalidValueError(
+                f"rows must be {self.dtype} of dim {self.corpus.shape[1]}, as the corpus is, got {array.dtype} of dim "
+                f"{array.shape[1]}; encode them as the corpus was"
+            )
+        if (self.ids is None) != (ids is None):
+            raise InvalidValueError(
+                f"ids must be given if and only if the corpus has some, got {'none' if ids is None else 'some'}; add "
+                "rows as the corpus was mined"
+            )
+        known = dict(self.known)
+        for name, labels in (("groups", groups), ("keys", keys)):
+            known[name] = _extended(name, known[name], labels, len(array))
+        if known["forbidden"] is not None:
+            known["forbidden"] = np.concatenate([known["forbidden"], np.zeros(len(array), np.uint8)])
+        numbers = np.arange(len(self.corpus), len(self.corpus) + len(array))
+        state = replace(
+            self,
+            corpus=np.concatenate([self.corpus, array]),
+            known=known,
+            ids=self.ids if self.ids is None or ids is None else (self.ids[0], np.concatenate([self.ids[1], ids])),
+            pending=np.concatenate([self.pending, numbers]),
+        )
+        return state, numbers
+
+    def without_rows(self, rows: Labels) -> Self:
+        """Return the state with rows of the corpus forbidden."""
+        mask = inputs.forbidden_mask(rows, len(self.corpus), "rows")
+        held = self.known["forbidden"]
+        return replace(self, known={**self.known, "forbidden": mask if held is None else held | mask})
+
+    def check_settings(self, recipe: Recipe) -> None:
+        """Refuse the state of a miner with other settings."""
+        own, held = recipe.to_dict(), self.recipe.to_dict()
+        for name in own:
+            if name not in ("epoch", "rules", "seed") and own[name] != held[name]:
+                raise StateError(
+                    f"{name} of the state must be {own[name]!r}, as of this miner, got {shown(held[name])}; make this "
+                    "one as the one that was saved"
+                )
+        rules = {k: v for k, v in held["rules"].items() if own["rules"].get(k) is not None}
+        if any(own["rules"][name] != value for name, value in rules.items()):
+            raise StateError(
+                f"rules of the state must be those of this miner, got {shown(held['rules'])}; make this one as the one "
+                "that was saved"
+            )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain settings under "settings", and arrays of their own."""
+        settings = {"format": FORMAT, "recipe": self.recipe.to_dict(), "dtype": self.dtype}
+        return {"settings": settings, **{name: array.copy() for name, array in self._arrays().items()}}
+
+    @classmethod
+    def from_dict(cls, state: Mapping[str, Any]) -> Self:
+        """Make a state from what :meth:`to_dict` returned.
+
+        Raises
+        ------
+        StateError
+            If it is of another version, or damaged.
+        """
+        try:
+            settings = state["settings"]
+            version = settings["format"]
+            if version != FORMAT:
+                raise StateError(
+                    f"the state must be of format {FORMAT}, got {shown(version)}; load it with the version of negfast "
+                    "that wrote it"
+                )
+            arrays = {name: np.array(value) for name, value in state.items() if name != "settings"}
+            return cls._of_arrays(Recipe.from_dict(settings["recipe"]), str(settings["dtype"]), arrays)
+        except (KeyError, TypeError, ValueError, IndexError) as error:
+            if isinstance(error, StateError):
+                raise
+            raise StateError(f"the state is damaged: {error!r}; mine again") from error
+
+    def save(self, path: str | os.PathLike[str], miner: dict[str, Any]) -> None:
+        """Write the state and the settings of its miner to a file."""
+        state = self.to_dict()
+        versions = {"negfast": __version__, "numpy": np.__version__}
+        metadata = {"kind": "Miner", "versions": versions, "miner": miner, **state.pop("settings")}
+        tensors = [
+            (name, array.dtype.name, list(array.shape), np.ascontiguousarray(array).reshape(-1).view(np.uint8))
+            for name, array in state.items()
+        ]
+        write_tensors(os.fsdecode(path), tensors, json.dumps(metadata, allow_nan=False))
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> tuple[Self, dict[str, Any]]:
+        """Read what :meth:`save` wrote: the state and the settings of its miner."""
+        name = os.fsdecode(path)
+        tensors, text = read_tensors(name)
+        try:
+            metadata = json.loads(text)
+            kind = metadata.pop("kind")
+            miner = metadata.pop("miner") if kind == "Miner" else {}
+            arrays = {tensor: data.view(dtype).reshape(shape) for tensor, dtype, shape, data in tensors}
+        except (ValueError, KeyError, TypeError, RecursionError, AttributeError) as error:
+            raise StateError(f"{name} is no file that negfast saved: {error!r}") from error
+        if kind != "Miner":
+            raise StateError(f"{name} must hold a Miner, got {shown(kind)}; load it with the class that saved it")
+        return cls.from_dict({"settings": metadata, **arrays}), miner
+
+    def _arrays(self) -> dict[str, NDArray[Any]]:
+        arrays = {"queries": self.queries, "corpus": self.corpus, "indices": self.indices, "pending": self.pending}
+        arrays |= {f"reserve_{name}": array for name, array in self.reserve.items()}
+        for name in _LISTS:
+            arrays |= _parts(name, self.known[name])
+        for name in _LABELS:
+            if self.known[name] is not None:
+                queries, corpus = self.known[name]
+                arrays |= _parts(f"{name}_of_queries", queries) | _parts(f"{name}_of_corpus", corpus)
+        if self.known["forbidden"] is not None:
+            arrays["forbidden"] = self.known["forbidden"]
+        if self.ids is not None:
+            arrays |= {"ids_of_queries": self.ids[0], "ids_of_corpus": self.ids[1]}
+        return arrays
+
+    @classmethod
+    def _of_arrays(cls, recipe: Recipe, dtype: str, arrays: dict[str, NDArray[Any]]) -> Self:
+        reserve = {name: np.asarray(arrays.pop(f"reserve_{name}"), kind) for name, kind in _RESERVE.items()}
+        known: Known = {name: _joined(name, arrays) for name in _LISTS}
+        for name in _LABELS:
+            pair = _joined(f"{name}_of_queries", arrays), _joined(f"{name}_of_corpus", arrays)
+            known[name] = None if pair[0] is None else pair
+        known["forbidden"] = arrays.pop("forbidden", None)
+        ids = (arrays.pop("ids_of_queries"), arrays.pop("ids_of_corpus")) if "ids_of_queries" in arrays else None
+        state = cls(recipe, dtype, known=known, reserve=reserve, ids=ids, **arrays)
+        if state.indices.shape[:1] != state.queries.shape[:1] or state.queries.shape[1:] != state.corpus.shape[1:]:
+            raise ValueError(f"shapes {state.queries.shape}, {state.corpus.shape}, {state.indices.shape}")
+        return state
+
+
+def _copied(value: Any) -> Any:
+    """Return the arrays of an argument as arrays of their own."""
+    if isinstance(value, tuple):
+        return tuple(_copied(part) for part in value)
+    return None if value is None else value.copy()
+
+
+def _parts(name: str, value: Any) -> dict[str, NDArray[Any]]:
+    if value is None:
+        return {}
+    return {f"{name}_indptr": value[0], f"{name}_indices": value[1]} if isinstance(value, tuple) else {name: value}
+
+
+def _joined(name: str, arrays: dict[str, NDArray[Any]]) -> Any:
+    """Take the argument of that name out of `arrays`: an array, a CSR pair, or None."""
+    if f"{name}_indptr" in arrays:
+        return arrays.pop(f"{name}_indptr"), arrays.pop(f"{name}_indices")
+    return arrays.pop(name, None)
+
+
+def _differing(old: NDArray[Any], new: NDArray[Any]) -> NDArray[np.bool_]:
+    """Tell which rows differ, some thousands at a time."""
+    step = 4096
+    parts = [(old[i : i + step] != new[i : i + step]).any(axis=1) for i in range(0, len(old), step)]
+    return np.concatenate(parts) if parts else np.zeros(0, np.bool_)
+
+
+def _extended(name: str, held: Any, labels: Labels | None, n_rows: int) -> Any:
+    """Return labels of queries and corpus with those of more rows."""
+    if (held is None) != (labels is None):
+        raise InvalidValueError(
+            f"{name} must be given if and only if the corpus has some, got {'none' if labels is None else 'some'}; add "
+            "rows as the corpus was mined"
+        )
+    if held is None or labels is None:
+        return None
+    queries, corpus = held
+    added = inputs.labels(f"{name} of the rows", labels)
+    if isinstance(corpus, tuple) != isinstance(added, tuple) or (
+        not isinstance(corpus, tuple) and (corpus.shape[1:] != added.shape[1:] or len(added) != n_rows)
+    ):
+        raise InvalidValueError(f"{name} must be one for each of the {n_rows} rows, shaped as those of the corpus")
+    if isinstance(corpus, tuple):
+        indptr = np.concatenate([corpus[0], corpus[0][-1] + added[0][1:]])
+        return queries, (indptr, np.concatenate([corpus[1], added[1]]))
+    return queries, np.concatenate([corpus, added])

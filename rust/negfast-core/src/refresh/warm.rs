@@ -1,0 +1,303 @@
+//! The first pass of a refresh: remembered lists judged again, as far as they are proven or trusted.
+
+use std::sync::Mutex;
+use std::time::Instant;
+
+use super::bounds::{Bound, Bounds};
+use super::movers::{self, Met};
+use super::trial::{sample, trial};
+use super::{Kept, Past, Refreshed};
+use crate::error::Result;
+use crate::mine::{Books, Miner, Page, open};
+use crate::pool::Pool;
+use crate::rules::Rule;
+use crate::score::Scratch;
+use crate::search::Recall;
+use crate::threads::{Workers, split};
+use crate::topk::{Candidate, sort_best_first};
+
+/// Anchors that a task judges.
+const SPAN: usize = 256;
+/// Anchors that tell whether proving pays, and the share of them that has to be proven.
+const TRIED: usize = 192;
+const WORTH: f64 = 0.1;
+/// Mean distances that rows may have moved since the last time for a reserve to be worth making: where proof is asked for,
+/// and where it is not.
+const USEFUL: [f32; 2] = [0.015, 0.2];
+
+/// What the first pass leaves to do.
+pub(crate) struct Outcome {
+    /// Anchors to search again, ascending.
+    pub(crate) unserved: Vec<u32>,
+    /// Candidates to remember of those.
+    pub(crate) reserve: usize,
+    pub(crate) refreshed: Refreshed,
+}
+
+/// How lists are used.
+struct Use<'a> {
+    past: &'a Past<'a>,
+    bounds: Bounds<'a>,
+    met: Met,
+    /// Candidates of each list that are scored.
+    prefix: usize,
+    /// Whether only what is proven counts.
+    proof: bool,
+}
+
+/// What became of one list.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fate {
+    Proven,
+    Estimated,
+    Searched,
+}
+
+/// Judges what lists may be used, and fills `books` from them.
+///
+/// # Errors
+/// [`crate::error::Error::Cancelled`].
+pub(crate) fn pass(
+    miner: &Miner<'_>,
+    past: &Past<'_>,
+    books: &Mutex<Books>,
+    workers: &mut Workers<'_>,
+) -> Result<Outcome> {
+    let clock = Instant::now();
+    let scorer = miner.chooser.scorer;
+    let proof = miner.settings.search.recall >= 1.0;
+    let mut refreshed = Refreshed::nothing();
+    let (movers, farthest) = movers::choose(past);
+    let useful = mean(past) <= USEFUL[usize::from(!proof)];
+    let mut outcome = Outcome {
+        unserved: miner.anchors.rows().to_vec(),
+        reserve: if useful { miner.settings.reserve } else { 0 },
+        refreshed: refreshed.clone(),
+    };
+    if past.reserve.rows.is_empty() {
+        refreshed.why = "nothing was remembered".into();
+        refreshed.searched = outcome.unserved.len() as u64;
+        return Ok(Outcome { refreshed, ..outcome });
+    }
+    let bounds = Bounds::new(past, scorer, farthest);
+    let whole = Use { past, bounds, met: Met::nothing(past.reserve.len()), prefix: usize::MAX, proof };
+    if proof && !pays(miner, &whole) {
+        refreshed.why = "rows moved too far for proofs".into();
+        refreshed.searched = outcome.unserved.len() as u64;
+        refreshed.seconds[0] = clock.elapsed().as_secs_f64();
+        return Ok(Outcome { refreshed, ..outcome });
+    }
+    let marks: Vec<f32> = (0..past.reserve.len()).map(|anchor| whole.mark(anchor)).collect();
+    let pair = (scorer, miner.chooser.guard);
+    let met = movers::meet(pair, &movers, &marks, miner.chooser.depth(), workers, miner.work)?;
+    refreshed.movers = movers.len() as u64;
+    let mut plan = Use { met, ..whole };
+    if proof {
+        refreshed.why = "lists that drift cannot have changed are kept".into();
+        refreshed.prefix = miner.settings.reserve as u64;
+    } else {
+        let verdict = trial(miner, past.reserve, &plan.met.rows, workers)?;
+        (refreshed.widened, refreshed.recall) = (verdict.widened, verdict.recall);
+        if !verdict.enough {
+            refreshed.why = format!(
+                "remembered lists hold {:.4} of what a sample should have, so all are searched again",
+                verdict.recall.value
+            );
+            refreshed.recall = Recall::proven();
+            refreshed.searched = outcome.unserved.len() as u64;
+            refreshed.seconds[0] = clock.elapsed().as_secs_f64();
+            return Ok(Outcome { refreshed, ..outcome });
+        }
+        refreshed.why = format!("the first {} of each list hold what was asked for", verdict.prefix);
+        refreshed.prefix = verdict.prefix as u64;
+        plan.prefix = verdict.prefix;
+    }
+    refreshed.seconds[0] = clock.elapsed().as_secs_f64();
+    let clock = Instant::now();
+    judge(miner, &plan, books, &mut refreshed, workers)?;
+    refreshed.seconds[1] = clock.elapsed().as_secs_f64();
+    outcome.unserved = miner.unserved(&mut open(books));
+    refreshed.searched = outcome.unserved.len() as u64;
+    open(books).mined.deepened = 0;
+    outcome.reserve = miner.settings.reserve;
+    Ok(Outcome { refreshed, ..outcome })
+}
+
+fn mean(past: &Past<'_>) -> f32 {
+    let sum: f64 = past.queries.iter().chain(past.corpus).map(|&length| f64::from(length)).sum();
+    (sum / (past.queries.len() + past.corpus.len()).max(1) as f64) as f32
+}
+
+/// Whether enough lists of a sample can be proven.
+fn pays(miner: &Miner<'_>, plan: &Use<'_>) -> bool {
+    let anchors = sample(plan.past.reserve.len(), TRIED, miner.settings.epoch);
+    let mut scratch = Scratch::new(miner.chooser.scorer.corpus.rows().dim());
+    let proven = |&anchor: &u32| plan.used(miner, anchor as usize, &mut scratch, &mut Vec::new()).1 == Fate::Proven;
+    let count = anchors.len();
+    anchors.iter().map(proven).filter(|&proven| proven).count() as f64 >= WORTH * count as f64
+}
+
+fn judge(
+    miner: &Miner<'_>,
+    plan: &Use<'_>,
+    books: &Mutex<Books>,
+    refreshed: &mut Refreshed,
+    workers: &mut Workers<'_>,
+) -> Result<()> {
+    let n = plan.past.reserve.len();
+    let order = order(plan);
+    let dim = miner.chooser.scorer.corpus.rows().dim();
+    let candidates = plan.past.reserve.rows.len().min(n.saturating_mul(plan.prefix));
+    workers.progress().expect(candidates as u64);
+    let counts = Mutex::new([0u64; 2]);
+    let tasks: Vec<&[u32]> = split(n, n.div_ceil(SPAN)).into_iter().map(|span| &order[span]).collect();
+    workers.run((candidates * dim) as u64, tasks, || Scratch::new(dim), |scratch, anchors, progress| {
+        let (mut page, mut told, mut judged) = (Page::default(), [0u64; 2], 0);
+        for &anchor in anchors {
+            let mut scores = Vec::new();
+            let (pool, fate, kept) = plan.used(miner, anchor as usize, scratch, &mut scores);
+            judged += scores.len() as u64;
+            match fate {
+                Fate::Proven => told[0] += 1,
+                Fate::Estimated => told[1] += 1,
+                Fate::Searched => {
+                    page.short.push(anchor);
+                    continue;
+                }
+            }
+            miner.rank_among(anchor as usize, &scores, &mut page);
+            page.kept.push((anchor, kept));
+            let short = page.short.len();
+            miner.file(pool, miner.chooser.enough(miner.chooser.depth()), &mut page, scratch);
+            // A list that near-copies use up is searched again after all.
+            if page.short.len() > short {
+                told[usize::from(fate == Fate::Estimated)] -= 1;
+            }
+        }
+        miner.enter(page, &mut open(books));
+        let mut counts = counts.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        counts.iter_mut().zip(told).for_each(|(sum, count)| *sum += count);
+        progress.advance(judged)
+    })?;
+    let [proven, estimated] = counts.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
+    (refreshed.proven, refreshed.estimated) = (proven, estimated);
+    Ok(())
+}
+
+/// Anchors whose lists begin with the same rows one after the other: what they share then comes from memory once.
+fn order(plan: &Use<'_>) -> Vec<u32> {
+    const LOOKED_AT: usize = 32;
+    let reserve = plan.past.reserve;
+    let lowest = |anchor: u32| reserve.of(anchor as usize).iter().take(LOOKED_AT).min().copied().unwrap_or(u32::MAX);
+    let mut keyed: Vec<(u32, u32)> = (0..reserve.len() as u32).map(|anchor| (lowest(anchor), anchor)).collect();
+    keyed.sort_unstable();
+    keyed.into_iter().map(|(_, anchor)| anchor).collect()
+}
+
+impl Use<'_> {
+    /// What `anchor` wants of movers: those that could be in its list.
+    fn mark(&self, anchor: usize) -> f32 {
+        let reserve = self.past.reserve;
+        if reserve.is_proven(anchor) { self.bounds.of(anchor).ceiling } else { reserve.ceilings[anchor] }
+    }
+
+    /// What unlisted rows can score, if that is known.
+    fn bound(&self, anchor: usize) -> Option<Bound> {
+        let bound = self.past.reserve.is_proven(anchor).then(|| self.bounds.of(anchor))?;
+        Some(Bound { ceiling: bound.ceiling.max(self.met.ceilings[anchor]), ..bound })
+    }
+
+    /// What the list of `anchor` says now, whether that may be used, and what to remember; `scores` receives those of all
+    /// candidates.
+    fn used(
+        &self,
+        miner: &Miner<'_>,
+        anchor: usize,
+        scratch: &mut Scratch,
+        scores: &mut Vec<f32>,
+    ) -> (Pool, Fate, Kept) {
+        let (rows, rest) = self.candidates(anchor);
+        scores.resize(rows.len(), 0.0);
+        miner.chooser.scorer.score_all(anchor, &rows, scores, scratch);
+        let (mut pool, listed) = judged(miner, anchor, (&rows, scores), scratch);
+        let kept = self.remembered(anchor, listed, rest, miner.settings.reserve);
+        let (depth, wanted) = (miner.chooser.depth(), miner.wanted());
+        let guard = miner.chooser.guard;
+        if let Some(bound) = self.bound(anchor) {
+            let certain = pool.kept.partition_point(|c| c.score > bound.ceiling);
+            // Nothing that was above the cap can have come below it, nothing that is not listed be allowed at all.
+            let whole = f64::from(bound.ceiling) < guard.floor(anchor) || bound.ceiling == f32::NEG_INFINITY;
+            if f64::from(bound.floor) >= guard.cap(anchor) && (certain >= wanted || whole) {
+                pool.complete = whole && pool.kept.len() <= depth;
+                pool.kept.truncate(if whole { depth } else { certain.min(depth) });
+                return (pool, Fate::Proven, kept);
+            }
+        }
+        let fate = if self.proof || pool.kept.len() < wanted { Fate::Searched } else { Fate::Estimated };
+        pool.kept.truncate(depth);
+        (pool, fate, kept)
+    }
+
+    /// The candidates to score, and those that stay listed as they are.
+    fn candidates(&self, anchor: usize) -> (Vec<u32>, &[u32]) {
+        let list = self.past.reserve.of(anchor);
+        let (first, rest) = list.split_at(self.prefix.min(list.len()));
+        let mut rows = first.to_vec();
+        rows.extend(self.met.rows[anchor].iter().filter(|row| !list.contains(row)));
+        // Movers were asked for because they could be anywhere.
+        rows.extend(self.met.rows[anchor].iter().filter(|row| rest.contains(row)));
+        (rows, rest)
+    }
+
+    /// What is remembered of `anchor`, whose scored candidates are `listed`, best first.
+    fn remembered(&self, anchor: usize, listed: Vec<Candidate>, rest: &[u32], most: usize) -> Kept {
+        let bound = self.bound(anchor);
+        let last = listed.last().map_or(f32::NEG_INFINITY, |c| c.score);
+        let guess = if rest.is_empty() { last } else { self.past.reserve.ceilings[anchor] };
+        let mut kept = Kept {
+            ceiling: bound.map_or(guess, |bound| bound.ceiling),
+            floor: bound.map_or(f32::NEG_INFINITY, |bound| bound.floor),
+            rows: listed.iter().map(|c| c.row).collect(),
+        };
+        let met = &self.met.rows[anchor];
+        kept.rows.extend(rest.iter().filter(|row| !met.contains(row)));
+        if kept.rows.len() > 2 * most {
+            kept.rows.truncate(2 * most);
+            match listed.get(2 * most) {
+                Some(dropped) if rest.is_empty() => kept.ceiling = kept.ceiling.max(dropped.score),
+                _ => kept.floor = f32::NEG_INFINITY,
+            }
+        }
+        kept
+    }
+}
+
+/// The pool of scored candidates, and those that no identity rule rejects, best first.
+fn judged(
+    miner: &Miner<'_>,
+    anchor: usize,
+    (rows, scores): (&[u32], &[f32]),
+    scratch: &mut Scratch,
+) -> (Pool, Vec<Candidate>) {
+    let guard = miner.chooser.guard;
+    let cap = guard.cap(anchor);
+    let mut pool = Pool { anchor, judged: true, ..Pool::default() };
+    let mut listed = Vec::with_capacity(rows.len());
+    for (&row, &score) in rows.iter().zip(scores) {
+        let rule = guard.identity(anchor, row);
+        if rule.is_none() {
+            listed.push(Candidate { score, row });
+        }
+        match rule.or_else(|| guard.score_rule(anchor, score)) {
+            Some(rule) if f64::from(score) > cap => pool.over[rule as usize] += 1,
+            Some(rule) => pool.refused.push((score, rule)),
+            None if guard.duplicates_positive(anchor, row, scratch) => {
+                pool.refused.push((score, Rule::DuplicateOfPositive));
+            }
+            None => pool.kept.push(Candidate { score, row }),
+        }
+    }
+    sort_best_first(&mut pool.kept);
+    sort_best_first(&mut listed);
+    (pool, listed)
+}
