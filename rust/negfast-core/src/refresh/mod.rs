@@ -61,7 +61,11 @@ impl Kept {
         Self {
             rows: found.tally.near.iter().copied().chain(listed.iter().map(|c| c.row)).collect(),
             ceiling: lowest.next_up().max(dropped),
-            floor: if proven { ((cap + band) as f32).next_down() } else { f32::NEG_INFINITY },
+            floor: match (proven, cap == f64::INFINITY) {
+                (true, true) => f32::INFINITY,
+                (true, false) => ((cap + band) as f32).next_down(),
+                (false, _) => f32::NEG_INFINITY,
+            },
         }
     }
 }
