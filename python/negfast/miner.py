@@ -23,7 +23,7 @@ from negfast.results import MinedNegatives
 from negfast.settings import Draw, Metric, Rules, Search, Tiers, whole
 
 Ids = Sequence[int] | Sequence[str] | NDArray[Any]
-TURNOVER_SAMPLE = 2000
+SAMPLE = 1000
 """Anchors on which the turnover of lists is counted."""
 MOST_RESERVED = 1 << 28
 """Candidates that ``reserve="auto"`` remembers of all anchors at most: 1 GiB of row numbers."""
@@ -168,7 +168,7 @@ class Miner:
             core = _negfast.mine(call.queries, call.corpus, call.known, None, settings, call.n_threads, bar)
         reserve = core.pop("reserve", None) or _nothing(len(call.queries))
         mined = call.result(core, SearchReport.from_core(core["search"]))
-        self._state = MinerState.of_call(call, reserve, hashed, mined.indices)
+        self._state = MinerState.of_call(call, reserve, hashed, _sampled(mined.indices))
         return mined
 
     def refresh(
@@ -225,9 +225,10 @@ class Miner:
             )
         told = core.pop("refresh")
         reserve = core.pop("reserve", None) or _nothing(len(call.queries))
-        report = _report(core, told, _turnover(state.indices, core["indices"]))
+        served = _sampled(core["indices"])
+        report = _report(core, told, _turnover(state.served, served))
         mined = call.result(core, _search(core["search"], report), refresh=report)
-        self._state = state.moved(call, reserve, mined.indices)
+        self._state = state.moved(call, reserve, served)
         return mined
 
     def add(
@@ -419,11 +420,15 @@ def _hashed(argument: str, ids: Any, length: int) -> NDArray[np.int64]:
     return numbers
 
 
+def _sampled(indices: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return the negatives of evenly spaced anchors."""
+    return indices[np.unique(np.linspace(0, len(indices) - 1, SAMPLE).astype(np.int64))] if len(indices) else indices
+
+
 def _turnover(before: NDArray[np.int64], after: NDArray[np.int64]) -> float:
-    """Return the share of negatives that an anchor did not have before, on evenly spaced anchors."""
-    picked = np.unique(np.linspace(0, max(len(after) - 1, 0), TURNOVER_SAMPLE).astype(np.int64)) if len(after) else []
+    """Return the share of negatives that an anchor did not have before."""
     held = fresh = 0
-    for old, new in zip(before[picked], after[picked], strict=True):
+    for old, new in zip(before, after, strict=True):
         new = new[new >= 0]
         held += new.size
         fresh += int((~np.isin(new, old)).sum())

@@ -36,7 +36,7 @@ class MinerState:
     known: Known
     reserve: dict[str, NDArray[Any]]
     ids: tuple[NDArray[np.int64], NDArray[np.int64]] | None
-    indices: NDArray[np.int64]
+    served: NDArray[np.int64]
     pending: NDArray[np.int64]
 
     def __repr__(self) -> str:
@@ -50,14 +50,14 @@ class MinerState:
         call: Call,
         reserve: dict[str, NDArray[Any]],
         ids: tuple[NDArray[np.int64], NDArray[np.int64]] | None,
-        indices: NDArray[np.int64],
+        served: NDArray[np.int64],
     ) -> Self:
-        """Remember a call and what it found."""
+        """Remember a call, what it found, and the negatives of a sample of anchors."""
         known = {name: _copied(value) for name, value in call.known.items()}
         queries = call.queries.copy()
         corpus = queries if call.corpus is call.queries else call.corpus.copy()
         none = np.zeros(0, np.int64)
-        return cls(call.recipe, call.dtype, queries, corpus, known, reserve, ids, indices.copy(), none)
+        return cls(call.recipe, call.dtype, queries, corpus, known, reserve, ids, served, none)
 
     def call(
         self, queries: Embeddings, corpus: Embeddings, *, epoch: int, n_threads: int | None, progress: Wanted
@@ -105,10 +105,10 @@ class MinerState:
         vectors = {"queries": self.queries, "corpus": self.corpus}
         return {**vectors, **self.reserve, "pending": np.asarray(pending, np.uint32)}
 
-    def moved(self, call: Call, reserve: dict[str, NDArray[Any]], indices: NDArray[np.int64]) -> Self:
-        """Return the state after a refresh."""
-        queries = call.queries.copy()
-        corpus = queries if call.corpus is call.queries else call.corpus.copy()
+    def moved(self, call: Call, reserve: dict[str, NDArray[Any]], served: NDArray[np.int64]) -> Self:
+        """Return the state after a refresh. It takes over the memory of this one, which is not to be used any more."""
+        queries = _taken_over(self.queries, call.queries)
+        corpus = queries if call.corpus is call.queries else _taken_over(self.corpus, call.corpus)
         return replace(
             self,
             recipe=call.recipe,
@@ -116,7 +116,7 @@ class MinerState:
             queries=queries,
             corpus=corpus,
             reserve=reserve,
-            indices=indices.copy(),
+            served=served,
             pending=np.zeros(0, np.int64),
         )
 
@@ -229,7 +229,7 @@ class MinerState:
         return cls.from_dict({"settings": metadata, **arrays}), miner
 
     def _arrays(self) -> dict[str, NDArray[Any]]:
-        arrays = {"queries": self.queries, "corpus": self.corpus, "indices": self.indices, "pending": self.pending}
+        arrays = {"queries": self.queries, "corpus": self.corpus, "served": self.served, "pending": self.pending}
         arrays |= {f"reserve_{name}": array for name, array in self.reserve.items()}
         for name in _LISTS:
             arrays |= _parts(name, self.known[name])
@@ -253,8 +253,8 @@ class MinerState:
         known["forbidden"] = arrays.pop("forbidden", None)
         ids = (arrays.pop("ids_of_queries"), arrays.pop("ids_of_corpus")) if "ids_of_queries" in arrays else None
         state = cls(recipe, dtype, known=known, reserve=reserve, ids=ids, **arrays)
-        if state.indices.shape[:1] != state.queries.shape[:1] or state.queries.shape[1:] != state.corpus.shape[1:]:
-            raise ValueError(f"shapes {state.queries.shape}, {state.corpus.shape}, {state.indices.shape}")
+        if state.queries.shape[1:] != state.corpus.shape[1:]:
+            raise ValueError(f"shapes {state.queries.shape}, {state.corpus.shape}")
         return state
 
 
@@ -263,6 +263,14 @@ def _copied(value: Any) -> Any:
     if isinstance(value, tuple):
         return tuple(_copied(part) for part in value)
     return None if value is None else value.copy()
+
+
+def _taken_over(held: NDArray[Any], array: NDArray[Any]) -> NDArray[Any]:
+    """Return a copy of `array`, in the memory that is held where it fits: new pages cost more than the copy."""
+    if held.dtype != array.dtype or not held.flags.writeable:
+        return array.copy()
+    np.copyto(held, array)
+    return held
 
 
 def _parts(name: str, value: Any) -> dict[str, NDArray[Any]]:

@@ -58,7 +58,7 @@ class RefreshReport:
     audited : int
         Anchors that it was measured on; 0 where none is trusted.
     turnover : float
-        Share of the negatives that their anchor did not have after the last call, on 2,000 anchors.
+        Share of the negatives that their anchor did not have after the last call, on 1,000 anchors.
     seconds : dict of str to float
         Wall-clock seconds: ``"drift"``, ``"decide"`` (rows that moved most, the sample), ``"lists"``, ``"search"`` (what
         was searched again, norms, report of the search) and ``"total"``.

@@ -89,7 +89,7 @@ pub struct Mined {
     /// How the search was done; nothing where candidates were given.
     pub account: Option<Account>,
     /// What is remembered for a refresh, if that was asked for.
-    pub reserve: Option<Reserve>,
+    pub reserve: Option<Reserve<'static>>,
     /// What became of the lists that were remembered, if there were any.
     pub refreshed: Option<Refreshed>,
 }

@@ -510,7 +510,7 @@ fn wrap_mined<'py>(py: Python<'py>, mined: Mined, columns: usize, ran: &Ran) -> 
     out.set_item("suspect_positives", column(py, suspects.iter().map(|s| i64::from(s.row))))?;
     out.set_item("suspect_scores", column(py, suspects.iter().map(|s| s.score)))?;
     out.set_item("suspect_ranks", column(py, suspects.iter().map(|s| s.rank as i64)))?;
-    if let Some(reserve) = &mined.reserve {
+    if let Some(reserve) = mined.reserve {
         out.set_item("reserve", wrap_reserve(py, reserve)?)?;
     }
     if let Some(refreshed) = &mined.refreshed {
@@ -523,13 +523,13 @@ fn wrap_mined<'py>(py: Python<'py>, mined: Mined, columns: usize, ran: &Ran) -> 
     Ok(out)
 }
 
-fn wrap_reserve<'py>(py: Python<'py>, reserve: &Reserve) -> PyResult<Bound<'py, PyDict>> {
+fn wrap_reserve<'py>(py: Python<'py>, reserve: Reserve<'_>) -> PyResult<Bound<'py, PyDict>> {
     let out = PyDict::new(py);
-    let (starts, rows, ceilings, floors) = reserve.parts();
-    out.set_item("indptr", column(py, starts.iter().map(|&start| start as i64)))?;
-    out.set_item("rows", PyArray1::from_slice(py, rows))?;
-    out.set_item("ceilings", PyArray1::from_slice(py, ceilings))?;
-    out.set_item("floors", PyArray1::from_slice(py, floors))?;
+    let (starts, rows, ceilings, floors) = reserve.into_parts();
+    out.set_item("indptr", column(py, starts.into_iter().map(|start| start as i64)))?;
+    out.set_item("rows", PyArray1::from_vec(py, rows))?;
+    out.set_item("ceilings", PyArray1::from_vec(py, ceilings))?;
+    out.set_item("floors", PyArray1::from_vec(py, floors))?;
     Ok(out)
 }
 

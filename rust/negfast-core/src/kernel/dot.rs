@@ -6,26 +6,66 @@
 //! returns the same bits.
 
 use super::Level;
+#[cfg(target_arch = "x86_64")]
+use super::x86::{dots_avx2, dots_avx512};
 
 /// Rows that [`dots`] takes at once: enough independent sums to hide the latency of the additions.
 pub const BATCH: usize = 4;
 
-const LANES: usize = 8;
+/// Sums of a dot product.
+pub(super) const LANES: usize = 8;
 
 /// The dot product of `a` and `b`.
 ///
 /// # Panics
 /// If their lengths differ.
 pub fn dot(level: Level, a: &[f32], b: &[f32]) -> f64 {
-    run(level, a, [b])[0]
+    assert_eq!(a.len(), b.len(), "rows of one length");
+    match level.min(Level::detect()) {
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: the level was clamped to what the machine has.
+        Level::Avx512 => unsafe { dot_avx512(a, b) },
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: as above.
+        Level::Avx2 => unsafe { dot_avx2(a, b) },
+        _ => fold(lanes::<f32, false>(a, b)),
+    }
 }
 
-/// The dot products of `a` with four rows.
+/// The dot products of a row that [`widen`] has written with four others: to widen takes longer than to add, so a row that
+/// meets many is widened once.
 ///
 /// # Panics
 /// If a length differs.
-pub fn dots(level: Level, a: &[f32], rows: [&[f32]; BATCH]) -> [f64; BATCH] {
-    run(level, a, rows)
+pub fn dots(level: Level, wide: &[f64], rows: [&[f32]; BATCH]) -> [f64; BATCH] {
+    assert!(rows.iter().all(|row| row.len() == wide.len()), "rows of one length");
+    let whole = wide.len() - wide.len() % LANES;
+    let mut sums = match level.min(Level::detect()) {
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: the level was clamped to what the machine has, and all rows are as long.
+        Level::Avx512 => unsafe { dots_avx512(wide, rows) },
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: as above.
+        Level::Avx2 => unsafe { dots_avx2(wide, rows) },
+        _ => rows.map(|row| lanes::<f64, false>(&wide[..whole], &row[..whole])),
+    };
+    for (sums, row) in sums.iter_mut().zip(rows) {
+        for ((sum, x), &y) in sums.iter_mut().zip(&wide[whole..]).zip(&row[whole..]) {
+            *sum += x * f64::from(y);
+        }
+    }
+    sums.map(fold)
+}
+
+/// Writes `row` into `out`.
+///
+/// # Panics
+/// If their lengths differ.
+pub fn widen(row: &[f32], out: &mut [f64]) {
+    assert_eq!(row.len(), out.len(), "rows of one length");
+    for (out, &x) in out.iter_mut().zip(row) {
+        *out = f64::from(x);
+    }
 }
 
 /// A quick estimate of the dot product, summed in `f32` in no particular order: within the usual bound of
@@ -81,59 +121,40 @@ fn estimate_body<const FUSED: bool>(a: &[f32], b: &[f32]) -> f32 {
     sums[0] + tail
 }
 
-fn run<const N: usize>(level: Level, a: &[f32], rows: [&[f32]; N]) -> [f64; N] {
-    assert!(rows.iter().all(|row| row.len() == a.len()), "rows of one length");
-    match level.min(Level::detect()) {
-        #[cfg(target_arch = "x86_64")]
-        // SAFETY: the level was clamped to what the machine has.
-        Level::Avx512 => unsafe { avx512(a, rows) },
-        #[cfg(target_arch = "x86_64")]
-        // SAFETY: as above.
-        Level::Avx2 => unsafe { avx2(a, rows) },
-        _ => body::<N, false>(a, rows),
-    }
-}
-
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f")]
-fn avx512<const N: usize>(a: &[f32], rows: [&[f32]; N]) -> [f64; N] {
-    body::<N, true>(a, rows)
+fn dot_avx512(a: &[f32], b: &[f32]) -> f64 {
+    fold(lanes::<f32, true>(a, b))
 }
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2,fma")]
-fn avx2<const N: usize>(a: &[f32], rows: [&[f32]; N]) -> [f64; N] {
-    body::<N, true>(a, rows)
+fn dot_avx2(a: &[f32], b: &[f32]) -> f64 {
+    fold(lanes::<f32, true>(a, b))
 }
 
-/// The sums themselves; `FUSED` only where the caller's features make `mul_add` an instruction.
+/// The sums, lane by lane; `FUSED` only where the caller's features make `mul_add` an instruction.
 #[inline(always)]
-fn body<const N: usize, const FUSED: bool>(a: &[f32], rows: [&[f32]; N]) -> [f64; N] {
-    let mut sums = [[0.0f64; LANES]; N];
-    let whole = a.len() - a.len() % LANES;
-    let mut start = 0;
-    while start < whole {
-        let x: &[f32; LANES] = a[start..start + LANES].try_into().expect("eight elements");
-        for (sum, row) in sums.iter_mut().zip(rows) {
-            let y: &[f32; LANES] = row[start..start + LANES].try_into().expect("eight elements");
-            for lane in 0..LANES {
-                sum[lane] = add::<FUSED>(sum[lane], x[lane], y[lane]);
-            }
-        }
-        start += LANES;
-    }
-    for (sum, row) in sums.iter_mut().zip(rows) {
-        for lane in 0..a.len() - whole {
-            sum[lane] = add::<FUSED>(sum[lane], a[whole + lane], row[whole + lane]);
+fn lanes<T: Copy + Into<f64>, const FUSED: bool>(a: &[T], b: &[f32]) -> [f64; LANES] {
+    let add = |sum: &mut f64, x: T, y: f32| {
+        let (x, y): (f64, f64) = (x.into(), y.into());
+        *sum = if FUSED { x.mul_add(y, *sum) } else { *sum + x * y };
+    };
+    let mut sums = [0.0f64; LANES];
+    let (x, y) = (a.as_chunks::<LANES>(), b.as_chunks::<LANES>());
+    for (x, y) in x.0.iter().zip(y.0) {
+        for lane in 0..LANES {
+            add(&mut sums[lane], x[lane], y[lane]);
         }
     }
-    sums.map(|s| ((s[0] + s[4]) + (s[2] + s[6])) + ((s[1] + s[5]) + (s[3] + s[7])))
+    for (sum, (&x, &y)) in sums.iter_mut().zip(x.1.iter().zip(y.1)) {
+        add(sum, x, y);
+    }
+    sums
 }
 
-#[inline(always)]
-fn add<const FUSED: bool>(sum: f64, x: f32, y: f32) -> f64 {
-    let (x, y) = (f64::from(x), f64::from(y));
-    if FUSED { x.mul_add(y, sum) } else { sum + x * y }
+fn fold(s: [f64; LANES]) -> f64 {
+    ((s[0] + s[4]) + (s[2] + s[6])) + ((s[1] + s[5]) + (s[3] + s[7]))
 }
 
 #[cfg(test)]
@@ -157,7 +178,9 @@ mod tests {
             };
             let (a, rows) = (row(1), [row(2), row(3), row(4), row(5)]);
             for level in Level::available() {
-                let all = dots(level, &a, [&rows[0], &rows[1], &rows[2], &rows[3]]);
+                let mut wide = vec![0.0; dim];
+                widen(&a, &mut wide);
+                let all = dots(level, &wide, [&rows[0], &rows[1], &rows[2], &rows[3]]);
                 for (got, b) in all.iter().zip(&rows) {
                     assert_eq!(got.to_bits(), naive(&a, b).to_bits(), "{level:?}, dim {dim}");
                     assert_eq!(got.to_bits(), dot(level, &a, b).to_bits());

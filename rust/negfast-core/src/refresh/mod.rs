@@ -15,6 +15,8 @@ mod movers;
 mod trial;
 pub(crate) mod warm;
 
+use std::borrow::Cow;
+
 use crate::error::{Error, Result};
 use crate::rules::{Above, Guard};
 use crate::search::{Found, Recall};
@@ -72,33 +74,34 @@ impl Kept {
 
 /// What is remembered of all anchors.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub struct Reserve {
+pub struct Reserve<'a> {
     starts: Vec<usize>,
-    rows: Vec<u32>,
-    ceilings: Vec<f32>,
-    floors: Vec<f32>,
+    rows: Cow<'a, [u32]>,
+    ceilings: Cow<'a, [f32]>,
+    floors: Cow<'a, [f32]>,
 }
 
-impl Reserve {
+impl<'a> Reserve<'a> {
     pub(crate) fn new(kept: Vec<Kept>) -> Self {
-        let mut reserve = Self { starts: vec![0], ..Self::default() };
-        reserve.rows.reserve(kept.iter().map(|kept| kept.rows.len()).sum());
+        let mut starts = vec![0];
+        let mut rows = Vec::with_capacity(kept.iter().map(|kept| kept.rows.len()).sum());
+        let (mut ceilings, mut floors) = (Vec::with_capacity(kept.len()), Vec::with_capacity(kept.len()));
         for kept in kept {
-            reserve.rows.extend(kept.rows);
-            reserve.starts.push(reserve.rows.len());
-            reserve.ceilings.push(kept.ceiling);
-            reserve.floors.push(kept.floor);
+            rows.extend(kept.rows);
+            starts.push(rows.len());
+            ceilings.push(kept.ceiling);
+            floors.push(kept.floor);
         }
-        reserve
+        Self { starts, rows: rows.into(), ceilings: ceilings.into(), floors: floors.into() }
     }
 
-    /// A reserve from its [`parts`](Self::parts), for so many `anchors` and rows of a `corpus`.
+    /// A reserve from its [parts](Self::into_parts), for so many `anchors` and rows of a `corpus`.
     ///
     /// # Errors
     /// If they do not fit together.
     pub fn from_parts(
-        (indptr, rows): (&[i64], &[u32]),
-        (ceilings, floors): (&[f32], &[f32]),
+        (indptr, rows): (&[i64], &'a [u32]),
+        (ceilings, floors): (&'a [f32], &'a [f32]),
         anchors: usize,
         corpus: usize,
     ) -> Result<Self> {
@@ -112,12 +115,12 @@ impl Reserve {
                 "mine again, or load the state that was saved",
             ));
         }
-        Ok(Self { starts, rows: rows.to_vec(), ceilings: ceilings.to_vec(), floors: floors.to_vec() })
+        Ok(Self { starts, rows: rows.into(), ceilings: ceilings.into(), floors: floors.into() })
     }
 
     /// Where each list starts and the total, all lists one after the other, ceilings and floors.
-    pub fn parts(&self) -> (&[usize], &[u32], &[f32], &[f32]) {
-        (&self.starts, &self.rows, &self.ceilings, &self.floors)
+    pub fn into_parts(self) -> (Vec<usize>, Vec<u32>, Vec<f32>, Vec<f32>) {
+        (self.starts, self.rows.into_owned(), self.ceilings.into_owned(), self.floors.into_owned())
     }
 
     /// How many anchors there are.
@@ -144,7 +147,7 @@ impl Reserve {
 #[derive(Debug)]
 pub struct Past<'a> {
     /// The candidates.
-    pub reserve: &'a Reserve,
+    pub reserve: &'a Reserve<'a>,
     /// How far each query has moved.
     pub queries: &'a [f32],
     /// How far each row of the corpus has moved.

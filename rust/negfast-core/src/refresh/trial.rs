@@ -52,7 +52,7 @@ pub(super) fn sample(n: usize, count: usize, epoch: u64) -> Vec<u32> {
 /// [`crate::error::Error::Cancelled`].
 pub(super) fn trial(
     miner: &Miner<'_>,
-    reserve: &Reserve,
+    reserve: &Reserve<'_>,
     met: &[Vec<u32>],
     workers: &mut Workers<'_>,
 ) -> Result<Verdict> {
@@ -85,7 +85,7 @@ type Places = Vec<usize>;
 
 fn places(
     miner: &Miner<'_>,
-    (reserve, met): (&Reserve, &[Vec<u32>]),
+    (reserve, met): (&Reserve<'_>, &[Vec<u32>]),
     anchors: &[u32],
     workers: &mut Workers<'_>,
 ) -> Result<Vec<Places>> {

@@ -282,22 +282,19 @@ fn judged(
     let guard = miner.chooser.guard;
     let cap = guard.cap(anchor);
     let mut pool = Pool { anchor, judged: true, ..Pool::default() };
-    let mut listed = Vec::with_capacity(rows.len());
-    for (&row, &score) in rows.iter().zip(scores) {
-        let rule = guard.identity(anchor, row);
-        if rule.is_none() {
-            listed.push(Candidate { score, row });
-        }
-        match rule.or_else(|| guard.score_rule(anchor, score)) {
-            Some(rule) if f64::from(score) > cap => pool.over[rule as usize] += 1,
-            Some(rule) => pool.refused.push((score, rule)),
-            None if guard.duplicates_positive(anchor, row, scratch) => {
-                pool.refused.push((score, Rule::DuplicateOfPositive));
-            }
-            None => pool.kept.push(Candidate { score, row }),
-        }
-    }
-    sort_best_first(&mut pool.kept);
+    let mut listed: Vec<Candidate> = rows.iter().zip(scores).map(|(&row, &score)| Candidate { score, row }).collect();
     sort_best_first(&mut listed);
+    listed.retain(|&c| {
+        let rule = guard.identity(anchor, c.row);
+        match rule.or_else(|| guard.score_rule(anchor, c.score)) {
+            Some(rule) if f64::from(c.score) > cap => pool.over[rule as usize] += 1,
+            Some(rule) => pool.refused.push((c.score, rule)),
+            None if guard.duplicates_positive(anchor, c.row, scratch) => {
+                pool.refused.push((c.score, Rule::DuplicateOfPositive));
+            }
+            None => pool.kept.push(c),
+        }
+        rule.is_none()
+    });
     (pool, listed)
 }
