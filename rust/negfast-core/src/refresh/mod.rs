@@ -51,18 +51,19 @@ impl Kept {
         let mut listed: Vec<Candidate> = found.kept.iter().chain(refused).copied().collect();
         crate::topk::sort_best_first(&mut listed);
         let lowest = match found.kept.last() {
-            Some(last) if found.kept.len() >= depth => last.score,
+            // It may be an estimate.
+            Some(last) if found.kept.len() >= depth => (f64::from(last.score) + found.error) as f32,
             // All that the rules let pass was found.
             _ => guard.floor(anchor) as f32,
         };
-        let dropped = listed.get(reserve).map_or(f32::NEG_INFINITY, |c| c.score);
+        let dropped = listed.get(reserve).map_or(f32::NEG_INFINITY, |c| (f64::from(c.score) + found.error) as f32);
         listed.truncate(reserve);
         let cap = guard.cap(anchor);
         let band = if found.tally.crowded { 0.0 } else { crate::mine::BAND };
         let proven = proven && !found.overflowed;
         Self {
             rows: found.tally.near.iter().copied().chain(listed.iter().map(|c| c.row)).collect(),
-            ceiling: lowest.next_up().max(dropped),
+            ceiling: lowest.max(dropped).next_up(),
             floor: match (proven, cap == f64::INFINITY) {
                 (true, true) => f32::INFINITY,
                 (true, false) => ((cap + band) as f32).next_down(),

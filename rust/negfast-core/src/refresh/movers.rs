@@ -81,7 +81,7 @@ pub(super) fn meet(
     let part = Scorer::new(scorer.queries, &rows, scorer.metric, scorer.level)?;
     let anchors: Vec<u32> = (0..marks.len() as u32).collect();
     let depth = wanted.max(DEPTH).min(movers.len());
-    let job = Job { scorer: &part, anchors: &anchors, depth, max_memory: None };
+    let job = Job { scorer: &part, anchors: &anchors, depth, scored: 0, max_memory: None };
     let accept = Movers { guard, movers, marks };
     let mut engine = Engine::new(&part, Asked::following(None))?;
     let plan = engine.plan(&job, &accept, workers, work)?;
@@ -89,11 +89,11 @@ pub(super) fn meet(
     let outputs = vec![(); plan.blocks.len()];
     engine.search(&job, &plan, &accept, workers, work, outputs, |(), finished| {
         let mut found = Vec::new();
-        finished.each(|f, _| found.push((f.slot, f.kept)))?;
+        finished.each(|f, _| found.push((f.slot, f.kept, f.error)))?;
         let mut all = all.lock().unwrap_or_else(PoisonError::into_inner);
-        for (slot, kept) in found {
+        for (slot, kept, error) in found {
             if kept.len() == depth && depth < movers.len() {
-                all.ceilings[slot] = kept.last().map_or(f32::NEG_INFINITY, |c| c.score);
+                all.ceilings[slot] = kept.last().map_or(f32::NEG_INFINITY, |c| ((f64::from(c.score) + error) as f32).next_up());
             }
             all.rows[slot] = kept.iter().map(|c| movers[c.row as usize]).collect();
         }

@@ -54,6 +54,7 @@ pub(super) struct Block<'a, A: Accept> {
     anchors: Vec<u32>,
     slots: Vec<u32>,
     depth: usize,
+    scored: usize,
     marks: Vec<Marks>,
     /// Lowest estimate that is kept.
     keep: Vec<f32>,
@@ -85,7 +86,7 @@ impl<'a, A: Accept> Block<'a, A> {
         error: f64,
         mut kept: Buffers,
     ) -> Self {
-        let Job { scorer, anchors: all, depth, .. } = *job;
+        let Job { scorer, anchors: all, depth, scored, .. } = *job;
         let corpus_scale = scorer.corpus_scale();
         let anchors: Vec<u32> = slots.iter().map(|&slot| all[slot as usize]).collect();
         let marks: Vec<_> = slots
@@ -123,6 +124,7 @@ impl<'a, A: Accept> Block<'a, A> {
             anchors,
             slots,
             depth,
+            scored,
             marks,
             keep,
             look,
@@ -339,13 +341,28 @@ impl<'a, A: Accept> Block<'a, A> {
         Ok(self.kept)
     }
 
+    /// Splits off candidates that cannot be among those that need scores, best first.
+    fn split_off_rest(&self, i: usize, estimates: &mut Vec<Candidate>) -> Vec<Candidate> {
+        let Some(last) = select_best(estimates, self.scored) else {
+            return if self.scored == 0 { std::mem::take(estimates) } else { Vec::new() };
+        };
+        let Marks { unit, slack, .. } = self.marks[i];
+        let lowest = (f64::from(last.score) - 2.0 * slack) as f32;
+        let mut rest: Vec<_> = estimates.extract_if(.., |c| c.score < lowest).collect();
+        rest.iter_mut().for_each(|c| c.score = (f64::from(c.score) * unit) as f32 + 0.0);
+        sort_best_first(&mut rest);
+        rest
+    }
+
     fn finish_one(&mut self, i: usize, scratch: &mut Scratch) -> (Vec<Candidate>, Vec<Candidate>) {
         self.tighten(i);
-        let estimates: Vec<_> = self.kept.list(i).collect();
-        let mut kept = self.score(i, &estimates, scratch);
+        let mut estimates: Vec<_> = self.kept.list(i).collect();
         let floor = self.accept.floor(self.slots[i] as usize);
+        let rest = if floor == f64::NEG_INFINITY { self.split_off_rest(i, &mut estimates) } else { Vec::new() };
+        let mut kept = self.score(i, &estimates, scratch);
         kept.retain(|c| f64::from(c.score) >= floor);
         sort_best_first(&mut kept);
+        kept.extend(rest);
         kept.truncate(self.depth);
         let lowest = self.keep[i];
         let mut refused = std::mem::take(&mut self.refused[i]);
@@ -402,6 +419,8 @@ pub struct Found<'f, T> {
     pub tally: &'f T,
     /// Rows that score more than the watched score.
     pub above: u64,
+    /// How far what is beyond the rows that need scores may be off.
+    pub error: f64,
 }
 
 /// A finished block, to be read anchor by anchor.
@@ -428,6 +447,7 @@ impl<A: Accept> Finished<'_, '_, A> {
                 overflowed: self.block.forgotten[i] >= self.block.keep[i],
                 tally: &self.block.tallies[i],
                 above: self.block.above[i],
+                error: self.block.marks[i].slack * self.block.marks[i].unit,
             };
             take(found, self.scratch);
         }

@@ -253,6 +253,8 @@ impl<'a> Engine<'a> {
             return Ok(Self::proven(job, means, &account, "there are too few anchors to measure a recall on"));
         }
         let clock = Instant::now();
+        let whole = job;
+        let job = &Job { depth: job.scored.min(job.depth), ..*job };
         let short = |recall: Recall| recall.interval.0 < self.asked.recall;
         let mut sample = Sample::draw(job);
         let mut effort = sample.calibrate(job, &means, accept, self.asked.recall, workers, work)?;
@@ -266,7 +268,7 @@ impl<'a> Engine<'a> {
             return Ok(Chosen { means, effort, account: Account { recall, ..account } });
         }
         Ok(Self::proven(
-            job,
+            whole,
             means,
             &account,
             "twice the audit fell short of the asked recall, so the result is proven",

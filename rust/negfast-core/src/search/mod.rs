@@ -33,6 +33,8 @@ pub struct Job<'a> {
     pub anchors: &'a [u32],
     /// How many rows to keep per anchor.
     pub depth: usize,
+    /// How many of those need scores; of the others an estimate will do, and no recall is promised.
+    pub scored: usize,
     /// Bound on the bytes of all working buffers, if there is one.
     pub max_memory: Option<usize>,
 }
@@ -40,7 +42,7 @@ pub struct Job<'a> {
 impl Job<'_> {
     /// What its plan is made from.
     pub fn sizes(&self) -> Sizes {
-        let Self { scorer, anchors, depth, max_memory } = *self;
+        let Self { scorer, anchors, depth, max_memory, .. } = *self;
         Sizes { anchors: anchors.len(), rows: scorer.corpus.len(), dim: scorer.corpus.rows().dim(), depth, max_memory }
     }
 }
