@@ -36,7 +36,7 @@ class Miner:
     ----------
     num_negatives, metric, rules, tiers, draw, search, suspect_rank, seed, n_threads : as in :func:`mine`
     reserve : int or "auto", default "auto"
-        Candidates per anchor that are remembered, those that are returned included. ``"auto"`` is two and a half times what
+        Candidates per anchor that are remembered, those that are returned included. ``"auto"`` is four times what
         the search for the anchor's negatives keeps, 64 at least, and less where that would take more than 1 GiB.
 
     Raises
@@ -47,8 +47,8 @@ class Miner:
     Notes
     -----
     A miner holds copies of the queries and of the corpus in their own dtype, because drift is measured against them, and
-    4 bytes for each candidate remembered: for 63,000 anchors and rows of 384 float32 with 250 candidates, 194 MB and
-    63 MB.
+    4 bytes for each candidate remembered: for 63,000 anchors and rows of 384 float32 with 400 candidates, 194 MB and
+    101 MB.
 
     How a refresh works: every remembered candidate is scored with the new vectors. How far each row has moved bounds what
     any row that is not remembered can score now; where that is less than what the anchor's negatives score, its list is
@@ -374,7 +374,7 @@ class Miner:
         if self._reserve != "auto":
             return min(self._reserve, n_corpus)
         depth = _negfast.search_depth(call.settings, n_corpus)
-        return min(max(5 * depth // 2, 64), max(MOST_RESERVED // max(n_queries, 1), depth), n_corpus)
+        return min(max(4 * depth, 64), max(MOST_RESERVED // max(n_queries, 1), depth), n_corpus)
 
 
 def _reserve_setting(value: object) -> int | Literal["auto"]:
