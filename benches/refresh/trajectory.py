@@ -7,7 +7,7 @@ sum of its rows. It learns the pairs of `data.py` by InfoNCE with the other pass
 Oord, Li and Vinyals, 2018, Representation learning with contrastive predictive coding) and Adam. The warm-up makes its
 scores mean something. After the base a snapshot of all pairs is taken whenever the mean drift, the length of x' - x
 over queries and corpus, reaches the next of `DRIFTS`, and one of the first `CHAIN_PAIRS` whenever the drift since the
-one before reaches `CHAIN_DRIFT`.
+one before reaches `CHAIN_DRIFT`. For the largest drifts the learning rate rises again.
 
 Snapshots are kept in the folder named by `NEGFAST_BENCH_CACHE`, or one in the system's temporary folder, until the
 settings here or the pairs change. A seed gives the same run again on the same machine and number of threads.
@@ -58,7 +58,9 @@ class Settings:
     warm_up_steps: int = 300
     warm_up_rate: float = 5e-3
     rate: float = 1e-3
-    most_steps: int = 3000
+    late_from: int = 600  # steps after the base, when rows hardly move any more
+    late_rate: float = 5e-3
+    most_steps: int = 1500
     probe: int = 512  # pairs that drift is watched on while training
     drifts: tuple[float, ...] = DRIFTS
     chain_links: int = CHAIN_LINKS
@@ -159,9 +161,9 @@ def steps(encoder: Encoder, queries: Bags, corpus: Bags, settings: Settings) -> 
     optimizer = torch.optim.Adam(encoder.table.parameters(), lr=settings.warm_up_rate, fused=True)
     n = len(queries.ends) - 1
     right = torch.arange(settings.batch)
-    for step in range(settings.warm_up_steps + settings.most_steps):
-        if step == settings.warm_up_steps:
-            optimizer.param_groups[0]["lr"] = settings.rate
+    changes = {0: settings.rate, settings.late_from: settings.late_rate}
+    for step in range(-settings.warm_up_steps, settings.most_steps):
+        optimizer.param_groups[0]["lr"] = changes.get(step, optimizer.param_groups[0]["lr"])
         rows = rng.choice(n, settings.batch, replace=False)
         scores = encoder(queries.rows(rows)) @ encoder(corpus.rows(rows)).T  # (batch, batch)
         loss = torch.nn.functional.cross_entropy(scores / settings.temperature, right)
@@ -258,8 +260,8 @@ def best(queries: Floats, corpus: Floats, depth: int) -> Ints:
 
 def overlaps(run: Trajectory) -> list[dict[str, Any]]:
     """For each later snapshot, the share of its best rows that lie within so many of the base's."""
-    sample = np.random.default_rng(0).choice(len(run.base.queries), SAMPLE, replace=False)
     base = run.base.load()
+    sample = np.random.default_rng(0).choice(len(base.queries), SAMPLE, replace=False)
     old = best(base.queries[sample], base.corpus, max(DEPTHS))
     measured = []
     for target, snapshot in run.later.items():
