@@ -445,6 +445,7 @@ def _report(core: dict[str, Any], told: dict[str, Any], turnover: float) -> Refr
     return RefreshReport(
         **{f"n_{name}": count for name, count in lists.items()},
         **{**told, "recall_interval": tuple(told["recall_interval"])},
+        widened=bool(lists["searched"]) and not (lists["proven"] or lists["estimated"]),
         drift=Drift.of(np.concatenate([queries, corpus])),
         drift_queries=Drift.of(queries),
         drift_corpus=Drift.of(corpus),
