@@ -174,7 +174,7 @@ pub fn mine(
         unserved = miner.unserved(&mut open(&books));
         depth = depth.saturating_mul(4).min(miner.chooser.deepest());
     }
-    let mut mined = miner.close(books, workers)?;
+    let mut mined = miner.close(books, past.map_or(&[], |past| past.reserve.rows()), workers)?;
     mined.suspects = miner.suspects(positives, &mined.positive_ranks, workers)?;
     mined.positive_scores = anchors.pick(&lowest);
     mined.account = Some(engine.account());
@@ -210,7 +210,7 @@ pub fn select(
     let miner = Miner { chooser: chooser(scorer, &guard, settings, &copies), anchors: &anchors, settings, work };
     let books = Mutex::new(Books::new(anchors.len(), settings)?);
     miner.judge(candidates, positives, &books, workers)?;
-    let mut mined = miner.close(books, workers)?;
+    let mut mined = miner.close(books, &[], workers)?;
     mined.suspects.sort_unstable_by_key(|s| (s.anchor, s.row));
     mined.positive_scores = lowest;
     Ok(mined)
@@ -545,10 +545,10 @@ impl Miner<'_> {
     }
 
     /// Settles who gets what under a cap on exposure, and closes the books.
-    fn close(&self, books: Mutex<Books>, workers: &mut Workers<'_>) -> Result<Mined> {
+    fn close(&self, books: Mutex<Books>, past: &[u32], workers: &mut Workers<'_>) -> Result<Mined> {
         let mut books = books.into_inner().unwrap_or_else(PoisonError::into_inner);
         if self.settings.reserve > 0 {
-            books.mined.reserve = Some(Reserve::new(std::mem::take(&mut books.kept)));
+            books.mined.reserve = Some(Reserve::new(std::mem::take(&mut books.kept), past));
         }
         if self.settings.rules.max_exposure.is_none() {
             return Ok(books.mined);

@@ -16,6 +16,7 @@ mod trial;
 pub(crate) mod warm;
 
 use std::borrow::Cow;
+use std::ops::Range;
 
 use crate::error::{Error, Result};
 use crate::rules::{Above, Guard};
@@ -27,6 +28,8 @@ use crate::topk::Candidate;
 pub struct Kept {
     /// Candidates, best first.
     rows: Vec<u32>,
+    /// Those that follow, where they stand in the reserve that came before: most are not copied twice.
+    rest: Range<usize>,
     /// What no unlisted row below the floor scores more than: proven if there is a floor, else a guess.
     ceiling: f32,
     /// What every other unlisted row scores more than; −∞ where nothing is proven.
@@ -35,7 +38,7 @@ pub struct Kept {
 
 impl Default for Kept {
     fn default() -> Self {
-        Self { rows: Vec::new(), ceiling: f32::INFINITY, floor: f32::NEG_INFINITY }
+        Self { rows: Vec::new(), rest: 0..0, ceiling: f32::INFINITY, floor: f32::NEG_INFINITY }
     }
 }
 
@@ -63,6 +66,7 @@ impl Kept {
         let proven = proven && !found.overflowed;
         Self {
             rows: found.tally.near.iter().copied().chain(listed.iter().map(|c| c.row)).collect(),
+            rest: 0..0,
             ceiling: lowest.max(dropped).next_up(),
             floor: match (proven, cap == f64::INFINITY) {
                 (true, true) => f32::INFINITY,
@@ -83,12 +87,14 @@ pub struct Reserve<'a> {
 }
 
 impl<'a> Reserve<'a> {
-    pub(crate) fn new(kept: Vec<Kept>) -> Self {
+    /// Joins what is remembered of each anchor; `past` is what the rests are of.
+    pub(crate) fn new(kept: Vec<Kept>, past: &[u32]) -> Self {
         let mut starts = vec![0];
-        let mut rows = Vec::with_capacity(kept.iter().map(|kept| kept.rows.len()).sum());
+        let mut rows = Vec::with_capacity(kept.iter().map(|kept| kept.rows.len() + kept.rest.len()).sum());
         let (mut ceilings, mut floors) = (Vec::with_capacity(kept.len()), Vec::with_capacity(kept.len()));
         for kept in kept {
-            rows.extend(kept.rows);
+            rows.extend_from_slice(&kept.rows);
+            rows.extend_from_slice(&past[kept.rest]);
             starts.push(rows.len());
             ceilings.push(kept.ceiling);
             floors.push(kept.floor);
@@ -132,6 +138,11 @@ impl<'a> Reserve<'a> {
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.ceilings.is_empty()
+    }
+
+    /// All lists, one after the other.
+    pub(crate) fn rows(&self) -> &[u32] {
+        &self.rows
     }
 
     /// The list of `anchor`.

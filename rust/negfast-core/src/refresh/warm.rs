@@ -149,28 +149,27 @@ fn judge(
     workers: &mut Workers<'_>,
 ) -> Result<()> {
     let n = plan.past.reserve.len();
-    let order = order(plan);
     let dim = miner.chooser.scorer.corpus.rows().dim();
     let candidates = plan.past.reserve.rows.len().min(n.saturating_mul(plan.prefix));
     workers.progress().expect(candidates as u64);
     let counts = Mutex::new([0u64; 2]);
-    let tasks: Vec<&[u32]> = split(n, n.div_ceil(SPAN)).into_iter().map(|span| &order[span]).collect();
+    let tasks = split(n, n.div_ceil(SPAN));
     workers.run((candidates * dim) as u64, tasks, || Scratch::new(dim), |scratch, anchors, progress| {
         let (mut page, mut told, mut judged) = (Page::default(), [0u64; 2], 0);
-        for &anchor in anchors {
-            let mut scores = Vec::new();
-            let (pool, fate, kept) = plan.used(miner, anchor as usize, scratch, &mut scores);
+        let mut scores = Vec::new();
+        for anchor in anchors {
+            let (pool, fate, kept) = plan.used(miner, anchor, scratch, &mut scores);
             judged += scores.len() as u64;
             match fate {
                 Fate::Proven => told[0] += 1,
                 Fate::Estimated => told[1] += 1,
                 Fate::Searched => {
-                    page.short.push(anchor);
+                    page.short.push(anchor as u32);
                     continue;
                 }
             }
-            miner.rank_among(anchor as usize, &scores, &mut page);
-            page.kept.push((anchor, kept));
+            miner.rank_among(anchor, &scores, &mut page);
+            page.kept.push((anchor as u32, kept));
             let short = page.short.len();
             miner.file(pool, miner.chooser.enough(miner.chooser.depth()), &mut page, scratch);
             // A list that near-copies use up is searched again after all.
@@ -186,16 +185,6 @@ fn judge(
     let [proven, estimated] = counts.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
     (refreshed.proven, refreshed.estimated) = (proven, estimated);
     Ok(())
-}
-
-/// Anchors whose lists begin with the same rows one after the other: what they share then comes from memory once.
-fn order(plan: &Use<'_>) -> Vec<u32> {
-    const LOOKED_AT: usize = 32;
-    let reserve = plan.past.reserve;
-    let lowest = |anchor: u32| reserve.of(anchor as usize).iter().take(LOOKED_AT).min().copied().unwrap_or(u32::MAX);
-    let mut keyed: Vec<(u32, u32)> = (0..reserve.len() as u32).map(|anchor| (lowest(anchor), anchor)).collect();
-    keyed.sort_unstable();
-    keyed.into_iter().map(|(_, anchor)| anchor).collect()
 }
 
 impl Use<'_> {
@@ -255,17 +244,22 @@ impl Use<'_> {
 
     /// What is remembered of `anchor`, whose scored candidates are `listed`, best first.
     fn remembered(&self, anchor: usize, listed: Vec<Candidate>, rest: &[u32], most: usize) -> Kept {
-        let bound = self.bound(anchor);
+        let (bound, reserve, met) = (self.bound(anchor), self.past.reserve, &self.met.rows[anchor]);
         let last = listed.last().map_or(f32::NEG_INFINITY, |c| c.score);
-        let guess = if rest.is_empty() { last } else { self.past.reserve.ceilings[anchor] };
+        let guess = if rest.is_empty() { last } else { reserve.ceilings[anchor] };
+        let end = reserve.starts[anchor + 1];
         let mut kept = Kept {
             ceiling: bound.map_or(guess, |bound| bound.ceiling),
             floor: bound.map_or(f32::NEG_INFINITY, |bound| bound.floor),
             rows: listed.iter().map(|c| c.row).collect(),
+            rest: end - rest.len()..end,
         };
-        let met = &self.met.rows[anchor];
-        kept.rows.extend(rest.iter().filter(|row| !met.contains(row)));
-        if kept.rows.len() > 2 * most {
+        if !met.is_empty() {
+            kept.rows.extend(rest.iter().filter(|row| !met.contains(row)));
+            kept.rest = 0..0;
+        }
+        if kept.rows.len() + kept.rest.len() > 2 * most {
+            kept.rest = 0..0;
             kept.rows.truncate(2 * most);
             match listed.get(2 * most) {
                 Some(dropped) if rest.is_empty() => kept.ceiling = kept.ceiling.max(dropped.score),
