@@ -166,7 +166,9 @@ fn judge(
                 }
             }
             miner.rank_among(anchor as usize, &scores, &mut page);
-            page.kept.push((anchor, kept));
+            if miner.settings.reserve > 0 {
+                page.kept.push((anchor, kept));
+            }
             let short = page.short.len();
             miner.file(pool, miner.chooser.enough(miner.chooser.depth()), &mut page, scratch);
             // A list that near-copies use up is searched again after all.
@@ -264,7 +266,7 @@ impl Use<'_> {
         if kept.rows.len() > 2 * most {
             kept.rows.truncate(2 * most);
             match listed.get(2 * most) {
-                Some(dropped) if rest.is_empty() => kept.ceiling = kept.ceiling.max(dropped.score),
+                Some(dropped) if rest.is_empty() => kept.ceiling = kept.ceiling.max(dropped.score.next_up()),
                 _ => kept.floor = f32::NEG_INFINITY,
             }
         }
