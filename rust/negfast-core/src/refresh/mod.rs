@@ -56,7 +56,8 @@ impl Kept {
             // All that the rules let pass was found.
             _ => guard.floor(anchor) as f32,
         };
-        let dropped = listed.get(reserve).map_or(f32::NEG_INFINITY, |c| (f64::from(c.score) + 2.0 * found.error) as f32);
+        let dropped =
+            listed.get(reserve).map_or(f32::NEG_INFINITY, |c| (f64::from(c.score) + 2.0 * found.error) as f32);
         let lowest = lowest.max(dropped);
         listed.truncate(reserve);
         let cap = guard.cap(anchor);

@@ -77,7 +77,8 @@ pub(super) fn meet(
     for (&row, out) in movers.iter().zip(rows.chunks_exact_mut(dim)) {
         scorer.corpus.scaled(row as usize, Scale::Factor(1.0), out);
     }
-    let rows = Matrix::measure("corpus", Rows::new("corpus", Data::F32(&rows), movers.len(), dim)?, scorer.level, workers)?;
+    let rows =
+        Matrix::measure("corpus", Rows::new("corpus", Data::F32(&rows), movers.len(), dim)?, scorer.level, workers)?;
     let part = Scorer::new(scorer.queries, &rows, scorer.metric, scorer.level)?;
     let anchors: Vec<u32> = (0..marks.len() as u32).collect();
     let depth = wanted.max(DEPTH).min(movers.len());
@@ -93,7 +94,8 @@ pub(super) fn meet(
         let mut all = all.lock().unwrap_or_else(PoisonError::into_inner);
         for (slot, kept, error) in found {
             if kept.len() == depth && depth < movers.len() {
-                all.ceilings[slot] = kept.last().map_or(f32::NEG_INFINITY, |c| ((f64::from(c.score) + error) as f32).next_up());
+                all.ceilings[slot] =
+                    kept.last().map_or(f32::NEG_INFINITY, |c| ((f64::from(c.score) + error) as f32).next_up());
             }
             all.rows[slot] = kept.iter().map(|c| movers[c.row as usize]).collect();
         }

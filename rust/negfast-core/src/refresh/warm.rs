@@ -151,36 +151,41 @@ fn judge(
     workers.progress().expect(candidates as u64);
     let counts = Mutex::new([0u64; 2]);
     let tasks: Vec<&[u32]> = split(n, n.div_ceil(SPAN)).into_iter().map(|span| &order[span]).collect();
-    workers.run((candidates * dim) as u64, tasks, || Scratch::new(dim), |scratch, anchors, progress| {
-        let (mut page, mut told, mut judged) = (Page::default(), [0u64; 2], 0);
-        for &anchor in anchors {
-            let mut scores = Vec::new();
-            let (pool, fate, kept) = plan.used(miner, anchor as usize, scratch, &mut scores);
-            judged += scores.len() as u64;
-            match fate {
-                Fate::Proven => told[0] += 1,
-                Fate::Estimated => told[1] += 1,
-                Fate::Searched => {
-                    page.short.push(anchor);
-                    continue;
+    workers.run(
+        (candidates * dim) as u64,
+        tasks,
+        || Scratch::new(dim),
+        |scratch, anchors, progress| {
+            let (mut page, mut told, mut judged) = (Page::default(), [0u64; 2], 0);
+            for &anchor in anchors {
+                let mut scores = Vec::new();
+                let (pool, fate, kept) = plan.used(miner, anchor as usize, scratch, &mut scores);
+                judged += scores.len() as u64;
+                match fate {
+                    Fate::Proven => told[0] += 1,
+                    Fate::Estimated => told[1] += 1,
+                    Fate::Searched => {
+                        page.short.push(anchor);
+                        continue;
+                    }
+                }
+                miner.rank_among(anchor as usize, &scores, &mut page);
+                if miner.settings.reserve > 0 {
+                    page.kept.push((anchor, kept));
+                }
+                let short = page.short.len();
+                miner.file(pool, miner.chooser.enough(miner.chooser.depth()), &mut page, scratch);
+                // A list that near-copies use up is searched again after all.
+                if page.short.len() > short {
+                    told[usize::from(fate == Fate::Estimated)] -= 1;
                 }
             }
-            miner.rank_among(anchor as usize, &scores, &mut page);
-            if miner.settings.reserve > 0 {
-                page.kept.push((anchor, kept));
-            }
-            let short = page.short.len();
-            miner.file(pool, miner.chooser.enough(miner.chooser.depth()), &mut page, scratch);
-            // A list that near-copies use up is searched again after all.
-            if page.short.len() > short {
-                told[usize::from(fate == Fate::Estimated)] -= 1;
-            }
-        }
-        miner.enter(page, &mut open(books));
-        let mut counts = counts.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        counts.iter_mut().zip(told).for_each(|(sum, count)| *sum += count);
-        progress.advance(judged)
-    })?;
+            miner.enter(page, &mut open(books));
+            let mut counts = counts.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            counts.iter_mut().zip(told).for_each(|(sum, count)| *sum += count);
+            progress.advance(judged)
+        },
+    )?;
     let [proven, estimated] = counts.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
     (refreshed.proven, refreshed.estimated) = (proven, estimated);
     Ok(())

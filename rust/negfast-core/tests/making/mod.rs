@@ -206,7 +206,9 @@ impl Posed {
             forbidden: mask.as_deref(),
         };
         let settings = Settings { search: asked, ..self.problem.settings.clone() };
-        self.with_scorer(way, |scorer, workers| mine(scorer, &known, anchors, &settings, None, workers, &Work::default()))
+        self.with_scorer(way, |scorer, workers| {
+            mine(scorer, &known, anchors, &settings, None, workers, &Work::default())
+        })
     }
 
     pub(crate) fn nearest(&self, k: usize, way: Way) -> Result<(Vec<i64>, Vec<f32>)> {
