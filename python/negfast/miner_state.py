@@ -306,6 +306,8 @@ class MinerState:
         _check_rows("pending", self.pending, size)
         for name in ("ceilings", "floors"):
             _require(f"reserve_{name}", not np.isnan(self.reserve[name]).any(), self.reserve[name])
+        for name, vectors in (("queries", self.queries), ("corpus", self.corpus)):
+            _require(name, not _not_finite(vectors).size, vectors)
 
 
 def _copied(value: Any) -> Any:
