@@ -186,15 +186,15 @@ def unchanged(before: dict[str, Any], after: dict[str, Any]) -> bool:
 
 
 def test_what_a_progress_bar_raises_leaves_the_miner_as_it_was() -> None:
-    class Stop(Exception):
+    class StopError(Exception):
         pass
 
-    def stop(share: float) -> None:
-        raise Stop
+    def stop(_: float) -> None:
+        raise StopError
 
     miner = mined()
     before = miner.state_dict()
-    with pytest.raises(Stop):
+    with pytest.raises(StopError):
         miner.refresh(Q, NEAR, progress=stop)
     assert unchanged(before, miner.state_dict())
 
@@ -460,7 +460,7 @@ def test_files_cut_off_anywhere_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "miner"
     mined().save(path)
     whole = path.read_bytes()
-    for length in {*range(0, 40), *range(40, len(whole), len(whole) // 40)}:
+    for length in {*range(40), *range(40, len(whole), len(whole) // 40)}:
         path.write_bytes(whole[:length])
         with pytest.raises(StateError):
             Miner.load(path)
@@ -475,10 +475,10 @@ DAMAGE: dict[str, Callable[[Any], Any]] = {
     "NaN": lambda array: np.full(array.shape, np.nan, array.dtype if array.dtype.kind == "f" else np.float64),
     "outside": lambda array: np.full(array.shape, 2**31 - 1, array.dtype) if array.dtype.itemsize > 2 else None,
     "below": lambda array: np.full(array.shape, -2, array.dtype) if array.dtype.kind == "i" else None,
-    "number": lambda array: np.array(3),
-    "text": lambda array: np.array("abc"),
-    "object": lambda array: np.array([object()]),
-    "None": lambda array: None,
+    "number": lambda _: np.array(3),
+    "text": lambda _: np.array("abc"),
+    "object": lambda _: np.array([object()]),
+    "None": lambda _: None,
 }
 HARMLESS = {
     # Ids and labels are any numbers, old lists serve a count, and vectors of any length were possible.

@@ -230,7 +230,8 @@ impl Use<'_> {
         let kept = self.remembered(anchor, listed, rest, miner.settings.reserve);
         let (depth, wanted) = (miner.chooser.depth(), miner.wanted());
         let guard = miner.chooser.guard;
-        if let Some(bound) = self.bound(anchor) {
+        // A bound says nothing about rows that are listed; where some were not scored, one of them may belong to the list.
+        if let Some(bound) = self.bound(anchor).filter(|_| rest.is_empty()) {
             let certain = pool.kept.partition_point(|c| c.score > bound.ceiling);
             // Nothing that was above the cap can have come below it, nothing that is not listed be allowed at all.
             let whole = f64::from(bound.ceiling) < guard.floor(anchor) || bound.ceiling == f32::NEG_INFINITY;
