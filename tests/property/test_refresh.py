@@ -244,7 +244,7 @@ def test_trusted_lists_keep_to_the_rules() -> None:
     miner.remove([1, 2])
     miner.add(np.float32(1.1) * vectors.queries[:3], groups=[5000, 5001, 5002])
     vectors = vectors._replace(corpus=np.concatenate([vectors.corpus, np.float32(1.1) * vectors.queries[:3]]))
-    found = miner.refresh(*moved("all", 0.02, vectors, [], rng))
+    found = miner.refresh(*moved("all", 0.2, vectors, [], rng))
     assert found.report.refresh.n_estimated > 0
     chosen, own = found.indices, groups[:800]
     labels = np.concatenate([groups, [5000, 5001, 5002]])

@@ -74,7 +74,10 @@ impl Move {
                 replace(corpus, 1, dice);
             }
             Self::Turn => turn(queries.iter_mut().chain(corpus), dice),
-            Self::Half => replace(corpus, corpus.len() / 2, dice),
+            Self::Half => {
+                let half = corpus.len() / 2;
+                replace(corpus, half, dice);
+            }
             Self::Vanish => {
                 for rows in [corpus, queries] {
                     let row = dice.below(rows.len());
@@ -176,7 +179,8 @@ impl Trip {
             for row in (0..corpus.len() as u32).filter(|_| floor > f32::NEG_INFINITY) {
                 let score = naive::score(*metric, query, &corpus[row as usize]);
                 let outside = score <= ceiling || score > floor;
-                let told = || format!("anchor {anchor}, row {row}: {score} between {ceiling} and {floor}");
+                let told =
+                    || format!("anchor {anchor}, row {row}: {score} between {ceiling} and {floor}, listed {listed:?}");
                 assert!(outside || listed.contains(&row) || self.posed.problem.bars(anchor, row), "{}", told());
             }
         }
@@ -234,8 +238,8 @@ proptest! {
         posed.problem.settings.reserve = dice.one_of(&[1, 5, 30, 1000]);
         let mut trip = Trip::new(posed, shape.kind, dice.one_of(&ways));
         for _ in 0..steps {
-            let step = Move::any(&mut dice);
-            trip.walk(step, &mut dice, dice.clone().one_of(&ways));
+            let (step, way) = (Move::any(&mut dice), dice.one_of(&ways));
+            trip.walk(step, &mut dice, way);
         }
     }
 }
@@ -366,7 +370,10 @@ fn drift_is_no_less_than_the_distance() {
     let mut dice = Dice(12);
     let old = dice.rows(n, dim);
     let mut new = old.clone();
-    new.iter_mut().for_each(|row| shake(std::slice::from_mut(row), dice.clone().one_of(&STEPS), &mut dice));
+    for row in &mut new {
+        let step = dice.one_of(&STEPS);
+        shake(std::slice::from_mut(row), step, &mut dice);
+    }
     new[3].fill(0.0);
     for (metric, threads) in [(Metric::Cosine, 1), (Metric::Dot, 2), (Metric::Cosine, 7)] {
         let lengths = measure(&old, &new, metric, threads);
