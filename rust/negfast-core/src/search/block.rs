@@ -445,7 +445,9 @@ impl<A: Accept> Finished<'_, '_, A> {
                 anchor: self.block.anchors[i],
                 kept,
                 refused,
-                overflowed: self.block.forgotten[i] >= self.block.keep[i],
+                // Both are −∞ where nothing was forgotten and all that is allowed is kept.
+                overflowed: self.block.forgotten[i] > f32::NEG_INFINITY
+                    && self.block.forgotten[i] >= self.block.keep[i],
                 tally: &self.block.tallies[i],
                 above: self.block.above[i],
                 error: self.block.marks[i].slack * self.block.marks[i].unit,
