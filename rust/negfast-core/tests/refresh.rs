@@ -306,6 +306,22 @@ fn few_rows_that_jump_spoil_no_proof() {
     }
 }
 
+/// Rows so short that the units of a tile hold them for zeros: cosine looks at their direction all the same.
+#[test]
+fn tiny_rows_that_jump_are_met() {
+    let mut posed = plain(40, 400, 24, margin());
+    posed.problem.corpus[300..].iter_mut().flatten().for_each(|x| *x *= 1e-30);
+    let mut trip = Trip::new(Posed::new(posed.problem, 24, Kind::F32), Kind::F32, fast(1));
+    let mut problem = trip.posed.problem.clone();
+    for row in 300..310 {
+        problem.corpus[row] = problem.queries[row - 300].iter().map(|x| x * 1e-30).collect();
+        shake(&mut problem.corpus[row..=row], 0.9, &mut Dice(row as u64));
+    }
+    let mined = trip.go(problem, &[], fast(1));
+    assert!(proven(&mined) >= 30, "{:?}", mined.refreshed);
+    assert!(mined.indices.iter().any(|row| (300..310).contains(row)));
+}
+
 /// Rows that no list can know, because they came after it: the only trace of them is that they are pending.
 #[test]
 fn pending_rows_are_met() {

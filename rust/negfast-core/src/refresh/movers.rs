@@ -7,7 +7,7 @@ use crate::accept::Accept;
 use crate::error::Result;
 use crate::rows::{Data, Rows};
 use crate::rules::Guard;
-use crate::score::{Matrix, Scale, Scorer, Scratch};
+use crate::score::{Matrix, Scorer, Scratch};
 use crate::search::{Asked, Engine, Job, Work};
 use crate::threads::Workers;
 
@@ -74,8 +74,10 @@ pub(super) fn meet(
     }
     let dim = scorer.corpus.rows().dim();
     let mut rows = vec![0.0; movers.len() * dim];
+    let mut wide = vec![0.0; dim];
     for (&row, out) in movers.iter().zip(rows.chunks_exact_mut(dim)) {
-        scorer.corpus.scaled(row as usize, Scale::Factor(1.0), out);
+        // As they are: what scales rows for a tile takes tiny ones for zeros, whose direction still counts.
+        out.copy_from_slice(scorer.corpus.rows().row(row as usize, &mut wide));
     }
     let rows =
         Matrix::measure("corpus", Rows::new("corpus", Data::F32(&rows), movers.len(), dim)?, scorer.level, workers)?;
