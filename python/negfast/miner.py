@@ -1,5 +1,6 @@
 """Mining that remembers: the lists of one call are the head start of the next, after the vectors have moved."""
 
+import copy
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -13,8 +14,8 @@ from negfast import progress as progress_bar
 from negfast.errors import InvalidTypeError, InvalidValueError, StateError, shown
 from negfast.inputs import Embeddings, Labels, RowLists
 from negfast.keys import content_keys
+from negfast.miner_state import SAMPLE, MinerState
 from negfast.mining import Call
-from negfast.miner_state import MinerState
 from negfast.progress import Wanted
 from negfast.recipe import Recipe
 from negfast.refresh_report import Drift, RefreshReport
@@ -23,8 +24,6 @@ from negfast.results import MinedNegatives
 from negfast.settings import Draw, Metric, Rules, Search, Tiers, whole
 
 Ids = Sequence[int] | Sequence[str] | NDArray[Any]
-SAMPLE = 1000
-"""Anchors on which the turnover of lists is counted."""
 MOST_RESERVED = 1 << 28
 """Candidates that ``reserve="auto"`` remembers of all anchors at most: 1 GiB of row numbers."""
 
@@ -99,6 +98,8 @@ class Miner:
             suspect_rank=suspect_rank,
             seed=seed,
         )
+        if n_threads is not None:
+            threads.resolve(n_threads)
         self._n_threads = n_threads
         self._reserve = _reserve_setting(reserve)
         self._state: MinerState | None = None
@@ -117,6 +118,10 @@ class Miner:
         """Return the settings that differ most, and what is remembered."""
         held = "nothing mined" if self._state is None else repr(self._state)
         return f"Miner(num_negatives={self._recipe.num_negatives}, reserve={self._reserve!r}): {held}"
+
+    def __copy__(self) -> Self:
+        """Return a deep copy: a refresh writes over the vectors that it held, so two miners cannot share them."""
+        return copy.deepcopy(self)
 
     def mine(
         self,
@@ -228,6 +233,8 @@ class Miner:
         served = _sampled(core["indices"])
         report = _report(core, told, _turnover(state.served, served))
         mined = call.result(core, _search(core["search"], report), refresh=report)
+        # Its memory is written over: whoever interrupts that must not find half of it.
+        self._state = None
         self._state = state.moved(call, reserve, served)
         return mined
 
@@ -244,7 +251,7 @@ class Miner:
         Parameters
         ----------
         rows : as `corpus` in :func:`mine`, shape (n_rows, dim)
-            In the dtype of the corpus.
+            In the dtype of the corpus. They are none of the queries, whatever `exclude_self` says.
         groups, keys : labels of the rows, required if those of the corpus were given, and as they were
         ids : the rows' ids, required if those of the corpus were given
 
@@ -261,8 +268,9 @@ class Miner:
             If an argument has a wrong type, shape or value.
         """
         state = self._mined()
-        hashed = None if ids is None else _hashed("ids", ids, len(rows))
-        self._state, numbers = state.with_rows(rows, groups=groups, keys=keys, ids=hashed)
+        array = inputs.embeddings("rows", rows)
+        hashed = None if ids is None else _hashed("ids", ids, len(array))
+        self._state, numbers = state.with_rows(array, groups=groups, keys=keys, ids=hashed)
         return numbers
 
     def remove(self, rows: Labels) -> None:
@@ -326,9 +334,7 @@ class Miner:
         self._mined().save(path, {"recipe": self._recipe.to_dict(), "reserve": self._reserve})
 
     @classmethod
-    def load(
-        cls, path: str | os.PathLike[str], *, metric: Metric | None = None, n_threads: int | None = None
-    ) -> Self:
+    def load(cls, path: str | os.PathLike[str], *, metric: Metric | None = None, n_threads: int | None = None) -> Self:
         """Read what :meth:`save` wrote: a refresh equals one of the miner that was saved.
 
         Parameters
@@ -378,9 +384,9 @@ class Miner:
 
 
 def _reserve_setting(value: object) -> int | Literal["auto"]:
-    if value == "auto":
-        return "auto"
     if isinstance(value, str):
+        if value == "auto":
+            return "auto"
         raise InvalidValueError(f'reserve must be "auto" or a number of candidates, got {value!r}; choose one')
     return whole("reserve", value, low=0, high=2**31 - 1)
 
@@ -409,7 +415,8 @@ def _hashed_ids(ids: object, lengths: tuple[int, int]) -> tuple[NDArray[np.int64
 
 def _hashed(argument: str, ids: Any, length: int) -> NDArray[np.int64]:
     """Return ids as integers, those of texts by their keys."""
-    first = next(iter(ids), None) if hasattr(ids, "__iter__") else None
+    several = hasattr(ids, "__iter__") and not isinstance(ids, str) and getattr(ids, "ndim", 1) > 0
+    first = next(iter(ids), None) if several else None
     numbers = content_keys(ids) if isinstance(first, str) else inputs.integers(argument, ids)
     if numbers.shape != (length,):
         raise InvalidValueError(

@@ -19,6 +19,8 @@ from negfast.recipe import Recipe
 
 FORMAT = 1
 """Version of the saved form."""
+SAMPLE = 1000
+"""Anchors on which the turnover of lists is counted."""
 _RESERVE = {"indptr": np.int64, "rows": np.uint32, "ceilings": np.float32, "floors": np.float32}
 _LISTS = ("positives", "exclude")
 _LABELS = ("keys", "groups")
@@ -108,7 +110,12 @@ class MinerState:
     def moved(self, call: Call, reserve: dict[str, NDArray[Any]], served: NDArray[np.int64]) -> Self:
         """Return the state after a refresh. It takes over the memory of this one, which is not to be used any more."""
         queries = _taken_over(self.queries, call.queries)
-        corpus = queries if call.corpus is call.queries else _taken_over(self.corpus, call.corpus)
+        if call.corpus is call.queries:
+            corpus = queries
+        elif self.corpus is self.queries:  # that memory holds the queries now
+            corpus = call.corpus.copy()
+        else:
+            corpus = _taken_over(self.corpus, call.corpus)
         return replace(
             self,
             recipe=call.recipe,
@@ -121,20 +128,20 @@ class MinerState:
         )
 
     def with_rows(
-        self, rows: Embeddings, *, groups: Labels | None, keys: Labels | None, ids: NDArray[np.int64] | None
+        self, array: NDArray[Any], *, groups: Labels | None, keys: Labels | None, ids: NDArray[np.int64] | None
     ) -> tuple[Self, NDArray[np.int64]]:
         """Return the state with rows added to the corpus, and their numbers."""
-        array = inputs.embeddings("rows", rows)
         if array.shape[1] != self.corpus.shape[1] or array.dtype != self.corpus.dtype:
             raise InvalidValueError(
                 f"rows must be {self.dtype} of dim {self.corpus.shape[1]}, as the corpus is, got {array.dtype} of dim "
                 f"{array.shape[1]}; encode them as the corpus was"
             )
-        if (self.ids is None) != (ids is None):
+        bad = _not_finite(array)
+        if bad.size:
             raise InvalidValueError(
-                f"ids must be given if and only if the corpus has some, got {'none' if ids is None else 'some'}; add "
-                "rows as the corpus was mined"
+                f"rows must hold finite numbers, got NaN or infinity in row {bad[0]}; remove the row or encode it again"
             )
+        self._check_new_ids(ids)
         known = dict(self.known)
         for name, labels in (("groups", groups), ("keys", keys)):
             known[name] = _extended(name, known[name], labels, len(array))
@@ -150,6 +157,20 @@ class MinerState:
         )
         return state, numbers
 
+    def _check_new_ids(self, ids: NDArray[np.int64] | None) -> None:
+        if (self.ids is None) != (ids is None):
+            raise InvalidValueError(
+                f"ids must be given if and only if the corpus has some, got {'none' if ids is None else 'some'}; add "
+                "rows as the corpus was mined"
+            )
+        if self.ids is None or ids is None:
+            return
+        held = np.flatnonzero(np.isin(ids, self.ids[1]))
+        if held.size:
+            raise InvalidValueError(
+                f"ids must be those of new rows, got one that the corpus has, at row {held[0]}; name every row once"
+            )
+
     def without_rows(self, rows: Labels) -> Self:
         """Return the state with rows of the corpus forbidden."""
         mask = inputs.forbidden_mask(rows, len(self.corpus), "rows")
@@ -158,19 +179,17 @@ class MinerState:
 
     def check_settings(self, recipe: Recipe) -> None:
         """Refuse the state of a miner with other settings."""
-        own, held = recipe.to_dict(), self.recipe.to_dict()
+        # What a call fills in is no setting of its own.
+        last, itself = recipe.last_rank, recipe.rules.exclude_self
+        itself = self.recipe.rules.exclude_self if itself is None else itself
+        whole = replace(recipe, rules=replace(recipe.rules, range_max=last, exclude_self=itself))
+        own, held = whole.to_dict(), self.recipe.to_dict()
         for name in own:
-            if name not in ("epoch", "rules", "seed") and own[name] != held[name]:
+            if name not in ("epoch", "seed") and own[name] != held[name]:
                 raise StateError(
-                    f"{name} of the state must be {own[name]!r}, as of this miner, got {shown(held[name])}; make this "
-                    "one as the one that was saved"
+                    f"{name} of the state must be {shown(own[name])}, as of this miner, got {shown(held[name])}; make "
+                    "this one as the one that was saved"
                 )
-        rules = {k: v for k, v in held["rules"].items() if own["rules"].get(k) is not None}
-        if any(own["rules"][name] != value for name, value in rules.items()):
-            raise StateError(
-                f"rules of the state must be those of this miner, got {shown(held['rules'])}; make this one as the one "
-                "that was saved"
-            )
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain settings under "settings", and arrays of their own."""
@@ -245,17 +264,50 @@ class MinerState:
 
     @classmethod
     def _of_arrays(cls, recipe: Recipe, dtype: str, arrays: dict[str, NDArray[Any]]) -> Self:
-        reserve = {name: np.asarray(arrays.pop(f"reserve_{name}"), kind) for name, kind in _RESERVE.items()}
+        reserve = {name: arrays.pop(f"reserve_{name}") for name in _RESERVE}
         known: Known = {name: _joined(name, arrays) for name in _LISTS}
         for name in _LABELS:
             pair = _joined(f"{name}_of_queries", arrays), _joined(f"{name}_of_corpus", arrays)
+            if (pair[0] is None) != (pair[1] is None):
+                raise ValueError(f"{name} of one side are missing")
             known[name] = None if pair[0] is None else pair
         known["forbidden"] = arrays.pop("forbidden", None)
         ids = (arrays.pop("ids_of_queries"), arrays.pop("ids_of_corpus")) if "ids_of_queries" in arrays else None
         state = cls(recipe, dtype, known=known, reserve=reserve, ids=ids, **arrays)
-        if state.queries.shape[1:] != state.corpus.shape[1:]:
-            raise ValueError(f"shapes {state.queries.shape}, {state.corpus.shape}")
+        state._check()
         return state
+
+    def _check(self) -> None:
+        """Refuse arrays of other dtypes or shapes than a miner's, and rows that are none of the corpus."""
+        n, size = len(self.queries), len(self.corpus)
+        dim = self.corpus.shape[1]
+        shapes: dict[str, tuple[int, ...]] = {
+            "queries": (n, dim),
+            "corpus": (size, dim),
+            "served": (min(n, SAMPLE), self.recipe.num_negatives),
+            "reserve_indptr": (n + 1,),
+            "reserve_ceilings": (n,),
+            "reserve_floors": (n,),
+            "forbidden": (size,),
+            "ids_of_queries": (n,),
+            "ids_of_corpus": (size,),
+        }
+        for name, array in self._arrays().items():
+            _require(name, array.dtype.name in _dtypes(name), array)
+            _require(name, array.shape == shapes.get(name, array.shape), array)
+        for name in _LISTS:
+            if self.known[name] is not None:
+                _check_lists(name, self.known[name], n, size)
+        for name in _LABELS:
+            if self.known[name] is not None:
+                for side, length in zip(self.known[name], (n, size), strict=True):
+                    _check_labels(name, side, length)
+        _check_lists("reserve", (self.reserve["indptr"], self.reserve["rows"]), n, size)
+        _check_rows("pending", self.pending, size)
+        for name in ("ceilings", "floors"):
+            _require(f"reserve_{name}", not np.isnan(self.reserve[name]).any(), self.reserve[name])
+        for name, vectors in (("queries", self.queries), ("corpus", self.corpus)):
+            _require(name, not _not_finite(vectors).size, vectors)
 
 
 def _copied(value: Any) -> Any:
@@ -304,11 +356,54 @@ def _extended(name: str, held: Any, labels: Labels | None, n_rows: int) -> Any:
         return None
     queries, corpus = held
     added = inputs.labels(f"{name} of the rows", labels)
-    if isinstance(corpus, tuple) != isinstance(added, tuple) or (
-        not isinstance(corpus, tuple) and (corpus.shape[1:] != added.shape[1:] or len(added) != n_rows)
-    ):
-        raise InvalidValueError(f"{name} must be one for each of the {n_rows} rows, shaped as those of the corpus")
-    if isinstance(corpus, tuple):
+    ragged = isinstance(added, tuple)
+    count = len(added[0]) - 1 if ragged else len(added)
+    if ragged != isinstance(corpus, tuple) or count != n_rows or (not ragged and added.shape[1:] != corpus.shape[1:]):
+        raise InvalidValueError(
+            f"{name} must be one entry for each of the {n_rows} rows, shaped as those of the corpus, got "
+            f"{f'lists for {count} rows' if ragged else f'shape {added.shape}'}; label rows as the corpus is"
+        )
+    if ragged:
         indptr = np.concatenate([corpus[0], corpus[0][-1] + added[0][1:]])
         return queries, (indptr, np.concatenate([corpus[1], added[1]]))
     return queries, np.concatenate([corpus, added])
+
+
+def _not_finite(rows: NDArray[Any]) -> NDArray[np.int64]:
+    """Return the rows that hold NaN or infinity; of bfloat16, which comes as its bits, those have all exponent bits."""
+    bad = (rows & 0x7F80) == 0x7F80 if rows.dtype == np.uint16 else ~np.isfinite(rows)
+    return np.flatnonzero(bad.any(axis=1))
+
+
+def _dtypes(name: str) -> tuple[str, ...]:
+    """Return the dtypes that a saved array may have."""
+    if name in ("queries", "corpus"):
+        return "float32", "float16", "uint16"
+    kinds = {f"reserve_{part}": kind for part, kind in _RESERVE.items()} | {"forbidden": np.uint8}
+    return (np.dtype(kinds.get(name, np.int64)).name,)
+
+
+def _require(name: str, sound: object, array: NDArray[Any]) -> None:
+    if not sound:
+        raise ValueError(f"{name}, {array.dtype} of shape {array.shape}, does not fit the rest")
+
+
+def _check_rows(name: str, rows: NDArray[Any], size: int) -> None:
+    _require(name, rows.ndim == 1 and (not rows.size or (rows.min() >= 0 and rows.max() < size)), rows)
+
+
+def _check_indptr(name: str, indptr: NDArray[Any], entries: NDArray[Any], length: int) -> None:
+    _require(name, indptr.shape == (length + 1,) and entries.ndim == 1, indptr)
+    _require(name, indptr[0] == 0 and indptr[-1] == entries.size and (np.diff(indptr) >= 0).all(), indptr)
+
+
+def _check_lists(name: str, lists: Any, length: int, size: int) -> None:
+    _check_indptr(name, *lists, length)
+    _check_rows(name, lists[1], size)
+
+
+def _check_labels(name: str, side: Any, length: int) -> None:
+    if isinstance(side, tuple):
+        _check_indptr(name, *side, length)
+    else:
+        _require(name, side.ndim in (1, 2) and len(side) == length, side)

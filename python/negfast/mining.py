@@ -419,6 +419,11 @@ class Call:
         progress: Wanted,
     ) -> None:
         self._begin(queries, corpus, recipe, n_threads, progress)
+        if self.recipe.rules.exclude_self and len(self.queries) != len(self.corpus):
+            raise InvalidValueError(
+                f"queries must have as many rows as the corpus with exclude_self=True, got {len(self.queries)} and "
+                f"{len(self.corpus)}; use exclude= to name the rows"
+            )
         self.known = self._known(positives, groups, keys, exclude, forbidden)
         self.prepared = time.perf_counter()
 
@@ -455,11 +460,6 @@ class Call:
     def _complete(self, recipe: Recipe, *, same: bool) -> Recipe:
         """Fill in the rules whose default depends on other arguments."""
         exclude_self = same if recipe.rules.exclude_self is None else recipe.rules.exclude_self
-        if exclude_self and len(self.queries) != len(self.corpus):
-            raise InvalidValueError(
-                f"queries must have as many rows as the corpus with exclude_self=True, got {len(self.queries)} and "
-                f"{len(self.corpus)}; use exclude= to name the rows"
-            )
         rules = replace(recipe.rules, range_max=recipe.last_rank, exclude_self=exclude_self)
         return replace(recipe, rules=rules)
 

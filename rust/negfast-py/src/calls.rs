@@ -306,8 +306,7 @@ pub(crate) fn refresh<'py>(
             let past =
                 Past { reserve: &reserve, queries: &of_queries, corpus: &of_corpus, pending: past.pending.slice() };
             let anchors = Anchors::all(n_queries);
-            let mined =
-                negfast_core::mine::mine(scorer, &known, &anchors, &settings, Some(&past), workers, work)?;
+            let mined = negfast_core::mine::mine(scorer, &known, &anchors, &settings, Some(&past), workers, work)?;
             Ok((mined, (of_queries, of_corpus), measuring))
         })
     })?;

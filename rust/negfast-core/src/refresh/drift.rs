@@ -60,5 +60,6 @@ fn distance(x: &[f32], y: &[f32], fx: f64, fy: f64) -> f32 {
     }
     let rest: f64 = x.iter().zip(y).map(|(&x, &y)| difference(x, y).powi(2)).sum();
     let length = (sums.iter().sum::<f64>() + rest).sqrt();
-    if length == 0.0 { 0.0 } else { (length as f32 * (1.0 + f32::EPSILON)).next_up() }
+    // Longer than the type can hold is far enough, while infinity times zero would be no bound at all.
+    if length == 0.0 { 0.0 } else { (length as f32 * (1.0 + f32::EPSILON)).next_up().min(f32::MAX) }
 }

@@ -54,12 +54,14 @@ impl Kept {
         let mut listed: Vec<Candidate> = found.kept.iter().chain(refused).copied().collect();
         crate::topk::sort_best_first(&mut listed);
         let lowest = match found.kept.last() {
-            // It may be an estimate.
-            Some(last) if found.kept.len() >= depth => (f64::from(last.score) + found.error) as f32,
+            // It may be an estimate, and so may those be that it left behind.
+            Some(last) if found.kept.len() >= depth => (f64::from(last.score) + 2.0 * found.error) as f32,
             // All that the rules let pass was found.
             _ => guard.floor(anchor) as f32,
         };
-        let dropped = listed.get(reserve).map_or(f32::NEG_INFINITY, |c| (f64::from(c.score) + found.error) as f32);
+        let dropped =
+            listed.get(reserve).map_or(f32::NEG_INFINITY, |c| (f64::from(c.score) + 2.0 * found.error) as f32);
+        let highest = lowest.max(dropped);
         listed.truncate(reserve);
         let cap = guard.cap(anchor);
         let band = if found.tally.crowded { 0.0 } else { crate::mine::BAND };
@@ -67,7 +69,8 @@ impl Kept {
         Self {
             rows: found.tally.near.iter().copied().chain(listed.iter().map(|c| c.row)).collect(),
             rest: 0..0,
-            ceiling: lowest.max(dropped).next_up(),
+            // Where all is listed it stays that: nothing can come from elsewhere.
+            ceiling: if highest == f32::NEG_INFINITY { highest } else { highest.next_up() },
             floor: match (proven, cap == f64::INFINITY) {
                 (true, true) => f32::INFINITY,
                 (true, false) => ((cap + band) as f32).next_down(),

@@ -7,7 +7,7 @@ use crate::accept::Accept;
 use crate::error::Result;
 use crate::rows::{Data, Rows};
 use crate::rules::Guard;
-use crate::score::{Matrix, Scale, Scorer, Scratch};
+use crate::score::{Matrix, Scorer, Scratch};
 use crate::search::{Asked, Engine, Job, Work};
 use crate::threads::Workers;
 
@@ -83,10 +83,13 @@ pub(super) fn meet(
     }
     let dim = scorer.corpus.rows().dim();
     let mut rows = vec![0.0; movers.len() * dim];
+    let mut wide = vec![0.0; dim];
     for (&row, out) in movers.iter().zip(rows.chunks_exact_mut(dim)) {
-        scorer.corpus.scaled(row as usize, Scale::Factor(1.0), out);
+        // As they are: what scales rows for a tile takes tiny ones for zeros, whose direction still counts.
+        out.copy_from_slice(scorer.corpus.rows().row(row as usize, &mut wide));
     }
-    let rows = Matrix::measure("corpus", Rows::new("corpus", Data::F32(&rows), movers.len(), dim)?, scorer.level, workers)?;
+    let rows =
+        Matrix::measure("corpus", Rows::new("corpus", Data::F32(&rows), movers.len(), dim)?, scorer.level, workers)?;
     let part = Scorer::new(scorer.queries, &rows, scorer.metric, scorer.level)?;
     let anchors: Vec<u32> = (0..marks.len() as u32).collect();
     let depth = wanted.max(DEPTH).min(movers.len());
@@ -102,7 +105,8 @@ pub(super) fn meet(
         let mut all = all.lock().unwrap_or_else(PoisonError::into_inner);
         for (slot, kept, error) in found {
             if kept.len() == depth && depth < movers.len() {
-                all.ceilings[slot] = kept.last().map_or(f32::NEG_INFINITY, |c| ((f64::from(c.score) + error) as f32).next_up());
+                all.ceilings[slot] =
+                    kept.last().map_or(f32::NEG_INFINITY, |c| ((f64::from(c.score) + error) as f32).next_up());
             }
             all.rows[slot] = kept.iter().map(|c| movers[c.row as usize]).collect();
         }

@@ -51,7 +51,11 @@ pub(super) fn sample(n: usize, count: usize, epoch: u64) -> Vec<u32> {
 ///
 /// # Errors
 /// [`crate::error::Error::Cancelled`].
-pub(super) fn is_hopeless(miner: &Miner<'_>, reserve: &Reserve<'_>, workers: &mut Workers<'_>) -> Result<Option<Recall>> {
+pub(super) fn is_hopeless(
+    miner: &Miner<'_>,
+    reserve: &Reserve<'_>,
+    workers: &mut Workers<'_>,
+) -> Result<Option<Recall>> {
     let mut anchors = sample(reserve.len(), FIRST, miner.settings.epoch);
     anchors.sort_unstable();
     let places = places(miner, (reserve, &[]), &anchors, workers)?;

@@ -154,34 +154,41 @@ fn judge(
     workers.progress().expect(candidates as u64);
     let counts = Mutex::new([0u64; 2]);
     let tasks = split(n, n.div_ceil(SPAN));
-    workers.run((candidates * dim) as u64, tasks, || Scratch::new(dim), |scratch, anchors, progress| {
-        let (mut page, mut told, mut judged) = (Page::default(), [0u64; 2], 0);
-        let mut scores = Vec::new();
-        for anchor in anchors {
-            let (pool, fate, kept) = plan.used(miner, anchor, scratch, &mut scores);
-            judged += scores.len() as u64;
-            match fate {
-                Fate::Proven => told[0] += 1,
-                Fate::Estimated => told[1] += 1,
-                Fate::Searched => {
-                    page.short.push(anchor as u32);
-                    continue;
+    workers.run(
+        (candidates * dim) as u64,
+        tasks,
+        || Scratch::new(dim),
+        |scratch, anchors, progress| {
+            let (mut page, mut told, mut judged) = (Page::default(), [0u64; 2], 0);
+            let mut scores = Vec::new();
+            for anchor in anchors {
+                let (pool, fate, kept) = plan.used(miner, anchor, scratch, &mut scores);
+                judged += scores.len() as u64;
+                match fate {
+                    Fate::Proven => told[0] += 1,
+                    Fate::Estimated => told[1] += 1,
+                    Fate::Searched => {
+                        page.short.push(anchor as u32);
+                        continue;
+                    }
+                }
+                miner.rank_among(anchor, &scores, &mut page);
+                if miner.settings.reserve > 0 {
+                    page.kept.push((anchor as u32, kept));
+                }
+                let short = page.short.len();
+                miner.file(pool, miner.chooser.enough(miner.chooser.depth()), &mut page, scratch);
+                // A list that near-copies use up is searched again after all.
+                if page.short.len() > short {
+                    told[usize::from(fate == Fate::Estimated)] -= 1;
                 }
             }
-            miner.rank_among(anchor, &scores, &mut page);
-            page.kept.push((anchor as u32, kept));
-            let short = page.short.len();
-            miner.file(pool, miner.chooser.enough(miner.chooser.depth()), &mut page, scratch);
-            // A list that near-copies use up is searched again after all.
-            if page.short.len() > short {
-                told[usize::from(fate == Fate::Estimated)] -= 1;
-            }
-        }
-        miner.enter(page, &mut open(books));
-        let mut counts = counts.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        counts.iter_mut().zip(told).for_each(|(sum, count)| *sum += count);
-        progress.advance(judged)
-    })?;
+            miner.enter(page, &mut open(books));
+            let mut counts = counts.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            counts.iter_mut().zip(told).for_each(|(sum, count)| *sum += count);
+            progress.advance(judged)
+        },
+    )?;
     let [proven, estimated] = counts.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
     (refreshed.proven, refreshed.estimated) = (proven, estimated);
     Ok(())
@@ -216,7 +223,8 @@ impl Use<'_> {
         let kept = self.remembered(anchor, listed, rest, miner.settings.reserve);
         let (depth, wanted) = (miner.chooser.depth(), miner.wanted());
         let guard = miner.chooser.guard;
-        if let Some(bound) = self.bound(anchor) {
+        // A bound says nothing about rows that are listed; where some were not scored, one of them may belong to the list.
+        if let Some(bound) = self.bound(anchor).filter(|_| rest.is_empty()) {
             let certain = pool.kept.partition_point(|c| c.score > bound.ceiling);
             // Nothing that was above the cap can have come below it, nothing that is not listed be allowed at all.
             let whole = f64::from(bound.ceiling) < guard.floor(anchor) || bound.ceiling == f32::NEG_INFINITY;
@@ -262,7 +270,7 @@ impl Use<'_> {
             kept.rest = 0..0;
             kept.rows.truncate(2 * most);
             match listed.get(2 * most) {
-                Some(dropped) if rest.is_empty() => kept.ceiling = kept.ceiling.max(dropped.score),
+                Some(dropped) if rest.is_empty() => kept.ceiling = kept.ceiling.max(dropped.score.next_up()),
                 _ => kept.floor = f32::NEG_INFINITY,
             }
         }

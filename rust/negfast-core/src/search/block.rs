@@ -343,11 +343,12 @@ impl<'a, A: Accept> Block<'a, A> {
 
     /// Splits off candidates that cannot be among those that need scores, best first.
     fn split_off_rest(&self, i: usize, estimates: &mut Vec<Candidate>) -> Vec<Candidate> {
-        let Some(last) = select_best(estimates, self.scored) else {
-            return if self.scored == 0 { std::mem::take(estimates) } else { Vec::new() };
-        };
         let Marks { unit, slack, .. } = self.marks[i];
-        let lowest = (f64::from(last.score) - 2.0 * slack) as f32;
+        let lowest = match select_best(estimates, self.scored) {
+            Some(last) => (f64::from(last.score) - 2.0 * slack) as f32,
+            None if self.scored == 0 => f32::INFINITY,
+            None => return Vec::new(),
+        };
         let mut rest: Vec<_> = estimates.extract_if(.., |c| c.score < lowest).collect();
         rest.iter_mut().for_each(|c| c.score = (f64::from(c.score) * unit) as f32 + 0.0);
         sort_best_first(&mut rest);
@@ -444,7 +445,9 @@ impl<A: Accept> Finished<'_, '_, A> {
                 anchor: self.block.anchors[i],
                 kept,
                 refused,
-                overflowed: self.block.forgotten[i] >= self.block.keep[i],
+                // Both are −∞ where nothing was forgotten and all that is allowed is kept.
+                overflowed: self.block.forgotten[i] > f32::NEG_INFINITY
+                    && self.block.forgotten[i] >= self.block.keep[i],
                 tally: &self.block.tallies[i],
                 above: self.block.above[i],
                 error: self.block.marks[i].slack * self.block.marks[i].unit,

@@ -3,6 +3,8 @@
 // Each test binary uses a part of this.
 #![allow(dead_code)]
 
+pub(crate) mod shapes;
+
 use half::{bf16, f16};
 use negfast_core::anchors::Anchors;
 use negfast_core::draw::Draw;
@@ -12,6 +14,8 @@ use negfast_core::kernel::Level;
 use negfast_core::lists::Lists;
 use negfast_core::mine::{Mined, Settings, Tiers, mine};
 use negfast_core::nearest::nearest;
+use negfast_core::refresh::drift::drift;
+use negfast_core::refresh::{Past, Reserve};
 use negfast_core::rows::{Data, Rows};
 use negfast_core::rules::{Known, Labels, Rules};
 use negfast_core::score::{Matrix, Metric, Scorer};
@@ -172,7 +176,7 @@ pub(crate) struct Told {
 #[derive(Debug)]
 pub(crate) struct Posed {
     pub(crate) problem: Problem,
-    dim: usize,
+    pub(crate) dim: usize,
     queries: Stored,
     corpus: Stored,
 }
@@ -194,6 +198,38 @@ impl Posed {
     }
 
     pub(crate) fn mine_asked(&self, anchors: &Anchors, way: Way, asked: Asked) -> Result<Mined> {
+        self.with_known(way, asked, |scorer, known, settings, workers| {
+            mine(scorer, known, anchors, settings, None, workers, &Work::default())
+        })
+    }
+
+    /// Mines again what was mined `before`, with vectors that have moved since; `pending` rows are looked at in any case.
+    pub(crate) fn refresh(
+        &self,
+        (before, reserve): (&Self, &Reserve<'_>),
+        pending: &[u32],
+        way: Way,
+        asked: Asked,
+    ) -> Result<Mined> {
+        self.with_known(way, asked, |scorer, known, settings, workers| {
+            let mut drift = |name, old: &Stored, new| {
+                let old = Matrix::measure(name, old.rows(self.dim), way.level, workers)?;
+                drift(name, (&old, new), scorer.metric, workers)
+            };
+            let queries = drift("queries", &before.queries, scorer.queries)?;
+            let corpus = drift("corpus", &before.corpus, scorer.corpus)?;
+            let past = Past { reserve, queries: &queries, corpus: &corpus, pending };
+            let all = Anchors::all(scorer.queries.len());
+            mine(scorer, known, &all, settings, Some(&past), workers, &Work::default())
+        })
+    }
+
+    fn with_known<T>(
+        &self,
+        way: Way,
+        asked: Asked,
+        call: impl FnOnce(&Scorer<'_>, &Known<'_>, &Settings, &mut Workers<'_>) -> Result<T>,
+    ) -> Result<T> {
         let Problem { keys, groups, exclude, forbidden, .. } = &self.problem;
         let corpus = self.problem.corpus.len();
         let (key_values, group_values) = (keys.as_ref().map(flat), groups.as_ref().map(flat));
@@ -206,7 +242,7 @@ impl Posed {
             forbidden: mask.as_deref(),
         };
         let settings = Settings { search: asked, ..self.problem.settings.clone() };
-        self.with_scorer(way, |scorer, workers| mine(scorer, &known, anchors, &settings, workers, &Work::default()))
+        self.with_scorer(way, |scorer, workers| call(scorer, &known, &settings, workers))
     }
 
     pub(crate) fn nearest(&self, k: usize, way: Way) -> Result<(Vec<i64>, Vec<f32>)> {

@@ -158,6 +158,11 @@ impl Problem {
         anchor
     }
 
+    /// Whether a rule removes a row from an anchor's candidates whatever its vector is.
+    pub(crate) fn bars(&self, anchor: usize, row: u32) -> bool {
+        self.first_rule(anchor, row, f64::NAN, None).is_some_and(|rule| rule < Rule::RelativeMargin)
+    }
+
     /// The first rule, in the documented order, that removes a row from an anchor's candidates.
     fn first_rule(&self, anchor: usize, row: u32, score: f64, lowest: Option<f64>) -> Option<Rule> {
         let rules = &self.settings.rules;
