@@ -96,8 +96,8 @@ class MinerState:
         differs[self.pending] = False
         if differs.any():
             raise InvalidValueError(
-                f"changed must name every corpus row whose vector differs from the last call's, got one that leaves out "
-                f"row {np.flatnonzero(differs)[0]}; leave it out if most rows moved"
+                f"changed must name every corpus row whose vector differs from the last call's, got one that leaves "
+                f"out row {np.flatnonzero(differs)[0]}; leave it out if most rows moved"
             )
 
     def past(self, pending: NDArray[np.int64]) -> dict[str, Any]:
@@ -304,11 +304,12 @@ def _extended(name: str, held: Any, labels: Labels | None, n_rows: int) -> Any:
         return None
     queries, corpus = held
     added = inputs.labels(f"{name} of the rows", labels)
-    if isinstance(corpus, tuple) != isinstance(added, tuple) or (
-        not isinstance(corpus, tuple) and (corpus.shape[1:] != added.shape[1:] or len(added) != n_rows)
-    ):
-        raise InvalidValueError(f"{name} must be one for each of the {n_rows} rows, shaped as those of the corpus")
-    if isinstance(corpus, tuple):
+    if isinstance(corpus, tuple) and isinstance(added, tuple) and len(added[0]) == n_rows + 1:
         indptr = np.concatenate([corpus[0], corpus[0][-1] + added[0][1:]])
         return queries, (indptr, np.concatenate([corpus[1], added[1]]))
-    return queries, np.concatenate([corpus, added])
+    if not isinstance(corpus, tuple) and not isinstance(added, tuple) and added.shape == (n_rows, *corpus.shape[1:]):
+        return queries, np.concatenate([corpus, added])
+    raise InvalidValueError(
+        f"{name} must be one for each of the {n_rows} rows, shaped as those of the corpus, got others; label them as "
+        "the corpus was"
+    )
