@@ -34,7 +34,7 @@ LAYERS = [
     {"pool"},
     {"mine", "nearest"},
 ]
-# `mine` and what lets it begin with an earlier call's lists use each other: to the rest of the core they are one module.
+# `mine` and what lets it begin with an earlier call's lists use each other: to the rest of the core they are one.
 PARTS = {"refresh": "mine"}
 
 
