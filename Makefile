@@ -13,7 +13,7 @@ export VIRTUAL_ENV := $(CURDIR)/.venv
 export PYO3_PYTHON := $(CURDIR)/$(BIN)/python
 unexport CONDA_PREFIX PYTHONHOME
 
-.PHONY: setup demo test test-peers test-rust soundness lint deny fuzz wheels bench bench-peers docs docs-serve clean
+.PHONY: setup demo test test-peers test-rust soundness lint deny fuzz wheels bench bench-peers bench-refresh docs docs-serve clean
 .DEFAULT_GOAL := test
 
 setup: .venv/.installed-lint,test
@@ -80,6 +80,11 @@ bench: .venv/.installed-bench
 # Some of it: make bench-peers PEERS_ARGUMENTS='--case 95 99 --rounds 1'
 bench-peers: .venv/.installed-bench
 	$(BIN)/python benches/peers/search.py $(PEERS_ARGUMENTS)
+
+# Refreshes along a training run; needs about 4 GB on disk and half an hour.
+bench-refresh: .venv/.installed-bench
+	$(BIN)/python benches/refresh/trajectory.py
+	$(BIN)/python benches/refresh/refresh.py $(REFRESH_ARGUMENTS)
 
 docs: .venv/.installed-docs
 	$(BIN)/python -m mkdocs build --strict

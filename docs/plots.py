@@ -288,7 +288,7 @@ def make(folder: Path) -> None:
     for plot in PLOTS:
         shown = plot(data)
         for name, theme in THEMES.items():
-            with mpl.rc_context(_style(theme)):
+            with mpl.rc_context(style(theme)):
                 figure = shown(theme)
                 figure.savefig(folder / f"{plot.__name__}-{name}.svg", metadata={"Date": None}, transparent=True)
                 plt.close(figure)
@@ -302,7 +302,8 @@ def _axes(x: str, y: str, grid: str = "both") -> tuple[Figure, Axes]:
     return figure, axes
 
 
-def _style(theme: Theme) -> dict[str, Any]:
+def style(theme: Theme) -> dict[str, Any]:
+    """Return the settings of matplotlib for one form."""
     lines = dict.fromkeys(("axes.edgecolor", "grid.color"), theme.faint)
     texts = dict.fromkeys(("text.color", "axes.labelcolor", "xtick.labelcolor", "ytick.labelcolor"), theme.text)
     return {

@@ -19,7 +19,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-RESULTS = Path(__file__).resolve().parents[1] / "results"
+ROOT = Path(__file__).resolve().parents[2]
+RESULTS = ROOT / "benches" / "results"
 MIB = 1 << 20
 
 # How each library is held to AVX2, so that a level is compared with its like.
@@ -177,7 +178,8 @@ def peer_libraries() -> list[str]:
 
 def record(name: str, result: Mapping[str, Any], text: str) -> None:
     """Write ``results/<name>.json`` and ``.txt`` and print the text."""
-    command = shlex.join(["python", "benches/peers/" + Path(sys.argv[0]).name, *sys.argv[1:]])
+    script = Path(sys.argv[0]).resolve().relative_to(ROOT).as_posix()
+    command = shlex.join(["python", script, *sys.argv[1:]])
     head = {"command": command, "date": time.strftime("%Y-%m-%d"), "machine": machine()}
     lines = [
         f"$ {command}",

@@ -14,7 +14,7 @@ from negfast.arrays import integers
 from negfast.errors import InvalidTypeError, InvalidValueError, StateError, shown
 from negfast.inputs import Embeddings, Labels, RowLists
 from negfast.keys import content_keys
-from negfast.miner_state import MinerState
+from negfast.miner_state import SAMPLE, MinerState
 from negfast.mining import Call
 from negfast.progress import Wanted
 from negfast.recipe import Recipe
@@ -25,8 +25,6 @@ from negfast.settings import Draw, Metric, Rules, Search, Tiers, optional_whole,
 from negfast.staleness import Known, Staleness, measured
 
 Ids = Sequence[int] | Sequence[str] | NDArray[Any]
-SAMPLE = 1000
-"""Anchors on which the turnover of lists is counted."""
 MOST_RESERVED = 1 << 28
 """Candidates that ``reserve="auto"`` remembers of all anchors at most: 1 GiB of row numbers."""
 
@@ -38,8 +36,8 @@ class Miner:
     ----------
     num_negatives, metric, rules, tiers, draw, search, suspect_rank, seed, n_threads : as in :func:`mine`
     reserve : int or "auto", default "auto"
-        Candidates per anchor that are remembered, those that are returned included. ``"auto"`` is two and a half times
-        what the search for the anchor's negatives keeps, 64 at least, and less where that would take more than 1 GiB.
+        Candidates per anchor that are remembered, those that are returned included. ``"auto"`` is four times what the
+        search for the anchor's negatives keeps, 64 at least, and less where that would take more than 1 GiB.
 
     Raises
     ------
@@ -49,8 +47,8 @@ class Miner:
     Notes
     -----
     A miner holds copies of the queries and of the corpus in their own dtype, because drift is measured against them,
-    and 4 bytes for each candidate remembered: for 63,000 anchors and rows of 384 float32 with 250 candidates, 194 MB
-    and 63 MB.
+    and 4 bytes for each candidate remembered: for 63,000 anchors and rows of 384 float32 with 400 candidates, 194 MB
+    and 101 MB.
 
     How a refresh works: every remembered candidate is scored with the new vectors. How far each row has moved bounds
     what any row that is not remembered can score now; where that is less than what the anchor's negatives score, its
@@ -488,7 +486,7 @@ class Miner:
         if self._reserve != "auto":
             return min(self._reserve, n_corpus)
         depth = _negfast.search_depth(call.settings, n_corpus)
-        return min(max(5 * depth // 2, 64), max(MOST_RESERVED // max(n_queries, 1), depth), n_corpus)
+        return min(max(4 * depth, 64), max(MOST_RESERVED // max(n_queries, 1), depth), n_corpus)
 
 
 def _reserve_setting(value: object) -> int | Literal["auto"]:
@@ -564,6 +562,7 @@ def _report(core: dict[str, Any], told: dict[str, Any], turnover: float) -> Refr
     return RefreshReport(
         **{f"n_{name}": count for name, count in lists.items()},
         **{**told, "recall_interval": tuple(told["recall_interval"])},
+        widened=bool(lists["searched"]) and not (lists["proven"] or lists["estimated"]),
         drift=Drift.of(np.concatenate([queries, corpus])),
         drift_queries=Drift.of(queries),
         drift_corpus=Drift.of(corpus),

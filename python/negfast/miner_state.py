@@ -19,6 +19,8 @@ from negfast.recipe import Recipe
 
 FORMAT = 1
 """Version of the saved form."""
+SAMPLE = 1000
+"""Anchors on which the turnover of lists is counted."""
 _RESERVE = {"indptr": np.int64, "rows": np.uint32, "ceilings": np.float32, "floors": np.float32}
 _LISTS = ("positives", "exclude")
 _LABELS = ("keys", "groups")
@@ -253,9 +255,36 @@ class MinerState:
         known["forbidden"] = arrays.pop("forbidden", None)
         ids = (arrays.pop("ids_of_queries"), arrays.pop("ids_of_corpus")) if "ids_of_queries" in arrays else None
         state = cls(recipe, dtype, known=known, reserve=reserve, ids=ids, **arrays)
-        if state.queries.shape[1:] != state.corpus.shape[1:]:
-            raise ValueError(f"shapes {state.queries.shape}, {state.corpus.shape}")
+        state._check_arrays()
         return state
+
+    def _check_arrays(self) -> None:
+        """Refuse arrays that no call leaves behind: their numbers are taken as row numbers."""
+        n, m = len(self.queries), len(self.corpus)
+        kinds = {self.queries.dtype.name, self.corpus.dtype.name}
+        if self.queries.shape[1:] != self.corpus.shape[1:] or not kinds <= {"float32", "float16", "uint16"}:
+            raise ValueError(f"vectors {self.queries.shape}, {self.corpus.shape} of {sorted(kinds)}")
+        reserve, (indptr, positives) = self.reserve, self.known["positives"]
+        lists = ((reserve["indptr"], reserve["rows"]), (indptr, positives))
+        if any(not _is_csr(*pair, n_lists=n, n_rows=m) for pair in lists):
+            raise ValueError("lists that are none, or of rows that there are not")
+        if len(reserve["ceilings"]) != n or len(reserve["floors"]) != n:
+            raise ValueError("bounds of other anchors")
+        if self.served.shape[:1] != (min(n, SAMPLE),) or self.served.ndim != 2 or not _within(self.served, -1, m):
+            raise ValueError(f"served {self.served.shape}")
+        if self.pending.ndim != 1 or not _within(self.pending, 0, m):
+            raise ValueError("pending rows that there are not")
+
+
+def _is_csr(indptr: NDArray[Any], indices: NDArray[Any], *, n_lists: int, n_rows: int) -> bool:
+    if indptr.shape != (n_lists + 1,) or indices.ndim != 1 or (indptr[0], indptr[-1]) != (0, indices.size):
+        return False
+    return bool((np.diff(indptr) >= 0).all()) and _within(indices, 0, n_rows)
+
+
+def _within(numbers: NDArray[Any], low: int, high: int) -> bool:
+    """Tell whether all are whole, at least `low`, and below `high`."""
+    return numbers.dtype.kind in "iu" and (not numbers.size or bool(numbers.min() >= low and numbers.max() < high))
 
 
 def _copied(value: Any) -> Any:

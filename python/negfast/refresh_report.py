@@ -50,7 +50,7 @@ class RefreshReport:
     prefix : int
         Candidates of each list that were scored; 0 if all lists were searched again.
     widened : bool
-        Whether that had to be all of them because a first audit fell short.
+        Whether lists fell short and everything was searched again.
     why : str
         What was decided, and why.
     recall, recall_interval : float, tuple of float

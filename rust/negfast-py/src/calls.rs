@@ -540,7 +540,6 @@ fn wrap_refreshed<'py>(py: Python<'py>, refreshed: &Refreshed) -> PyResult<Bound
     out.set_item("searched", refreshed.searched)?;
     out.set_item("movers", refreshed.movers)?;
     out.set_item("prefix", refreshed.prefix)?;
-    out.set_item("widened", refreshed.widened)?;
     out.set_item("why", &refreshed.why)?;
     out.set_item("recall", refreshed.recall.value)?;
     out.set_item("recall_interval", refreshed.recall.interval)?;

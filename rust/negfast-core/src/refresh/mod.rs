@@ -170,8 +170,6 @@ pub struct Refreshed {
     pub movers: u64,
     /// Candidates of each list that were scored again; 0 if all were searched again.
     pub prefix: u64,
-    /// Whether more of them were taken after a first audit fell short.
-    pub widened: bool,
     /// What was decided, and why.
     pub why: String,
     /// The recall of trusted lists.
@@ -189,7 +187,6 @@ impl Refreshed {
             searched: 0,
             movers: 0,
             prefix: 0,
-            widened: false,
             why: String::new(),
             recall: Recall::proven(),
             seconds: [0.0; 2],

@@ -11,28 +11,37 @@ use crate::score::{Matrix, Scale, Scorer, Scratch};
 use crate::search::{Asked, Engine, Job, Work};
 use crate::threads::Workers;
 
-/// The share of the corpus that may be compared because it moved most, and because nothing else moved.
-const OUTLIERS: usize = 100;
+/// The share of the corpus that may be compared because nothing else moved; because it moved most, where every list is to be
+/// proven; and because it moved far more than usual, where lists are trusted.
 const FEW: usize = 10;
+const FARTHEST: usize = 100;
+const OUTLIERS: usize = 500;
+/// What is far more than usual, in mean distances.
+const FAR: f32 = 5.0;
 /// Movers that are remembered for an anchor, at least.
 const DEPTH: usize = 64;
 
 /// Rows to compare with every anchor, ascending, and the furthest that any other row moved.
-pub(super) fn choose(past: &Past<'_>) -> (Vec<u32>, f32) {
-    let mut movers = past.pending.to_vec();
-    let moved = past.corpus.iter().filter(|&&length| length > 0.0).count();
+pub(super) fn choose(past: &Past<'_>, proof: bool) -> (Vec<u32>, f32) {
     let n = past.corpus.len();
-    let mut lengths = past.corpus.to_vec();
-    let most = lengths.iter().copied().fold(0.0, f32::max);
-    let mut above = most;
-    if moved > 0 && moved * FEW <= n {
-        above = 0.0;
-    } else if moved > 0 && n >= OUTLIERS {
-        let (_, &mut usual, _) = lengths.select_nth_unstable_by(n - n / OUTLIERS - 1, f32::total_cmp);
+    let moved = past.corpus.iter().filter(|&&length| length > 0.0).count();
+    let most = past.corpus.iter().copied().fold(0.0, f32::max);
+    let beyond = |share: usize| {
+        let mut lengths = past.corpus.to_vec();
+        let (_, &mut length, _) = lengths.select_nth_unstable_by(n - n / share - 1, f32::total_cmp);
+        length
+    };
+    let above = if moved * FEW <= n {
+        0.0
+    } else if proof {
         // Worth a comparison only if much is gained.
-        above = if usual < 0.8 * most { usual } else { most };
-    }
-    movers.extend((0u32..).zip(past.corpus).filter(|(_, length)| **length > above).map(|(row, _)| row));
+        Some(beyond(FARTHEST)).filter(|&length| length < 0.8 * most).unwrap_or(most)
+    } else {
+        let mean = past.corpus.iter().map(|&length| f64::from(length)).sum::<f64>() / n as f64;
+        beyond(OUTLIERS).max(FAR * mean as f32)
+    };
+    let farther = (0u32..).zip(past.corpus).filter(|(_, length)| **length > above);
+    let mut movers: Vec<u32> = past.pending.iter().copied().chain(farther.map(|(row, _)| row)).collect();
     movers.sort_unstable();
     movers.dedup();
     let others = (0u32..).zip(past.corpus).filter(|(row, _)| movers.binary_search(row).is_err());

@@ -13,21 +13,22 @@ use crate::threads::Workers;
 
 /// Keeps the choice of anchors apart from other uses of a seed.
 const PURPOSE: u64 = 0x7265_6672;
-/// Anchors that a length is fitted on, and those that it is audited on at least; and rows to be sought for in an audit.
-const FITTED: usize = 128;
-const AUDITED: usize = 256;
+/// Anchors that tell whether lists are far from good enough, and that their recall is measured on at least; and rows to be
+/// sought for in that, for which short lists take more anchors.
+const FIRST: usize = 64;
+const AUDITED: usize = 384;
 const SOUGHT: usize = 4096;
-/// Standard errors of the mean that the fitted recall lies above the asked one, so that the audit mostly agrees.
-const MARGIN: f64 = 2.5;
+/// Standard errors below what is asked for from which on lists are not looked at any closer.
+const HOPELESS: f64 = 2.5;
+/// The next length to be tried, of the one before.
+const SHORTER: f64 = 0.93;
 
 /// What a trial says.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Verdict {
-    /// Candidates of each list that are enough, as far as is known.
+    /// Candidates of each list that are enough.
     pub(super) prefix: usize,
-    /// Whether the first length fell short.
-    pub(super) widened: bool,
-    /// The recall of lists of that length.
+    /// The recall of lists of that length, or of whole lists if those are not enough.
     pub(super) recall: Recall,
     /// Whether that is what was asked for.
     pub(super) enough: bool,
@@ -46,7 +47,24 @@ pub(super) fn sample(n: usize, count: usize, epoch: u64) -> Vec<u32> {
     anchors
 }
 
+/// Whether whole lists are so much worse than what is asked for that a few anchors tell.
+///
+/// # Errors
+/// [`crate::error::Error::Cancelled`].
+pub(super) fn is_hopeless(miner: &Miner<'_>, reserve: &Reserve<'_>, workers: &mut Workers<'_>) -> Result<Option<Recall>> {
+    let mut anchors = sample(reserve.len(), FIRST, miner.settings.epoch);
+    anchors.sort_unstable();
+    let places = places(miner, (reserve, &[]), &anchors, workers)?;
+    let recall = recall(&places, usize::MAX - 1);
+    let deviation = (recall.interval.1 - recall.interval.0) / (2.0 * 1.96);
+    Ok((recall.value + HOPELESS * deviation < miner.settings.search.recall).then_some(recall))
+}
+
 /// Finds the shortest lists whose recall is what is asked for; `met` tells which rows beyond the lists are looked at.
+///
+/// Recall grows with length. Lengths are tested from the longest on, and the last one that passes is taken: tests in a fixed
+/// order, of which the first that fails is the last, together err no more often than one of them (W. Maurer, L. Hothorn and
+/// W. Lehmacher, *Multiple comparisons in drug clinical trials and preclinical assays: a-priori ordered hypotheses*, 1995).
 ///
 /// # Errors
 /// [`crate::error::Error::Cancelled`].
@@ -56,28 +74,27 @@ pub(super) fn trial(
     met: &[Vec<u32>],
     workers: &mut Workers<'_>,
 ) -> Result<Verdict> {
-    let depth = miner.chooser.depth();
+    let (depth, asked) = (miner.chooser.depth(), miner.settings.search.recall);
     let audited = (SOUGHT / depth.max(1)).clamp(AUDITED, 4 * AUDITED);
-    let mut anchors = sample(reserve.len(), FITTED + audited, miner.settings.epoch);
-    let fitted = FITTED.min(anchors.len() / 3);
-    let asked = miner.settings.search.recall;
+    let mut anchors = sample(reserve.len(), FIRST + audited, miner.settings.epoch);
+    // Those that were looked at first have had their say.
+    let mut anchors = anchors.split_off(FIRST.min(anchors.len() / 2));
     anchors.sort_unstable();
     let places = places(miner, (reserve, met), &anchors, workers)?;
-    // Sorted anchors, so every third or so is one to fit on: which they are must not depend on their order in the sample.
-    let step = (anchors.len() / fitted.max(1)).max(1);
-    let (fit, audit): (Vec<_>, Vec<_>) = places.iter().enumerate().partition(|(i, _)| i % step == 0);
-    let fit: Vec<_> = fit.into_iter().map(|(_, places)| places).collect();
-    let audit: Vec<_> = audit.into_iter().map(|(_, places)| places).collect();
     let longest = (0..reserve.len()).map(|anchor| reserve.of(anchor).len()).max().unwrap_or(0);
-    let prefix = shortest(&fit, audit.len(), asked, longest);
-    let recall = recall(&audit, prefix);
-    if recall.interval.0 >= asked || prefix == longest {
-        return Ok(Verdict { prefix, widened: false, recall, enough: recall.interval.0 >= asked });
+    let tested = |prefix: usize| {
+        let recall = recall(&places, prefix);
+        Verdict { prefix, recall, enough: recall.interval.0 >= asked }
+    };
+    let mut taken = tested(longest);
+    while taken.enough && taken.prefix > 1 {
+        let next = tested((taken.prefix as f64 * SHORTER) as usize);
+        if !next.enough {
+            break;
+        }
+        taken = next;
     }
-    // Whole lists were fitted on nothing.
-    let all: Vec<_> = places.iter().collect();
-    let recall = self::recall(&all, longest);
-    Ok(Verdict { prefix: longest, widened: true, recall, enough: recall.interval.0 >= asked })
+    Ok(taken)
 }
 
 /// For each anchor the places that its true best rows have in its list; the largest number for those that are not there.
@@ -101,7 +118,7 @@ fn places(
         finished.each(|found, _| {
             let anchor = found.anchor as usize;
             let mut at: HashMap<u32, usize> = reserve.of(anchor).iter().copied().zip(0..).collect();
-            at.extend(met[anchor].iter().map(|&row| (row, 0)));
+            at.extend(met.get(anchor).into_iter().flatten().map(|&row| (row, 0)));
             let of = found.kept.iter().map(|c| at.get(&c.row).copied().unwrap_or(usize::MAX)).collect();
             places.lock().unwrap_or_else(PoisonError::into_inner)[found.slot] = of;
         })
@@ -113,28 +130,6 @@ fn counted(places: &Places, prefix: usize) -> (usize, usize) {
     (places.iter().filter(|&&place| place < prefix).count(), places.len())
 }
 
-fn recall(places: &[&Places], prefix: usize) -> Recall {
+fn recall(places: &[Places], prefix: usize) -> Recall {
     Recall::measured(&places.iter().map(|places| counted(places, prefix)).collect::<Vec<_>>())
-}
-
-/// The shortest prefix whose recall on the fitted anchors lies far enough above that asked.
-fn shortest(fit: &[&Places], audited: usize, asked: f64, longest: usize) -> usize {
-    let enough = |prefix: usize| {
-        let shares: Vec<f64> = fit
-            .iter()
-            .map(|places| counted(places, prefix))
-            .filter(|&(_, sought)| sought > 0)
-            .map(|(found, sought)| found as f64 / sought as f64)
-            .collect();
-        let n = shares.len().max(1) as f64;
-        let mean = shares.iter().sum::<f64>() / n;
-        let variance = shares.iter().map(|share| (share - mean).powi(2)).sum::<f64>() / (n - 1.0).max(1.0);
-        mean - MARGIN * (variance * (1.0 / audited.max(1) as f64 + 0.5 / n)).sqrt() >= asked
-    };
-    let (mut low, mut high) = (0, longest);
-    while low < high {
-        let middle = usize::midpoint(low, high);
-        if enough(middle) { high = middle } else { low = middle + 1 }
-    }
-    low
 }

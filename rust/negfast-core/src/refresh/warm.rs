@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use super::bounds::{Bound, Bounds};
 use super::movers::{self, Met};
-use super::trial::{sample, trial};
+use super::trial::{is_hopeless, sample, trial};
 use super::{Kept, Past, Refreshed};
 use crate::error::Result;
 use crate::mine::{Books, Miner, Page, open};
@@ -64,63 +64,67 @@ pub(crate) fn pass(
     workers: &mut Workers<'_>,
 ) -> Result<Outcome> {
     let clock = Instant::now();
-    let scorer = miner.chooser.scorer;
     let proof = miner.settings.search.recall >= 1.0;
-    let mut refreshed = Refreshed::nothing();
-    let (movers, farthest) = movers::choose(past);
+    let (plan, told) = decide(miner, past, proof, workers)?;
     let useful = mean(past) <= USEFUL[usize::from(!proof)];
     let mut outcome = Outcome {
         unserved: miner.anchors.rows().to_vec(),
-        reserve: if useful { miner.settings.reserve } else { 0 },
-        refreshed: refreshed.clone(),
+        reserve: if useful || plan.is_some() { miner.settings.reserve } else { 0 },
+        refreshed: Refreshed { seconds: [clock.elapsed().as_secs_f64(), 0.0], ..told },
     };
-    if past.reserve.rows.is_empty() {
-        refreshed.why = "nothing was remembered".into();
-        refreshed.searched = outcome.unserved.len() as u64;
-        return Ok(Outcome { refreshed, ..outcome });
+    if let Some(plan) = plan {
+        let clock = Instant::now();
+        judge(miner, &plan, books, &mut outcome.refreshed, workers)?;
+        outcome.refreshed.seconds[1] = clock.elapsed().as_secs_f64();
+        outcome.unserved = miner.unserved(&mut open(books));
+        open(books).mined.deepened = 0;
     }
+    outcome.refreshed.searched = outcome.unserved.len() as u64;
+    Ok(outcome)
+}
+
+/// How lists are to be used, if at all, and why.
+fn decide<'a>(
+    miner: &Miner<'_>,
+    past: &'a Past<'a>,
+    proof: bool,
+    workers: &mut Workers<'_>,
+) -> Result<(Option<Use<'a>>, Refreshed)> {
+    let mut told = Refreshed::nothing();
+    let none = |why: String| Ok((None, Refreshed { why, ..Refreshed::nothing() }));
+    if past.reserve.rows.is_empty() {
+        return none("nothing was remembered".into());
+    }
+    let short = |recall: Recall| {
+        format!("remembered lists hold {:.4} of what a sample should have, so all are searched again", recall.value)
+    };
+    if let Some(recall) = if proof { None } else { is_hopeless(miner, past.reserve, workers)? } {
+        return none(short(recall));
+    }
+    let (scorer, guard) = (miner.chooser.scorer, miner.chooser.guard);
+    let (movers, farthest) = movers::choose(past, proof);
     let bounds = Bounds::new(past, scorer, farthest);
     let whole = Use { past, bounds, met: Met::nothing(past.reserve.len()), prefix: usize::MAX, proof };
     if proof && !pays(miner, &whole) {
-        refreshed.why = "rows moved too far for proofs".into();
-        refreshed.searched = outcome.unserved.len() as u64;
-        refreshed.seconds[0] = clock.elapsed().as_secs_f64();
-        return Ok(Outcome { refreshed, ..outcome });
+        return none("rows moved too far for proofs".into());
     }
     let marks: Vec<f32> = (0..past.reserve.len()).map(|anchor| whole.mark(anchor)).collect();
-    let pair = (scorer, miner.chooser.guard);
-    let met = movers::meet(pair, &movers, &marks, miner.chooser.depth(), workers, miner.work)?;
-    refreshed.movers = movers.len() as u64;
+    let met = movers::meet((scorer, guard), &movers, &marks, miner.chooser.depth(), workers, miner.work)?;
+    told.movers = movers.len() as u64;
     let mut plan = Use { met, ..whole };
     if proof {
-        refreshed.why = "lists that drift cannot have changed are kept".into();
-        refreshed.prefix = miner.settings.reserve as u64;
-    } else {
-        let verdict = trial(miner, past.reserve, &plan.met.rows, workers)?;
-        (refreshed.widened, refreshed.recall) = (verdict.widened, verdict.recall);
-        if !verdict.enough {
-            refreshed.why = format!(
-                "remembered lists hold {:.4} of what a sample should have, so all are searched again",
-                verdict.recall.value
-            );
-            refreshed.recall = Recall::proven();
-            refreshed.searched = outcome.unserved.len() as u64;
-            refreshed.seconds[0] = clock.elapsed().as_secs_f64();
-            return Ok(Outcome { refreshed, ..outcome });
-        }
-        refreshed.why = format!("the first {} of each list hold what was asked for", verdict.prefix);
-        refreshed.prefix = verdict.prefix as u64;
-        plan.prefix = verdict.prefix;
+        told.why = "lists that drift cannot have changed are kept".into();
+        told.prefix = miner.settings.reserve as u64;
+        return Ok((Some(plan), told));
     }
-    refreshed.seconds[0] = clock.elapsed().as_secs_f64();
-    let clock = Instant::now();
-    judge(miner, &plan, books, &mut refreshed, workers)?;
-    refreshed.seconds[1] = clock.elapsed().as_secs_f64();
-    outcome.unserved = miner.unserved(&mut open(books));
-    refreshed.searched = outcome.unserved.len() as u64;
-    open(books).mined.deepened = 0;
-    outcome.reserve = miner.settings.reserve;
-    Ok(Outcome { refreshed, ..outcome })
+    let verdict = trial(miner, past.reserve, &plan.met.rows, workers)?;
+    if !verdict.enough {
+        return none(short(verdict.recall));
+    }
+    told.why = format!("the first {} of each list hold what was asked for", verdict.prefix);
+    (told.prefix, told.recall) = (verdict.prefix as u64, verdict.recall);
+    plan.prefix = verdict.prefix;
+    Ok((Some(plan), told))
 }
 
 fn mean(past: &Past<'_>) -> f32 {
