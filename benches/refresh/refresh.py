@@ -38,7 +38,17 @@ CHANGED_AFTER = 0.15  # drift of the snapshot that changed rows are taken from
 FLAT, FRESH, REFRESH = "faiss IndexFlatIP", "fresh search", "refresh"
 SLOWEST = 1 / 1.1  # of a fresh search; no refresh may take longer
 TOLERANCE = 1e-6  # float32 sums in another order
-MEASURED = ("n_proven", "n_estimated", "n_searched", "prefix", "turnover", "recall", "recall_interval", "widened", "why")
+MEASURED = (
+    "n_proven",
+    "n_estimated",
+    "n_searched",
+    "prefix",
+    "turnover",
+    "recall",
+    "recall_interval",
+    "widened",
+    "why",
+)
 
 
 class Bar(NamedTuple):

@@ -15,11 +15,13 @@ from negfast.keys import content_keys
 from negfast.miner import Miner
 from negfast.mining import mine, select, topk
 from negfast.recipe import Recipe
+from negfast.refresh_policy import RefreshPolicy
 from negfast.refresh_report import RefreshReport
 from negfast.report import Report, SearchReport
 from negfast.results import MinedNegatives, TopK
 from negfast.settings import Rules, Search, SimANS, Softmax, Tiers
 from negfast.simhash import SimHash
+from negfast.staleness import Staleness
 
 __all__ = [
     "InvalidTypeError",
@@ -29,6 +31,7 @@ __all__ = [
     "MissingExtraError",
     "NegfastError",
     "Recipe",
+    "RefreshPolicy",
     "RefreshReport",
     "Report",
     "RowIndexError",
@@ -38,6 +41,7 @@ __all__ = [
     "SimANS",
     "SimHash",
     "Softmax",
+    "Staleness",
     "StateError",
     "Tiers",
     "TopK",

@@ -98,8 +98,8 @@ class MinerState:
         differs[self.pending] = False
         if differs.any():
             raise InvalidValueError(
-                f"changed must name every corpus row whose vector differs from the last call's, got one that leaves out "
-                f"row {np.flatnonzero(differs)[0]}; leave it out if most rows moved"
+                f"changed must name every corpus row whose vector differs from the last call's, got one that leaves "
+                f"out row {np.flatnonzero(differs)[0]}; leave it out if most rows moved"
             )
 
     def past(self, pending: NDArray[np.int64]) -> dict[str, Any]:

@@ -60,8 +60,8 @@ class RefreshReport:
     turnover : float
         Share of the negatives that their anchor did not have after the last call, on 1,000 anchors.
     seconds : dict of str to float
-        Wall-clock seconds: ``"drift"``, ``"decide"`` (rows that moved most, the sample), ``"lists"``, ``"search"`` (what
-        was searched again, norms, report of the search) and ``"total"``.
+        Wall-clock seconds: ``"drift"``, ``"decide"`` (rows that moved most, the sample), ``"lists"``, ``"search"``
+        (what was searched again, norms, report of the search) and ``"total"``.
     """
 
     drift: Drift

@@ -11,7 +11,7 @@ from types import FrameType
 from typing import NoReturn
 
 import negfast
-from negfast.cli import near_duplicates
+from negfast.cli import near_duplicates, refresh
 from negfast.cli.demo import command as demo
 from negfast.cli.mine import command as mine
 from negfast.errors import NegfastError
@@ -96,6 +96,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"negfast {negfast.__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     mine.add_command(commands)
+    refresh.add_command(commands)
     near_duplicates.add_command(commands)
     demo.add_command(commands)
     return parser

@@ -83,7 +83,7 @@ def check_writable(path: Path, argument: str, suffixes: Sequence[str] = SUFFIXES
         If it is parquet and pyarrow is not installed.
     """
     if path.suffix not in suffixes:
-        known = " or ".join((", ".join(suffixes[:-1]), suffixes[-1]))
+        known = " or ".join(part for part in (", ".join(suffixes[:-1]), suffixes[-1]) if part)
         raise InvalidValueError(f"{argument} must be a {known} file, got {path}; name one")
     final = Path(os.path.realpath(path))
     if path.is_dir():

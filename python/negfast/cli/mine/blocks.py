@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 import negfast
 from negfast.cli.mine.pairs import Pairs
 from negfast.cli.mine.parts import Parts
+from negfast.miner import Miner
 from negfast.recipe import Recipe
 from negfast.results import MinedNegatives
 
@@ -60,6 +61,23 @@ def mine_blocks(
         progress(min(start + size, n))
         done.append(block)
     return negfast.concatenate(done)
+
+
+def mine_whole(
+    pairs: Pairs,
+    queries: NDArray[Any],
+    corpus: NDArray[Any],
+    *,
+    recipe: Recipe,
+    n_threads: int | None,
+    progress: Callable[[float], None],
+) -> tuple[MinedNegatives, Miner]:
+    """Mine all anchors in one call, and return the miner that remembers it."""
+    settings = recipe.arguments()
+    epoch = settings.pop("epoch")
+    miner = Miner(n_threads=n_threads, **settings)
+    told = partial(_tell, progress, 0, len(pairs.anchors))
+    return miner.mine(queries, corpus, epoch=epoch, progress=told, **pairs.arguments()), miner
 
 
 def _tell(progress: Callable[[float], None], start: int, n_anchors: int, share: float) -> None:

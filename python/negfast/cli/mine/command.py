@@ -16,10 +16,10 @@ import negfast
 from negfast import threads
 from negfast.cli.encoding import Encoder, encoder_for
 from negfast.cli.mine import outputs
-from negfast.cli.mine.blocks import block_size, mine_blocks
+from negfast.cli.mine.blocks import block_size, mine_blocks, mine_whole
 from negfast.cli.mine.embed import encoded_matrices, given_matrices, given_sources, name_bad_row
 from negfast.cli.mine.estimate import estimate
-from negfast.cli.mine.job import BUILT_IN, Job
+from negfast.cli.mine.job import BUILT_IN, Job, job_beside
 from negfast.cli.mine.pairs import Pairs, read_pairs
 from negfast.cli.mine.parts import Parts
 from negfast.cli.mine.recipes import add_options, recipe_of
@@ -28,11 +28,13 @@ from negfast.cli.progress import Progress, is_progress_wanted
 from negfast.cli.screen import Screen
 from negfast.errors import InvalidValueError
 from negfast.files.fingerprints import path_fingerprint
+from negfast.files.tables import SUFFIXES
 from negfast.files.writers import check_writable, write_json
+from negfast.miner import Miner
 from negfast.recipe import Recipe
 from negfast.results import MinedNegatives
 
-_OUTPUTS = ("output", "triplets", "n_tuples")
+_OUTPUTS = ("output", "triplets", "n_tuples", "state")
 _CHANGEABLE = (*_OUTPUTS, "block_size")
 """Fields of a recorded job that the command line may change; others make it another job."""
 _MATRICES = ("queries", "corpus")
@@ -105,6 +107,12 @@ def _add_outputs(parser: argparse.ArgumentParser) -> None:
     out.add_argument("--triplets", metavar="FILE", help="also write texts: anchor, positive, negative")
     out.add_argument("--n-tuples", metavar="FILE", help="also write texts: anchor, positive, negative_1 to negative_n")
     out.add_argument("--block-size", type=positive, metavar="N", help="anchors mined at a time (default: by sizes)")
+    out.add_argument(
+        "--state",
+        metavar="FILE",
+        help="also write what `negfast refresh` needs, .safetensors: embeddings, and more candidates than are served; "
+        "all anchors are then mined in one call, so an interrupted job goes on with its embeddings alone",
+    )
     earlier = out.add_mutually_exclusive_group()
     earlier.add_argument("--resume", action="store_true", help="go on with an interrupted job")
     earlier.add_argument("--restart", action="store_true", help="drop what an interrupted job has done")
@@ -152,8 +160,10 @@ def run(arguments: argparse.Namespace) -> int:
         return 0
     with Parts(Path(str(job.output)), keeps_rows=job.model != BUILT_IN) as parts:
         parts.open(_plan(recipe, job, fingerprints, encoder), resume=arguments.resume, restart=arguments.restart)
-        mined = _mined(job, recipe, pairs, encoder, parts, n_threads=n_threads, shown=shown)
+        mined, miner = _mined(job, recipe, pairs, encoder, parts, n_threads=n_threads, shown=shown)
         written = _write(job, recipe, mined, pairs, fingerprints, encoder)
+        if miner is not None:
+            written |= _write_state(Path(str(job.state)), miner, job, fingerprints)
         parts.remove()
     _show_result(screen, mined, written)
     _warn_of_other_rows(mined, recorded)
@@ -193,7 +203,7 @@ def _check_outputs(job: Job) -> None:
         if value is None:
             continue
         option, path = f"--{name.replace('_', '-')}", Path(value)
-        check_writable(path, option)
+        check_writable(path, option, (".safetensors",) if name == "state" else SUFFIXES)
         final = Path(os.path.realpath(path))
         other = next(
             (read for read in job.files().values() if read.exists() and path.exists() and read.samefile(path)), None
@@ -204,6 +214,9 @@ def _check_outputs(job: Job) -> None:
     for path in _beside(Path(job.output)):
         if path.is_dir():
             raise InvalidValueError(f"--output must leave {path} free for a file, got a folder there; name another")
+    if job.state is not None and job_beside(Path(job.state)).is_dir():
+        path = job_beside(Path(job.state))
+        raise InvalidValueError(f"--state must leave {path} free for a file, got a folder there; name another")
 
 
 def _beside(output: Path) -> tuple[Path, Path]:
@@ -226,7 +239,7 @@ def _plan(recipe: Recipe, job: Job, fingerprints: dict[str, str], encoder: Encod
     """Return what the parts of a job depend on."""
     return {
         "recipe": recipe.fingerprint,
-        "job": {**job.to_dict(Path(str(job.output)).parent), **dict.fromkeys(("triplets", "n_tuples"))},
+        "job": {**job.to_dict(Path(str(job.output)).parent), **dict.fromkeys(("triplets", "n_tuples", "state"))},
         "input": fingerprints,
         "version": _versions(encoder),
     }
@@ -239,14 +252,19 @@ def _versions(encoder: Encoder | None) -> dict[str, str]:
 
 def _mined(
     job: Job, recipe: Recipe, pairs: Pairs, encoder: Encoder | None, parts: Parts, *, n_threads: int, shown: bool
-) -> MinedNegatives:
+) -> tuple[MinedNegatives, Miner | None]:
+    """Return what was mined, and the miner where its state is to be kept."""
     try:
         queries, corpus = _matrices(job, pairs, encoder, parts, shown=shown)
+        if job.state is not None:
+            with _mining(len(pairs.anchors), shown=shown) as progress:
+                return mine_whole(pairs, queries, corpus, recipe=recipe, n_threads=n_threads, progress=progress)
         size = block_size(len(pairs.anchors), len(pairs.corpus), corpus.shape[1], recipe, job.block_size)
         with _mining(len(pairs.anchors), shown=shown) as progress:
-            return mine_blocks(
+            blocks = mine_blocks(
                 pairs, queries, corpus, recipe=recipe, size=size, n_threads=n_threads, parts=parts, progress=progress
             )
+            return blocks, None
     except InvalidValueError:
         name_bad_row(job)  # rows have other numbers in the file than in the search, where repeats are left out
         raise
@@ -309,6 +327,15 @@ def _write(
     write_json(recipe_path, {**recipe.to_dict(), "job": record})
     write_json(report_path, {**mined.report.to_dict(), "suspects": outputs.suspects_by_id(mined, pairs)})
     return {**written, recipe_path: "the recipe: repeats this job", report_path: "the report"}
+
+
+def _write_state(path: Path, miner: Miner, job: Job, fingerprints: dict[str, str]) -> dict[Path, str]:
+    """Write the state, and beside it which tables its rows come from; return what each file is."""
+    # A state without its tables is one; a state with those of another is none.
+    job_beside(path).unlink(missing_ok=True)
+    miner.save(path)
+    write_json(job_beside(path), {**job.to_dict(path.parent), "fingerprints": fingerprints})
+    return {path: "the state, for negfast refresh", job_beside(path): "the tables of the state"}
 
 
 def _show_job(screen: Screen, pairs: Pairs, recipe: Recipe, encoder: Encoder | None) -> None:

@@ -92,7 +92,7 @@ def estimate(
         dim, itemsize = given[0].shape[1], given[0].itemsize
     elif encoder is not None:
         seconds_per_text, dim = _encoding(encoder, pairs, job)
-    size = min(block_size(n, m, dim, recipe, job.block_size), max(n, 1))
+    size = max(n, 1) if job.state is not None else min(block_size(n, m, dim, recipe, job.block_size), max(n, 1))
     depth = _negfast.search_depth(core_settings(recipe), m)
     plan = _negfast.plan(size, m, dim, depth, recipe.search.max_memory, n_threads)
     return Estimate(

@@ -27,7 +27,7 @@ _BESIDE = ("format", "fingerprints", "rows", "versions")
 BUILT_IN = "built-in"
 """The name of the encoder that needs no model."""
 # Fields that name files, and those among them that a job reads.
-_PATHS = ("input", "corpus", "forbidden", "output", "triplets", "n_tuples")
+_PATHS = ("input", "corpus", "forbidden", "output", "triplets", "n_tuples", "state")
 _EMBEDDINGS = ("anchor_embeddings", "positive_embeddings", "corpus_embeddings")
 READ = ("input", "corpus", "forbidden", *_EMBEDDINGS)
 
@@ -54,7 +54,7 @@ class Job:
         What encodes the texts where there are no such files.
     anchor_prompt, corpus_prompt : str or None
         What the model is given before each text.
-    output, triplets, n_tuples : str or None
+    output, triplets, n_tuples, state : str or None
         The files to write.
     block_size : int or None
         Anchors mined at a time; ``None`` chooses.
@@ -81,6 +81,7 @@ class Job:
     output: str | None = None
     triplets: str | None = None
     n_tuples: str | None = None
+    state: str | None = None
     block_size: int | None = None
 
     @property
@@ -104,6 +105,10 @@ class Job:
                 )
         if self.is_embedded and self.model != BUILT_IN:
             raise InvalidValueError("--model must be given without embeddings, got both; leave one of them out")
+        if self.state is not None and self.block_size is not None:
+            raise InvalidValueError(
+                "--block-size must be given without --state, got both; a state is mined in one call"
+            )
 
     def files(self) -> dict[str, Path]:
         """Return the files, and the folder of the model, that the job reads, by field; a tensor's name is no part."""
@@ -162,6 +167,11 @@ class Job:
         if job.model.startswith(os.curdir):
             reached["model"] = _reached(job.model, folder)
         return replace(job, **reached)
+
+
+def job_beside(state: Path) -> Path:
+    """Return where the job is recorded whose miner's state is kept in a file."""
+    return state.with_name(f"{state.name}.job.json")
 
 
 def _is_name(value: str) -> bool:

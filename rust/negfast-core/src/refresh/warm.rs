@@ -20,7 +20,7 @@ use crate::topk::{Candidate, sort_best_first};
 const SPAN: usize = 256;
 /// Anchors that tell whether proving pays, and the share of them that has to be proven.
 const TRIED: usize = 192;
-const WORTH: f64 = 0.1;
+const WORTH: f64 = 0.6;
 /// Mean distances that rows may have moved since the last time for a reserve to be worth making: where proof is asked for,
 /// and where it is not.
 const USEFUL: [f32; 2] = [0.015, 0.2];
@@ -69,7 +69,7 @@ pub(crate) fn pass(
     let useful = mean(past) <= USEFUL[usize::from(!proof)];
     let mut outcome = Outcome {
         unserved: miner.anchors.rows().to_vec(),
-        reserve: if useful || plan.is_some() { miner.settings.reserve } else { 0 },
+        reserve: if useful || plan.is_some() && !proof { miner.settings.reserve } else { 0 },
         refreshed: Refreshed { seconds: [clock.elapsed().as_secs_f64(), 0.0], ..told },
     };
     if let Some(plan) = plan {
