@@ -304,6 +304,7 @@ class MinerState:
                     _check_labels(name, side, length)
         _check_lists("reserve", (self.reserve["indptr"], self.reserve["rows"]), n, size)
         _check_rows("pending", self.pending, size)
+        _check_rows("served", self.served.ravel() + 1, size + 1)
         for name in ("ceilings", "floors"):
             _require(f"reserve_{name}", not np.isnan(self.reserve[name]).any(), self.reserve[name])
         for name, vectors in (("queries", self.queries), ("corpus", self.corpus)):
@@ -356,14 +357,17 @@ def _extended(name: str, held: Any, labels: Labels | None, n_rows: int) -> Any:
         return None
     queries, corpus = held
     added = inputs.labels(f"{name} of the rows", labels)
-    ragged = isinstance(added, tuple)
-    count = len(added[0]) - 1 if ragged else len(added)
-    if ragged != isinstance(corpus, tuple) or count != n_rows or (not ragged and added.shape[1:] != corpus.shape[1:]):
+    if isinstance(added, tuple):
+        fits, got = isinstance(corpus, tuple) and len(added[0]) == n_rows + 1, f"lists for {len(added[0]) - 1} rows"
+    else:
+        fits = not isinstance(corpus, tuple) and added.shape == (n_rows, *corpus.shape[1:])
+        got = f"shape {added.shape}"
+    if not fits:
         raise InvalidValueError(
-            f"{name} must be one entry for each of the {n_rows} rows, shaped as those of the corpus, got "
-            f"{f'lists for {count} rows' if ragged else f'shape {added.shape}'}; label rows as the corpus is"
+            f"{name} must be one entry for each of the {n_rows} rows, shaped as those of the corpus, got {got}; label "
+            "rows as the corpus is"
         )
-    if ragged:
+    if isinstance(added, tuple):
         indptr = np.concatenate([corpus[0], corpus[0][-1] + added[0][1:]])
         return queries, (indptr, np.concatenate([corpus[1], added[1]]))
     return queries, np.concatenate([corpus, added])
@@ -398,12 +402,14 @@ def _check_indptr(name: str, indptr: NDArray[Any], entries: NDArray[Any], length
 
 
 def _check_lists(name: str, lists: Any, length: int, size: int) -> None:
-    _check_indptr(name, *lists, length)
-    _check_rows(name, lists[1], size)
+    indptr, rows = lists
+    _check_indptr(name, indptr, rows, length)
+    _check_rows(name, rows, size)
 
 
 def _check_labels(name: str, side: Any, length: int) -> None:
     if isinstance(side, tuple):
-        _check_indptr(name, *side, length)
+        indptr, labels = side
+        _check_indptr(name, indptr, labels, length)
     else:
         _require(name, side.ndim in (1, 2) and len(side) == length, side)

@@ -36,6 +36,7 @@ def test_the_depth_is_that_of_mining(rows: Any, rules: dict[str, Any], draw: Any
     settings = {
         "metric": "cosine", "num_negatives": 8, "rules": arguments["rules"].to_dict(), "tiers": (-0.05, -0.15),
         "draw": (draw, 0.0, 0.0), "suspect_rank": 1000, "seed": 0, "epoch": 0, "search": (1.0, "auto", None),
+        "reserve": 0,
     }  # fmt: skip
     told = plan(200, 2000, 16, search_depth(settings, 2000), None, 1)
     assert told["working_bytes"] == mined.report.search.working_bytes

@@ -3,6 +3,9 @@
 //! A later call may begin with what an earlier one [remembered](crate::refresh): lists that drift cannot have changed are
 //! judged again instead of searched again.
 
+mod trial;
+mod warm;
+
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use crate::accept::Accept;
@@ -13,7 +16,7 @@ use crate::error::{Error, Result};
 use crate::exposure::assign;
 use crate::lists::Lists;
 use crate::pool::{Chooser, FalseNegatives, Pool, Wishes};
-use crate::refresh::{Kept, Past, Refreshed, Reserve, warm};
+use crate::refresh::{BAND, Kept, Past, Refreshed, Reserve};
 use crate::rules::{Counts, Guard, Guarded, Known, Rule, Rules};
 use crate::score::{Scorer, Scratch, score_lists, spans};
 use crate::search::{Account, Asked, Engine, Job, Work};
@@ -93,9 +96,6 @@ pub struct Mined {
     /// What became of the lists that were remembered, if there were any.
     pub refreshed: Option<Refreshed>,
 }
-
-/// How far above its cap rows are remembered: caps move with the scores of positives.
-pub(crate) const BAND: f64 = 0.05;
 
 /// Bytes of wishes that a cap on exposure may have in memory at least, whatever `max_memory` says.
 const MOST_WISHES: usize = 2 << 30;

@@ -11,7 +11,7 @@ const SLACK: f64 = 1e-6;
 
 /// Bounds on the scores of rows that moved at most so far.
 #[derive(Debug)]
-pub(super) struct Bounds<'a> {
+pub(crate) struct Bounds<'a> {
     past: &'a Past<'a>,
     metric: Metric,
     /// The furthest that a row moved, of those that are not looked at one by one.
@@ -24,15 +24,15 @@ pub(super) struct Bounds<'a> {
 
 /// What unlisted rows can score now.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Bound {
+pub(crate) struct Bound {
     /// Those that were below score this at most.
-    pub(super) ceiling: f32,
+    pub(crate) ceiling: f32,
     /// Those that were above score more than this; −∞ if nothing is known.
-    pub(super) floor: f32,
+    pub(crate) floor: f32,
 }
 
 impl<'a> Bounds<'a> {
-    pub(super) fn new(past: &'a Past<'a>, scorer: &Scorer<'_>, farthest: f32) -> Self {
+    pub(crate) fn new(past: &'a Past<'a>, scorer: &Scorer<'_>, farthest: f32) -> Self {
         Self {
             past,
             metric: scorer.metric,
@@ -42,7 +42,7 @@ impl<'a> Bounds<'a> {
         }
     }
 
-    pub(super) fn of(&self, anchor: usize) -> Bound {
+    pub(crate) fn of(&self, anchor: usize) -> Bound {
         let (ceiling, floor) = (self.past.reserve.ceilings[anchor], self.past.reserve.floors[anchor]);
         let moved = f64::from(self.past.queries[anchor]);
         let [up, down] = match self.metric {

@@ -7,13 +7,11 @@
 //! *proven*, and the bounds that were used are the ceiling and floor of the next time: proofs compose.
 //!
 //! Real drift is mostly too large for proof. Where a recall below 1 is asked for, lists are trusted as far as a sample of
-//! anchors, solved exactly, says they may be ([`trial`]).
+//! anchors, solved exactly, says they may be; `mine` draws it.
 
-mod bounds;
+pub(crate) mod bounds;
 pub mod drift;
-mod movers;
-mod trial;
-pub(crate) mod warm;
+pub(crate) mod movers;
 
 use std::borrow::Cow;
 use std::ops::Range;
@@ -23,17 +21,20 @@ use crate::rules::{Above, Guard};
 use crate::search::{Found, Recall};
 use crate::topk::Candidate;
 
+/// How far above its cap rows are remembered: caps move with the scores of positives.
+pub(crate) const BAND: f64 = 0.05;
+
 /// What is remembered of one anchor.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Kept {
     /// Candidates, best first.
-    rows: Vec<u32>,
+    pub(crate) rows: Vec<u32>,
     /// Those that follow, where they stand in the reserve that came before: most are not copied twice.
-    rest: Range<usize>,
+    pub(crate) rest: Range<usize>,
     /// What no unlisted row below the floor scores more than: proven if there is a floor, else a guess.
-    ceiling: f32,
+    pub(crate) ceiling: f32,
     /// What every other unlisted row scores more than; −∞ where nothing is proven.
-    floor: f32,
+    pub(crate) floor: f32,
 }
 
 impl Default for Kept {
@@ -64,7 +65,7 @@ impl Kept {
         let highest = lowest.max(dropped);
         listed.truncate(reserve);
         let cap = guard.cap(anchor);
-        let band = if found.tally.crowded { 0.0 } else { crate::mine::BAND };
+        let band = if found.tally.crowded { 0.0 } else { BAND };
         let proven = proven && !found.overflowed;
         Self {
             rows: found.tally.near.iter().copied().chain(listed.iter().map(|c| c.row)).collect(),
@@ -148,12 +149,23 @@ impl<'a> Reserve<'a> {
         &self.rows
     }
 
+    /// What no unlisted row of `anchor` below the floor scores more than.
+    pub(crate) fn ceiling(&self, anchor: usize) -> f32 {
+        self.ceilings[anchor]
+    }
+
+    /// Where the list of `anchor` ends among all [`rows`](Self::rows).
+    pub(crate) fn end(&self, anchor: usize) -> usize {
+        self.starts[anchor + 1]
+    }
+
     /// The list of `anchor`.
     pub fn of(&self, anchor: usize) -> &[u32] {
         &self.rows[self.starts[anchor]..self.starts[anchor + 1]]
     }
 
-    fn is_proven(&self, anchor: usize) -> bool {
+    /// Whether the bounds of `anchor` are proven.
+    pub(crate) fn is_proven(&self, anchor: usize) -> bool {
         self.floors[anchor] > f32::NEG_INFINITY
     }
 }
@@ -194,7 +206,7 @@ pub struct Refreshed {
 
 impl Refreshed {
     /// Nothing was kept so far.
-    fn nothing() -> Self {
+    pub(crate) fn nothing() -> Self {
         Self {
             proven: 0,
             estimated: 0,

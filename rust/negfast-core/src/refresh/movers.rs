@@ -22,7 +22,7 @@ const FAR: f32 = 5.0;
 const DEPTH: usize = 64;
 
 /// Rows to compare with every anchor, ascending, and the furthest that any other row moved.
-pub(super) fn choose(past: &Past<'_>, proof: bool) -> (Vec<u32>, f32) {
+pub(crate) fn choose(past: &Past<'_>, proof: bool) -> (Vec<u32>, f32) {
     let n = past.corpus.len();
     let moved = past.corpus.iter().filter(|&&length| length > 0.0).count();
     let most = past.corpus.iter().copied().fold(0.0, f32::max);
@@ -51,16 +51,16 @@ pub(super) fn choose(past: &Past<'_>, proof: bool) -> (Vec<u32>, f32) {
 
 /// What was found among movers.
 #[derive(Debug, Default)]
-pub(super) struct Met {
+pub(crate) struct Met {
     /// For each anchor the movers that score what it asked for, best first.
-    pub(super) rows: Vec<Vec<u32>>,
+    pub(crate) rows: Vec<Vec<u32>>,
     /// What others score at most: more than asked for where there were too many.
-    pub(super) ceilings: Vec<f32>,
+    pub(crate) ceilings: Vec<f32>,
 }
 
 impl Met {
     /// That nothing was found for so many anchors.
-    pub(super) fn nothing(anchors: usize) -> Self {
+    pub(crate) fn nothing(anchors: usize) -> Self {
         Self { rows: vec![Vec::new(); anchors], ceilings: vec![f32::NEG_INFINITY; anchors] }
     }
 }
@@ -69,7 +69,7 @@ impl Met {
 ///
 /// # Errors
 /// [`crate::error::Error::Cancelled`].
-pub(super) fn meet(
+pub(crate) fn meet(
     (scorer, guard): (&Scorer<'_>, &Guard<'_>),
     movers: &[u32],
     marks: &[f32],

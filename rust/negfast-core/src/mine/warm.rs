@@ -3,13 +3,13 @@
 use std::sync::Mutex;
 use std::time::Instant;
 
-use super::bounds::{Bound, Bounds};
-use super::movers::{self, Met};
 use super::trial::{is_hopeless, sample, trial};
-use super::{Kept, Past, Refreshed};
+use super::{Books, Miner, Page, open};
 use crate::error::Result;
-use crate::mine::{Books, Miner, Page, open};
 use crate::pool::Pool;
+use crate::refresh::bounds::{Bound, Bounds};
+use crate::refresh::movers::{self, Met};
+use crate::refresh::{Kept, Past, Refreshed};
 use crate::rules::Rule;
 use crate::score::Scratch;
 use crate::search::Recall;
@@ -26,12 +26,12 @@ const WORTH: f64 = 0.6;
 const USEFUL: [f32; 2] = [0.015, 0.2];
 
 /// What the first pass leaves to do.
-pub(crate) struct Outcome {
+pub(super) struct Outcome {
     /// Anchors to search again, ascending.
-    pub(crate) unserved: Vec<u32>,
+    pub(super) unserved: Vec<u32>,
     /// Candidates to remember of those.
-    pub(crate) reserve: usize,
-    pub(crate) refreshed: Refreshed,
+    pub(super) reserve: usize,
+    pub(super) refreshed: Refreshed,
 }
 
 /// How lists are used.
@@ -57,7 +57,7 @@ enum Fate {
 ///
 /// # Errors
 /// [`crate::error::Error::Cancelled`].
-pub(crate) fn pass(
+pub(super) fn pass(
     miner: &Miner<'_>,
     past: &Past<'_>,
     books: &Mutex<Books>,
@@ -92,7 +92,7 @@ fn decide<'a>(
 ) -> Result<(Option<Use<'a>>, Refreshed)> {
     let mut told = Refreshed::nothing();
     let none = |why: String| Ok((None, Refreshed { why, ..Refreshed::nothing() }));
-    if past.reserve.rows.is_empty() {
+    if past.reserve.rows().is_empty() {
         return none("nothing was remembered".into());
     }
     let short = |recall: Recall| {
@@ -150,7 +150,7 @@ fn judge(
 ) -> Result<()> {
     let n = plan.past.reserve.len();
     let dim = miner.chooser.scorer.corpus.rows().dim();
-    let candidates = plan.past.reserve.rows.len().min(n.saturating_mul(plan.prefix));
+    let candidates = plan.past.reserve.rows().len().min(n.saturating_mul(plan.prefix));
     workers.progress().expect(candidates as u64);
     let counts = Mutex::new([0u64; 2]);
     let tasks = split(n, n.div_ceil(SPAN));
@@ -198,7 +198,7 @@ impl Use<'_> {
     /// What `anchor` wants of movers: those that could be in its list.
     fn mark(&self, anchor: usize) -> f32 {
         let reserve = self.past.reserve;
-        if reserve.is_proven(anchor) { self.bounds.of(anchor).ceiling } else { reserve.ceilings[anchor] }
+        if reserve.is_proven(anchor) { self.bounds.of(anchor).ceiling } else { reserve.ceiling(anchor) }
     }
 
     /// What unlisted rows can score, if that is known.
@@ -254,8 +254,8 @@ impl Use<'_> {
     fn remembered(&self, anchor: usize, listed: Vec<Candidate>, rest: &[u32], most: usize) -> Kept {
         let (bound, reserve, met) = (self.bound(anchor), self.past.reserve, &self.met.rows[anchor]);
         let last = listed.last().map_or(f32::NEG_INFINITY, |c| c.score);
-        let guess = if rest.is_empty() { last } else { reserve.ceilings[anchor] };
-        let end = reserve.starts[anchor + 1];
+        let guess = if rest.is_empty() { last } else { reserve.ceiling(anchor) };
+        let end = reserve.end(anchor);
         let mut kept = Kept {
             ceiling: bound.map_or(guess, |bound| bound.ceiling),
             floor: bound.map_or(f32::NEG_INFINITY, |bound| bound.floor),

@@ -3,9 +3,9 @@
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 
-use super::Reserve;
+use super::Miner;
 use crate::error::Result;
-use crate::mine::Miner;
+use crate::refresh::Reserve;
 use crate::rng::stream;
 use crate::rules::Guarded;
 use crate::search::{Asked, Engine, Job, Method, Recall};
@@ -16,7 +16,7 @@ const PURPOSE: u64 = 0x7265_6672;
 /// Anchors that tell whether lists are far from good enough, and that their recall is measured on at least; and rows to be
 /// sought for in that, for which short lists take more anchors.
 const FIRST: usize = 64;
-const AUDITED: usize = 384;
+const AUDITED: usize = 256;
 const SOUGHT: usize = 4096;
 /// Standard errors below what is asked for from which on lists are not looked at any closer.
 const HOPELESS: f64 = 2.5;
