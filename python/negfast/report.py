@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
+from math import gcd
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,8 @@ SUSPECT_COLUMNS = {"anchors": np.int64, "positives": np.int64, "scores": np.floa
 ADDED: dict[str, Any] = {"why": "not recorded", "audited": 0, "rows_checked": 0}
 """Fields of :class:`SearchReport` that files of earlier versions lack; what they tell is exact."""
 QUANTILES = (0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
+MOST_SELECTED = 1 << 20
+"""Numbers beyond which quantiles are those of an even part: selecting among all would take longer than a refresh."""
 
 
 @dataclass(frozen=True)
@@ -154,7 +157,8 @@ class Quantiles:
     mean : float
         Their mean.
     values : tuple of float
-        Their quantiles at 0, 5, 25, 50, 75, 95 and 100 %.
+        Their quantiles at 0, 5, 25, 50, 75, 95 and 100 %. Of more than 2 ** 20 values, those between the ends are of so
+        many spread evenly over them: off by a tenth of a percent of the values or so.
     """
 
     count: int
@@ -166,9 +170,20 @@ class Quantiles:
         """Summarise an array."""
         if numbers.size == 0:
             return cls(0, float("nan"), (float("nan"),) * len(QUANTILES))
-        numbers = numbers.astype(np.float64)
-        found = np.quantile(numbers, QUANTILES)
-        return cls(int(numbers.size), float(numbers.mean()), tuple(float(q) for q in found))
+        numbers = numbers.reshape(-1)
+        inner = np.quantile(_spread(numbers).astype(np.float64), QUANTILES[1:-1])
+        values = (float(numbers.min()), *(float(q) for q in inner), float(numbers.max()))
+        return cls(int(numbers.size), float(numbers.mean(dtype=np.float64)), values)
+
+
+def _spread(numbers: NDArray[Any]) -> NDArray[Any]:
+    """Return all numbers, or of very many an even part: lists are sorted, so places go by the golden ratio."""
+    if numbers.size <= MOST_SELECTED:
+        return numbers
+    stride = int(numbers.size * (5**0.5 - 1) / 2)
+    while gcd(stride, numbers.size) > 1:
+        stride += 1
+    return numbers[np.arange(MOST_SELECTED) * stride % numbers.size]
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,8 +1,6 @@
 """Reports from the lists of a run, however many calls they came from."""
 
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,8 +9,6 @@ from negfast.recipe import Recipe
 from negfast.report import Exposure, FalseNegatives, Quantiles, Report, SearchReport, Suspects
 
 TIER_NAMES = ("none", "easy", "semi_hard", "hard")
-WORTH_A_THREAD = 1_000_000
-"""Numbers from which on arrays are summarised on several threads."""
 
 
 class Lists(NamedTuple):
@@ -45,8 +41,6 @@ def summarise(
     hardness = (lists.scores.astype(np.float64) - lowest.astype(np.float64)[:, None])[paired]
     tiers = np.bincount(lists.tiers.ravel(), minlength=len(TIER_NAMES))
     tiers[0] -= int((~found).sum())
-    numbers = (lowest[~np.isnan(lowest)], lists.scores[found], hardness, ranks[ranks > 0])
-    positives, negatives, hardness_of, ranks_of = _quantiles(numbers, n_threads=search.n_threads)
     return Report(
         search=search,
         n_queries=len(lists.indices),
@@ -60,21 +54,13 @@ def summarise(
         anchors_underfilled=int((found.sum(axis=1) < recipe.num_negatives).sum()),
         missing_negatives=int((~found).sum()),
         anchors_deepened=anchors_deepened,
-        positives=positives,
-        negatives=negatives,
-        hardness=hardness_of,
-        positive_ranks=ranks_of,
+        positives=Quantiles.of(lowest[~np.isnan(lowest)]),
+        negatives=Quantiles.of(lists.scores[found]),
+        hardness=Quantiles.of(hardness),
+        positive_ranks=Quantiles.of(ranks[ranks > 0]),
         tiers=dict(zip(TIER_NAMES, tiers.tolist(), strict=True)),
         suspects=suspects,
         suspect_rank=recipe.suspect_rank,
         false_negatives=false_negatives,
         exposure=Exposure.of(lists.indices[found], n_corpus),
     )
-
-
-def _quantiles(numbers: Sequence[NDArray[Any]], *, n_threads: int) -> list[Quantiles]:
-    """Summarise several arrays side by side: selection works outside of the interpreter's lock."""
-    if n_threads == 1 or sum(array.size for array in numbers) < WORTH_A_THREAD:
-        return [Quantiles.of(array) for array in numbers]
-    with ThreadPoolExecutor(max_workers=min(n_threads, len(numbers))) as pool:
-        return list(pool.map(Quantiles.of, numbers))

@@ -8,6 +8,7 @@ import numpy.typing as npt
 import pytest
 
 import negfast
+from negfast.report import QUANTILES, Quantiles
 
 Ladder = tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]
 OFF = negfast.Rules(relative_margin=None)
@@ -115,3 +116,13 @@ def test_measures_are_sane(rows: Any) -> None:
     assert report.working_bytes >= 0
     total = report.seconds["total"] if isinstance(report.seconds, dict) else report.seconds
     assert 0 < total < 60
+
+
+def test_quantiles_of_very_many_numbers_are_of_an_even_part() -> None:
+    # Rows sorted as lists are: a stride that goes with their length would meet one rank alone.
+    lists = np.sort(np.random.default_rng(0).standard_normal((30_000, 100)), axis=1)[:, ::-1]
+    found = Quantiles.of(lists)
+    exact = np.quantile(lists, QUANTILES)
+    assert (found.values[0], found.values[-1], found.count) == (exact[0], exact[-1], lists.size)
+    shares = np.searchsorted(np.sort(lists, axis=None), found.values[1:-1]) / lists.size
+    np.testing.assert_allclose(shares, QUANTILES[1:-1], atol=2e-3)
