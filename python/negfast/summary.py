@@ -1,6 +1,6 @@
 """Reports from the lists of a run, however many calls they came from."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,8 +38,9 @@ def summarise(
     lowest, ranks = lists.positive_scores, lists.positive_ranks
     found = lists.indices >= 0
     paired = found & ~np.isnan(lowest)[:, None]
-    hardness = (lists.scores.astype(np.float64) - lowest.astype(np.float64)[:, None])[paired]
-    tiers = np.bincount(lists.tiers.ravel(), minlength=len(TIER_NAMES))
+    hardness = lists.scores.astype(np.float64)
+    hardness -= lowest.astype(np.float64)[:, None]
+    tiers = np.array([np.count_nonzero(lists.tiers == tier) for tier in range(len(TIER_NAMES))])
     tiers[0] -= int((~found).sum())
     return Report(
         search=search,
@@ -55,12 +56,17 @@ def summarise(
         missing_negatives=int((~found).sum()),
         anchors_deepened=anchors_deepened,
         positives=Quantiles.of(lowest[~np.isnan(lowest)]),
-        negatives=Quantiles.of(lists.scores[found]),
-        hardness=Quantiles.of(hardness),
+        negatives=Quantiles.of(_where(found, lists.scores)),
+        hardness=Quantiles.of(_where(paired, hardness)),
         positive_ranks=Quantiles.of(ranks[ranks > 0]),
         tiers=dict(zip(TIER_NAMES, tiers.tolist(), strict=True)),
         suspects=suspects,
         suspect_rank=recipe.suspect_rank,
         false_negatives=false_negatives,
-        exposure=Exposure.of(lists.indices[found], n_corpus),
+        exposure=Exposure.of(_where(found, lists.indices), n_corpus),
     )
+
+
+def _where(mask: NDArray[np.bool_], numbers: NDArray[Any]) -> NDArray[Any]:
+    """Return the numbers where the mask is set, without a copy where it is set throughout."""
+    return numbers.reshape(-1) if mask.all() else numbers[mask]
