@@ -95,7 +95,9 @@ impl Contest<'_> {
 
     fn mine(&self, settings: &Settings) -> Result<f64> {
         let anchors = Anchors::all(self.scorer.queries.len());
-        self.timed(|workers| mine(&self.scorer, &self.known, &anchors, settings, workers, &Work::default()).map(drop))
+        self.timed(|workers| {
+            mine(&self.scorer, &self.known, &anchors, settings, None, workers, &Work::default()).map(drop)
+        })
     }
 
     fn timed(&self, call: impl FnOnce(&mut Workers<'_>) -> Result<()>) -> Result<f64> {
@@ -137,6 +139,7 @@ fn run(contest: &Contest<'_>, rounds: usize, operations: f64) -> Result<()> {
         seed: 0,
         epoch: 0,
         search: exactly(),
+        reserve: 0,
     };
     let mut times: [Vec<f64>; 3] = Default::default();
     for _ in 0..rounds {

@@ -51,9 +51,10 @@ fn tile(level: Level, repeats: usize) {
 
 fn four_dots(level: Level, repeats: usize) {
     let (a, b) = (numbers(3, DIM), numbers(4, DIM * 4));
+    let wide: Vec<f64> = a.iter().copied().map(f64::from).collect();
     let row = |i: usize| &b[i * DIM..(i + 1) * DIM];
     for _ in 0..repeats {
-        black_box(dots(level, black_box(&a), black_box([row(0), row(1), row(2), row(3)])));
+        black_box(dots(level, black_box(&wide), black_box([row(0), row(1), row(2), row(3)])));
     }
 }
 

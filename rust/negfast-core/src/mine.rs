@@ -137,7 +137,6 @@ fn spread(positives: &Lists, lowest: &[f32]) -> Vec<f32> {
 ///
 /// # Errors
 /// If `max_memory` is too small, or the call is cancelled.
-#[expect(clippy::too_many_arguments, reason = "what is scored, ids, settings, what is remembered, threads, accounts")]
 pub fn mine(
     scorer: &Scorer<'_>,
     known: &Known<'_>,

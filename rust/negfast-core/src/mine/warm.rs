@@ -220,7 +220,7 @@ impl Use<'_> {
         scores.resize(rows.len(), 0.0);
         miner.chooser.scorer.score_all(anchor, &rows, scores, scratch);
         let (mut pool, listed) = judged(miner, anchor, (&rows, scores), scratch);
-        let kept = self.remembered(anchor, listed, rest, miner.settings.reserve);
+        let kept = self.remembered(anchor, &listed, rest, miner.settings.reserve);
         let (depth, wanted) = (miner.chooser.depth(), miner.wanted());
         let guard = miner.chooser.guard;
         // A bound says nothing about rows that are listed; where some were not scored, one of them may belong to the list.
@@ -251,7 +251,7 @@ impl Use<'_> {
     }
 
     /// What is remembered of `anchor`, whose scored candidates are `listed`, best first.
-    fn remembered(&self, anchor: usize, listed: Vec<Candidate>, rest: &[u32], most: usize) -> Kept {
+    fn remembered(&self, anchor: usize, listed: &[Candidate], rest: &[u32], most: usize) -> Kept {
         let (bound, reserve, met) = (self.bound(anchor), self.past.reserve, &self.met.rows[anchor]);
         let last = listed.last().map_or(f32::NEG_INFINITY, |c| c.score);
         let guess = if rest.is_empty() { last } else { reserve.ceiling(anchor) };

@@ -350,7 +350,9 @@ impl<'a, A: Accept> Block<'a, A> {
             None => return Vec::new(),
         };
         let mut rest: Vec<_> = estimates.extract_if(.., |c| c.score < lowest).collect();
-        rest.iter_mut().for_each(|c| c.score = (f64::from(c.score) * unit) as f32 + 0.0);
+        for c in &mut rest {
+            c.score = (f64::from(c.score) * unit) as f32 + 0.0;
+        }
         sort_best_first(&mut rest);
         rest
     }
