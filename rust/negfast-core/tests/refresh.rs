@@ -99,7 +99,9 @@ impl Move {
 fn shake(rows: &mut [Vec<f32>], step: f32, dice: &mut Dice) {
     for row in rows {
         let largest = row.iter().fold(0.0f32, |most, x| most.max(x.abs()));
-        row.iter_mut().for_each(|x| *x += step * largest * dice.number());
+        for x in row {
+            *x += step * largest * dice.number();
+        }
     }
 }
 
@@ -128,7 +130,8 @@ fn turn<'a>(rows: impl Iterator<Item = &'a mut Vec<f32>>, dice: &mut Dice) {
 fn copy(queries: &[Vec<f32>], corpus: &mut [Vec<f32>], dice: &mut Dice) {
     for _ in 0..corpus.len().min(3) {
         let (from, to) = (dice.below(corpus.len()), dice.below(corpus.len()));
-        corpus[to] = corpus[from].clone();
+        let row = corpus[from].clone();
+        corpus[to] = row;
     }
     let (from, to) = (dice.below(queries.len()), dice.below(corpus.len()));
     if let (Some(query), Some(row)) = (queries.get(from), corpus.get_mut(to)) {
@@ -375,7 +378,9 @@ fn lists_of_everything_stay_proven() {
 fn distances_beyond_the_type_prove_nothing() {
     let mut dice = Dice(10);
     let mut queries = dice.rows(8, 4);
-    queries.iter_mut().for_each(|row| row[0] = 3e38);
+    for row in &mut queries {
+        row[0] = 3e38;
+    }
     let mut corpus = dice.rows(60, 4);
     corpus.iter_mut().flatten().for_each(|x| *x *= 1e-4);
     let settings = Settings { reserve: 5, ..settings(2) };
@@ -424,8 +429,8 @@ fn drift_is_no_less_than_the_distance() {
         assert_eq!(measure(&old, &old, metric, threads), vec![0.0; n]);
     }
     // A direction that was none before, and one that is none any more, are as far away as can be.
-    assert_eq!(measure(&new, &old, Metric::Cosine, 1)[3], 2.0);
-    assert_eq!(measure(&old, &new, Metric::Cosine, 1)[3], 2.0);
+    assert_eq!(measure(&new, &old, Metric::Cosine, 1)[3].to_bits(), 2.0f32.to_bits());
+    assert_eq!(measure(&old, &new, Metric::Cosine, 1)[3].to_bits(), 2.0f32.to_bits());
 }
 
 fn measure(old: &[Vec<f32>], new: &[Vec<f32>], metric: Metric, threads: usize) -> Vec<f32> {
@@ -441,8 +446,10 @@ fn measure(old: &[Vec<f32>], new: &[Vec<f32>], metric: Metric, threads: usize) -
 fn distance(a: &[f32], b: &[f32], metric: Metric) -> f64 {
     let norm = |x: &[f32]| if metric == Metric::Dot { 1.0 } else { product(x, x).sqrt() };
     let (fa, fb) = (norm(a), norm(b));
-    if fa == 0.0 || fb == 0.0 {
-        return if fa == fb { 0.0 } else { 2.0 };
+    match [fa, fb].into_iter().filter(|norm| *norm == 0.0).count() {
+        0 => {}
+        1 => return 2.0,
+        _ => return 0.0,
     }
     a.iter().zip(b).map(|(x, y)| (f64::from(*x) / fa - f64::from(*y) / fb).powi(2)).sum::<f64>().sqrt()
 }

@@ -8,7 +8,7 @@ use making::{Dice, Kind, Posed, Way, bits, ways};
 use negfast_core::anchors::Anchors;
 use negfast_core::draw::Draw;
 use negfast_core::kernel::Level;
-use negfast_core::mine::{Mined, Settings, Suspect};
+use negfast_core::mine::{Mined, Suspect};
 use negfast_core::pool::FalseNegatives;
 use negfast_core::rules::{Counts, Rules};
 use negfast_core::score::Metric;
