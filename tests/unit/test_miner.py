@@ -69,6 +69,16 @@ def test_epochs_follow_one_another_and_name_the_draws() -> None:
     assert not same(fresh(Q, NEAR, epoch=3, **drawn), fresh(Q, NEAR, epoch=4, **drawn))
 
 
+@pytest.mark.parametrize("rules", [Rules(max_exposure=1), Rules(max_exposure=3, distinct=0.9), Rules(distinct=0.2)])
+def test_a_list_that_is_searched_after_all_counts_once(rules: Rules) -> None:
+    miner = Miner(num_negatives=4, rules=rules, reserve=16)
+    miner.mine(Q, C, POSITIVES)
+    again = miner.refresh(Q, NEAR)
+    told = again.report.refresh
+    assert told.n_proven + told.n_estimated + told.n_searched == N
+    assert same(again, fresh(Q, NEAR, rules=rules))
+
+
 def test_the_report_adds_up() -> None:
     report = mined().refresh(Q, NEAR).report
     told = report.refresh

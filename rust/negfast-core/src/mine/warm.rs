@@ -13,7 +13,7 @@ use crate::refresh::{Kept, Past, Refreshed};
 use crate::rules::Rule;
 use crate::score::Scratch;
 use crate::search::Recall;
-use crate::threads::{Workers, split};
+use crate::threads::{Workers, cut, split};
 use crate::topk::{Candidate, sort_best_first};
 
 /// Anchors that a task judges.
@@ -24,6 +24,8 @@ const WORTH: f64 = 0.6;
 /// Mean distances that rows may have moved since the last time for a reserve to be worth making: where proof is asked for,
 /// and where it is not.
 const USEFUL: [f32; 2] = [0.015, 0.2];
+/// A mean distance up to which lists are as good as never hopeless.
+const HARMLESS: f32 = 0.1;
 
 /// What the first pass leaves to do.
 pub(super) struct Outcome {
@@ -74,10 +76,14 @@ pub(super) fn pass(
     };
     if let Some(plan) = plan {
         let clock = Instant::now();
-        judge(miner, &plan, books, &mut outcome.refreshed, workers)?;
+        let mut fates = judge(miner, &plan, books, workers)?;
         outcome.refreshed.seconds[1] = clock.elapsed().as_secs_f64();
         outcome.unserved = miner.unserved(&mut open(books));
         open(books).mined.deepened = 0;
+        // Lists that near-copies or a cap on exposure use up are searched again after all.
+        outcome.unserved.iter().for_each(|&anchor| fates[anchor as usize] = Fate::Searched);
+        let count = |fate| fates.iter().filter(|&&other| other == fate).count() as u64;
+        (outcome.refreshed.proven, outcome.refreshed.estimated) = (count(Fate::Proven), count(Fate::Estimated));
     }
     outcome.refreshed.searched = outcome.unserved.len() as u64;
     Ok(outcome)
@@ -98,7 +104,8 @@ fn decide<'a>(
     let short = |recall: Recall| {
         format!("remembered lists hold {:.4} of what a sample should have, so all are searched again", recall.value)
     };
-    if let Some(recall) = if proof { None } else { is_hopeless(miner, past.reserve, workers)? } {
+    let doubtful = !proof && mean(past) > HARMLESS;
+    if let Some(recall) = if doubtful { is_hopeless(miner, past.reserve, workers)? } else { None } {
         return none(short(recall));
     }
     let (scorer, guard) = (miner.chooser.scorer, miner.chooser.guard);
@@ -141,57 +148,41 @@ fn pays(miner: &Miner<'_>, plan: &Use<'_>) -> bool {
     anchors.iter().map(proven).filter(|&proven| proven).count() as f64 >= WORTH * count as f64
 }
 
-fn judge(
-    miner: &Miner<'_>,
-    plan: &Use<'_>,
-    books: &Mutex<Books>,
-    refreshed: &mut Refreshed,
-    workers: &mut Workers<'_>,
-) -> Result<()> {
+/// Fills `books` from lists; returns what becomes of each.
+fn judge(miner: &Miner<'_>, plan: &Use<'_>, books: &Mutex<Books>, workers: &mut Workers<'_>) -> Result<Vec<Fate>> {
     let n = plan.past.reserve.len();
     let dim = miner.chooser.scorer.corpus.rows().dim();
     let candidates = plan.past.reserve.rows().len().min(n.saturating_mul(plan.prefix));
     workers.progress().expect(candidates as u64);
-    let counts = Mutex::new([0u64; 2]);
-    let tasks = split(n, n.div_ceil(SPAN));
+    let mut fates = vec![Fate::Searched; n];
+    let spans = split(n, n.div_ceil(SPAN));
+    let parts = cut(&mut fates, spans.iter().map(ExactSizeIterator::len));
+    let tasks: Vec<_> = spans.into_iter().zip(parts).collect();
     workers.run(
         (candidates * dim) as u64,
         tasks,
         || Scratch::new(dim),
-        |scratch, anchors, progress| {
-            let (mut page, mut told, mut judged) = (Page::default(), [0u64; 2], 0);
-            let mut scores = Vec::new();
-            for anchor in anchors {
-                let (pool, fate, kept) = plan.used(miner, anchor, scratch, &mut scores);
+        |scratch, (anchors, fates), progress| {
+            let (mut page, mut scores, mut judged) = (Page::default(), Vec::new(), 0);
+            for (anchor, fate) in anchors.zip(fates) {
+                let (pool, found, kept) = plan.used(miner, anchor, scratch, &mut scores);
                 judged += scores.len() as u64;
-                match fate {
-                    Fate::Proven => told[0] += 1,
-                    Fate::Estimated => told[1] += 1,
-                    Fate::Searched => {
-                        page.short.push(anchor as u32);
-                        continue;
-                    }
+                *fate = found;
+                if found == Fate::Searched {
+                    page.short.push(anchor as u32);
+                    continue;
                 }
                 miner.rank_among(anchor, &scores, &mut page);
                 if miner.settings.reserve > 0 {
                     page.kept.push((anchor as u32, kept));
                 }
-                let short = page.short.len();
                 miner.file(pool, miner.chooser.enough(miner.chooser.depth()), &mut page, scratch);
-                // A list that near-copies use up is searched again after all.
-                if page.short.len() > short {
-                    told[usize::from(fate == Fate::Estimated)] -= 1;
-                }
             }
             miner.enter(page, &mut open(books));
-            let mut counts = counts.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-            counts.iter_mut().zip(told).for_each(|(sum, count)| *sum += count);
             progress.advance(judged)
         },
     )?;
-    let [proven, estimated] = counts.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
-    (refreshed.proven, refreshed.estimated) = (proven, estimated);
-    Ok(())
+    Ok(fates)
 }
 
 impl Use<'_> {
