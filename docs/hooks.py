@@ -11,11 +11,12 @@ IMAGE = re.compile(r"^!\[(?P<alt>[^\]]+)\]\((?P<path>[^)\s]*plots/[\w-]+)\.svg\)
 
 
 def on_pre_build(**_: Any) -> None:
-    """Make the plots where they are missing or older than the script that makes them; that of a bench from its record."""
+    """Make the plots that are missing or older than the script that makes them; a bench's from its record."""
     sys.path[:0] = [str(HERE), str(BENCH)]
     try:
-        import plot
         import plots
+
+        import plot
     finally:
         sys.path.remove(str(HERE))
         sys.path.remove(str(BENCH))
