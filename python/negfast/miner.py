@@ -61,6 +61,11 @@ class Miner:
     Proven lists are the same bits as a fresh call's. What a refresh counts (``report.removed``, `positive_ranks`, and
     with them suspect pairs) is among the candidates that it looked at.
 
+    Limitations
+    -----------
+    A miner serves one call at a time: a refresh writes over the vectors that the miner holds. A search that also makes a
+    reserve takes up to twice as long as a plain one.
+
     Examples
     --------
     >>> import numpy as np, negfast
