@@ -63,8 +63,8 @@ class Miner:
 
     Limitations
     -----------
-    A miner serves one call at a time: a refresh writes over the vectors that the miner holds. A search that also makes a
-    reserve takes up to twice as long as a plain one.
+    A miner serves one call at a time: a refresh writes over the vectors that the miner holds. A search that also makes
+    a reserve takes up to twice as long as a plain one.
 
     Examples
     --------
