@@ -64,7 +64,7 @@ class Miner:
     Limitations
     -----------
     A miner serves one call at a time: a refresh writes over the vectors that the miner holds. A search that also makes
-    a reserve takes up to twice as long as a plain one.
+    a reserve looks at more rows than a plain one, and takes longer.
 
     Examples
     --------

@@ -158,16 +158,14 @@ pub fn mine(
     let mut engine = Engine::new(scorer, settings.search)?;
     let mut reserve = settings.reserve;
     if let Some(past) = past {
+        miner.find_copies(unserved.len(), depth, workers)?;
         let outcome = warm::pass(&miner, past, &books, workers)?;
         unserved = outcome.unserved;
         reserve = outcome.reserve;
         open(&books).mined.refreshed = Some(outcome.refreshed);
     }
     while !unserved.is_empty() {
-        if let Some(bound) = settings.rules.distinct.filter(|_| miner.chooser.wants_copies(unserved.len(), depth)) {
-            let found = Copies::find(scorer, bound, settings.search.max_memory, workers, work)?;
-            copies.get_or_init(|| found);
-        }
+        miner.find_copies(unserved.len(), depth, workers)?;
         miner.afford(unserved.len(), depth, &open(&books))?;
         miner.search(&mut engine, (&unserved, depth, reserve), &books, workers)?;
         unserved = miner.unserved(&mut open(&books));
@@ -290,6 +288,16 @@ pub(crate) struct Miner<'a> {
 }
 
 impl Miner<'_> {
+    /// Finds all near-copies of the corpus once, where lists of this depth for so many anchors make that cheaper.
+    fn find_copies(&self, anchors: usize, depth: usize, workers: &mut Workers<'_>) -> Result<()> {
+        let Settings { rules, search, .. } = self.settings;
+        if let Some(bound) = rules.distinct.filter(|_| self.chooser.wants_copies(anchors, depth)) {
+            let found = Copies::find(self.chooser.scorer, bound, search.max_memory, workers, self.work)?;
+            self.chooser.copies.get_or_init(|| found);
+        }
+        Ok(())
+    }
+
     /// Refuses a pass whose wishes, held until all anchors are served, could take more memory than they may.
     fn afford(&self, anchors: usize, depth: usize, books: &Books) -> Result<()> {
         let held = books.waiting.iter().flatten().map(|(pool, wishes)| pool.kept.len() + wishes.rows.len());
