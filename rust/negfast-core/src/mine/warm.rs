@@ -1,5 +1,6 @@
 //! The first pass of a refresh: remembered lists judged again, as far as they are proven or trusted.
 
+use std::ops::Range;
 use std::sync::Mutex;
 use std::time::Instant;
 
@@ -11,13 +12,14 @@ use crate::refresh::bounds::{Bound, Bounds};
 use crate::refresh::movers::{self, Met};
 use crate::refresh::{Kept, Past, Refreshed};
 use crate::rules::Rule;
-use crate::score::Scratch;
+use crate::score::{Scratch, Together};
 use crate::search::Recall;
 use crate::threads::{Workers, cut, split};
 use crate::topk::{Candidate, sort_best_first};
 
-/// Anchors that a task judges.
-const SPAN: usize = 256;
+/// Anchors that a task judges at most: as many as stay in the cache while their rows are read; and about as many candidates.
+const SPAN: usize = 512;
+const CANDIDATES: usize = 1 << 20;
 /// Anchors that tell whether proving pays, and the share of them that has to be proven.
 const TRIED: usize = 192;
 const WORTH: f64 = 0.6;
@@ -143,9 +145,15 @@ fn mean(past: &Past<'_>) -> f32 {
 fn pays(miner: &Miner<'_>, plan: &Use<'_>) -> bool {
     let anchors = sample(plan.past.reserve.len(), TRIED, miner.settings.epoch);
     let mut scratch = Scratch::new(miner.chooser.scorer.corpus.rows().dim());
-    let proven = |&anchor: &u32| plan.used(miner, anchor as usize, &mut scratch, &mut Vec::new()).1 == Fate::Proven;
+    let mut proven = |&anchor: &u32| {
+        let mut rows = Vec::new();
+        let rest = plan.candidates(anchor as usize, &mut rows);
+        let mut scores = vec![0.0; rows.len()];
+        miner.chooser.scorer.score_all(anchor as usize, &rows, &mut scores, &mut scratch);
+        plan.used(miner, anchor as usize, (&rows, &scores, rest), &mut scratch).1 == Fate::Proven
+    };
     let count = anchors.len();
-    anchors.iter().map(proven).filter(|&proven| proven).count() as f64 >= WORTH * count as f64
+    anchors.iter().filter(|anchor| proven(anchor)).count() as f64 >= WORTH * count as f64
 }
 
 /// Fills `books` from lists; returns what becomes of each.
@@ -155,34 +163,60 @@ fn judge(miner: &Miner<'_>, plan: &Use<'_>, books: &Mutex<Books>, workers: &mut 
     let candidates = plan.past.reserve.rows().len().min(n.saturating_mul(plan.prefix));
     workers.progress().expect(candidates as u64);
     let mut fates = vec![Fate::Searched; n];
-    let spans = split(n, n.div_ceil(SPAN));
+    let spans = split(n, n.div_ceil(SPAN).max(candidates.div_ceil(CANDIDATES)).max(4 * workers.threads()));
     let parts = cut(&mut fates, spans.iter().map(ExactSizeIterator::len));
     let tasks: Vec<_> = spans.into_iter().zip(parts).collect();
     workers.run(
         (candidates * dim) as u64,
         tasks,
-        || Scratch::new(dim),
-        |scratch, (anchors, fates), progress| {
-            let (mut page, mut scores, mut judged) = (Page::default(), Vec::new(), 0);
-            for (anchor, fate) in anchors.zip(fates) {
-                let (pool, found, kept) = plan.used(miner, anchor, scratch, &mut scores);
-                judged += scores.len() as u64;
+        || (Scratch::new(dim), Together::default()),
+        |(scratch, together), (anchors, fates), progress| {
+            let (mut page, lists) = (Page::default(), Span::new(plan, anchors.clone()));
+            let mut scores = vec![0.0; lists.rows.len()];
+            together.score(miner.chooser.scorer, anchors.clone(), (&lists.ends, &lists.rows), &mut scores);
+            for (slot, (anchor, fate)) in anchors.zip(fates).enumerate() {
+                let list = lists.of(slot);
+                let (rows, scores) = (&lists.rows[list.clone()], &scores[list]);
+                let (pool, found, kept) = plan.used(miner, anchor, (rows, scores, lists.rests[slot]), scratch);
                 *fate = found;
                 if found == Fate::Searched {
                     page.short.push(anchor as u32);
                     continue;
                 }
-                miner.rank_among(anchor, &scores, &mut page);
+                miner.rank_among(anchor, scores, &mut page);
                 if miner.settings.reserve > 0 {
                     page.kept.push((anchor as u32, kept));
                 }
                 miner.file(pool, miner.chooser.enough(miner.chooser.depth()), &mut page, scratch);
             }
             miner.enter(page, &mut open(books));
-            progress.advance(judged)
+            progress.advance(scores.len() as u64)
         },
     )?;
     Ok(fates)
+}
+
+/// The candidates of consecutive anchors, list by list.
+struct Span<'a> {
+    rows: Vec<u32>,
+    ends: Vec<usize>,
+    /// What stays listed as it is.
+    rests: Vec<&'a [u32]>,
+}
+
+impl<'a> Span<'a> {
+    fn new(plan: &'a Use<'_>, anchors: Range<usize>) -> Self {
+        let mut span = Self { rows: Vec::new(), ends: Vec::new(), rests: Vec::new() };
+        for anchor in anchors {
+            span.rests.push(plan.candidates(anchor, &mut span.rows));
+            span.ends.push(span.rows.len());
+        }
+        span
+    }
+
+    fn of(&self, slot: usize) -> Range<usize> {
+        slot.checked_sub(1).map_or(0, |before| self.ends[before])..self.ends[slot]
+    }
 }
 
 impl Use<'_> {
@@ -198,19 +232,16 @@ impl Use<'_> {
         Some(Bound { ceiling: bound.ceiling.max(self.met.ceilings[anchor]), ..bound })
     }
 
-    /// What the list of `anchor` says now, whether that may be used, and what to remember; `scores` receives those of all
-    /// candidates.
+    /// What the list of `anchor` says now, whether that may be used, and what to remember, from the scores of its candidates
+    /// and from the rest of its list.
     fn used(
         &self,
         miner: &Miner<'_>,
         anchor: usize,
+        (rows, scores, rest): (&[u32], &[f32], &[u32]),
         scratch: &mut Scratch,
-        scores: &mut Vec<f32>,
     ) -> (Pool, Fate, Kept) {
-        let (rows, rest) = self.candidates(anchor);
-        scores.resize(rows.len(), 0.0);
-        miner.chooser.scorer.score_all(anchor, &rows, scores, scratch);
-        let (mut pool, listed) = judged(miner, anchor, (&rows, scores), scratch);
+        let (mut pool, listed) = judged(miner, anchor, (rows, scores), scratch);
         let kept = self.remembered(anchor, &listed, rest, miner.settings.reserve);
         let (depth, wanted) = (miner.chooser.depth(), miner.wanted());
         let guard = miner.chooser.guard;
@@ -230,15 +261,13 @@ impl Use<'_> {
         (pool, fate, kept)
     }
 
-    /// The candidates to score, and those that stay listed as they are.
-    fn candidates(&self, anchor: usize) -> (Vec<u32>, &[u32]) {
+    /// Adds the candidates to score to `rows`; returns those that stay listed as they are.
+    fn candidates(&self, anchor: usize, rows: &mut Vec<u32>) -> &[u32] {
         let list = self.past.reserve.of(anchor);
         let (first, rest) = list.split_at(self.prefix.min(list.len()));
-        let mut rows = first.to_vec();
-        rows.extend(self.met.rows[anchor].iter().filter(|row| !list.contains(row)));
-        // Movers were asked for because they could be anywhere.
-        rows.extend(self.met.rows[anchor].iter().filter(|row| rest.contains(row)));
-        (rows, rest)
+        rows.extend(first);
+        rows.extend(self.met.rows[anchor].iter().filter(|row| !first.contains(row)));
+        rest
     }
 
     /// What is remembered of `anchor`, whose scored candidates are `listed`, best first.
