@@ -268,13 +268,7 @@ impl<'a> Scorer<'a> {
         cosine
     }
 
-    fn products(
-        &self,
-        a: &[f32],
-        rows: &[u32],
-        widened: &mut [f32],
-        mut take: impl FnMut(usize, usize, f64),
-    ) {
+    fn products(&self, a: &[f32], rows: &[u32], widened: &mut [f32], mut take: impl FnMut(usize, usize, f64)) {
         let corpus = self.corpus.rows();
         let mut batches = rows.chunks_exact(BATCH);
         let mut position = 0;

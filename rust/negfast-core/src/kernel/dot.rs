@@ -171,8 +171,9 @@ mod tests {
                     assert_eq!(got.to_bits(), naive(&a, b).to_bits(), "{level:?}, dim {dim}");
                     assert_eq!(got.to_bits(), dot(level, &a, b).to_bits());
                 }
-                assert_eq!(dots(level, &a, [&rows[0], &rows[1], &rows[2]]), all[..3]);
-                assert_eq!(dots(level, &a, [&rows[0]]), all[..1]);
+                let bits = |products: &[f64]| products.iter().map(|p| p.to_bits()).collect::<Vec<_>>();
+                assert_eq!(bits(&dots(level, &a, [&rows[0], &rows[1], &rows[2]])), bits(&all[..3]));
+                assert_eq!(bits(&dots(level, &a, [&rows[0]])), bits(&all[..1]));
             }
         }
     }

@@ -10,7 +10,7 @@ use crate::error::Result;
 use crate::pool::Pool;
 use crate::refresh::bounds::{Bound, Bounds};
 use crate::refresh::movers::{self, Met};
-use crate::refresh::{Kept, Past, Refreshed};
+use crate::refresh::{Kept, Past, Refreshed, forget_after};
 use crate::rules::Rule;
 use crate::score::{Scratch, Together};
 use crate::search::Recall;
@@ -47,6 +47,10 @@ struct Use<'a> {
     prefix: usize,
     /// Whether only what is proven counts.
     proof: bool,
+    /// Whether, of rows that are not compared with every anchor, none has moved.
+    still: bool,
+    /// Which rows of the corpus may score something else than they did.
+    moved: Vec<bool>,
 }
 
 /// What became of one list.
@@ -55,6 +59,8 @@ enum Fate {
     Proven,
     Estimated,
     Searched,
+    /// More of the list has to be scored.
+    Open,
 }
 
 /// Judges what lists may be used, and fills `books` from them.
@@ -113,7 +119,12 @@ fn decide<'a>(
     let (scorer, guard) = (miner.chooser.scorer, miner.chooser.guard);
     let (movers, farthest) = movers::choose(past, proof);
     let bounds = Bounds::new(past, scorer, farthest);
-    let whole = Use { past, bounds, met: Met::nothing(past.reserve.len()), prefix: usize::MAX, proof };
+    let mut moved: Vec<bool> = past.corpus.iter().map(|&length| length > 0.0).collect();
+    for &row in &movers {
+        moved[row as usize] = true;
+    }
+    let (met, still) = (Met::nothing(past.reserve.len()), farthest == 0.0);
+    let whole = Use { past, bounds, met, prefix: usize::MAX, proof, still, moved };
     if proof && !pays(miner, &whole) {
         return none("rows moved too far for proofs".into());
     }
@@ -146,11 +157,10 @@ fn pays(miner: &Miner<'_>, plan: &Use<'_>) -> bool {
     let anchors = sample(plan.past.reserve.len(), TRIED, miner.settings.epoch);
     let mut scratch = Scratch::new(miner.chooser.scorer.corpus.rows().dim());
     let mut proven = |&anchor: &u32| {
-        let mut rows = Vec::new();
-        let rest = plan.candidates(anchor as usize, &mut rows);
-        let mut scores = vec![0.0; rows.len()];
-        miner.chooser.scorer.score_all(anchor as usize, &rows, &mut scores, &mut scratch);
-        plan.used(miner, anchor as usize, (&rows, &scores, rest), &mut scratch).1 == Fate::Proven
+        let lists = Span::new(plan, &[anchor], true);
+        let mut scores = vec![0.0; lists.rows.len()];
+        miner.chooser.scorer.score_all(anchor as usize, &lists.rows, &mut scores, &mut scratch);
+        plan.used(miner, anchor as usize, (&lists.rows, &scores, &[]), &mut scratch).1 == Fate::Proven
     };
     let count = anchors.len();
     anchors.iter().filter(|anchor| proven(anchor)).count() as f64 >= WORTH * count as f64
@@ -170,48 +180,86 @@ fn judge(miner: &Miner<'_>, plan: &Use<'_>, books: &Mutex<Books>, workers: &mut 
         (candidates * dim) as u64,
         tasks,
         || (Scratch::new(dim), Together::default()),
-        |(scratch, together), (anchors, fates), progress| {
-            let (mut page, lists) = (Page::default(), Span::new(plan, anchors.clone()));
-            let mut scores = vec![0.0; lists.rows.len()];
-            together.score(miner.chooser.scorer, anchors.clone(), (&lists.ends, &lists.rows), &mut scores);
-            for (slot, (anchor, fate)) in anchors.zip(fates).enumerate() {
-                let list = lists.of(slot);
-                let (rows, scores) = (&lists.rows[list.clone()], &scores[list]);
-                let (pool, found, kept) = plan.used(miner, anchor, (rows, scores, lists.rests[slot]), scratch);
-                *fate = found;
-                if found == Fate::Searched {
-                    page.short.push(anchor as u32);
-                    continue;
-                }
-                miner.rank_among(anchor, scores, &mut page);
-                if miner.settings.reserve > 0 {
-                    page.kept.push((anchor as u32, kept));
-                }
-                miner.file(pool, miner.chooser.enough(miner.chooser.depth()), &mut page, scratch);
-            }
+        |room, (span, fates), progress| {
+            let (mut page, anchors) = (Page::default(), span.clone().map(|anchor| anchor as u32).collect::<Vec<_>>());
+            let mut set = |anchor: u32, fate| fates[anchor as usize - span.start] = fate;
+            let (mut judged, open_ones) = judge_some(miner, plan, (&anchors, false), &mut page, room, &mut set);
+            judged += judge_some(miner, plan, (&open_ones, true), &mut page, room, &mut set).0;
             miner.enter(page, &mut open(books));
-            progress.advance(scores.len() as u64)
+            progress.advance(judged as u64)
         },
     )?;
     Ok(fates)
 }
 
-/// The candidates of consecutive anchors, list by list.
+/// Judges the lists of some anchors, from as much of them as is likely enough, or `whole`; returns how many candidates that
+/// are, and for which anchors they were not enough.
+fn judge_some(
+    miner: &Miner<'_>,
+    plan: &Use<'_>,
+    (anchors, whole): (&[u32], bool),
+    page: &mut Page,
+    (scratch, together): &mut (Scratch, Together),
+    set: &mut impl FnMut(u32, Fate),
+) -> (usize, Vec<u32>) {
+    let mut lists = Span::new(plan, anchors, whole);
+    together.score(miner.chooser.scorer, anchors, (&lists.ends, &lists.rows), &mut lists.scores);
+    let mut open_ones = Vec::new();
+    for (slot, &anchor) in anchors.iter().enumerate() {
+        let list = lists.of(slot);
+        let (rows, scores) = (&lists.rows[list.clone()], &lists.scores[list]);
+        let (pool, fate, kept) = plan.used(miner, anchor as usize, (rows, scores, lists.rests[slot]), scratch);
+        match fate {
+            Fate::Open => open_ones.push(anchor),
+            Fate::Searched => page.short.push(anchor),
+            Fate::Proven | Fate::Estimated => {
+                miner.rank_among(anchor as usize, scores, page);
+                if miner.settings.reserve > 0 {
+                    page.kept.push((anchor, kept));
+                }
+                miner.file(pool, miner.chooser.enough(miner.chooser.depth()), page, scratch);
+            }
+        }
+        set(anchor, fate);
+    }
+    (lists.rows.len(), open_ones)
+}
+
+/// The candidates of some anchors, list by list.
 struct Span<'a> {
     rows: Vec<u32>,
+    /// NaN where a score is not known.
+    scores: Vec<f32>,
     ends: Vec<usize>,
     /// What stays listed as it is.
     rests: Vec<&'a [u32]>,
 }
 
 impl<'a> Span<'a> {
-    fn new(plan: &'a Use<'_>, anchors: Range<usize>) -> Self {
-        let mut span = Self { rows: Vec::new(), ends: Vec::new(), rests: Vec::new() };
-        for anchor in anchors {
-            span.rests.push(plan.candidates(anchor, &mut span.rows));
-            span.ends.push(span.rows.len());
+    /// So much of each list as is likely enough, or the `whole` of it.
+    fn new(plan: &'a Use<'_>, anchors: &[u32], whole: bool) -> Self {
+        let mut span = Self { rows: Vec::new(), scores: Vec::new(), ends: Vec::new(), rests: Vec::new() };
+        for &anchor in anchors {
+            let anchor = anchor as usize;
+            let length = if whole { plan.prefix } else { plan.prefix.min(plan.enough(anchor)) };
+            span.add(plan, anchor, length);
         }
         span
+    }
+
+    fn add(&mut self, plan: &'a Use<'_>, anchor: usize, length: usize) {
+        let Past { reserve, queries, .. } = *plan.past;
+        let (list, known) = (reserve.of(anchor), reserve.scores(anchor));
+        let (first, rest) = list.split_at(length.min(list.len()));
+        let met = plan.met.rows[anchor].iter().filter(|row| !first.contains(row));
+        let holds = |row: u32| queries[anchor] == 0.0 && !plan.moved[row as usize];
+        let scores = first.iter().zip(known).map(|(&row, &score)| if holds(row) { score } else { f32::NAN });
+        self.rows.extend(first);
+        self.scores.extend(scores);
+        self.rows.extend(met);
+        self.scores.resize(self.rows.len(), f32::NAN);
+        self.ends.push(self.rows.len());
+        self.rests.push(rest);
     }
 
     fn of(&self, slot: usize) -> Range<usize> {
@@ -246,28 +294,45 @@ impl Use<'_> {
         let (depth, wanted) = (miner.chooser.depth(), miner.wanted());
         let guard = miner.chooser.guard;
         // A bound says nothing about rows that are listed; where some were not scored, one of them may belong to the list.
-        if let Some(bound) = self.bound(anchor).filter(|_| rest.is_empty()) {
-            let certain = pool.kept.partition_point(|c| c.score > bound.ceiling);
+        if let Some((bound, most)) = self.bound(anchor).zip(self.most(anchor, rest)) {
+            let ceiling = bound.ceiling.max(most);
+            let certain = pool.kept.partition_point(|c| c.score > ceiling);
             // Nothing that was above the cap can have come below it, nothing that is not listed be allowed at all.
-            let whole = f64::from(bound.ceiling) < guard.floor(anchor) || bound.ceiling == f32::NEG_INFINITY;
+            let whole = f64::from(ceiling) < guard.floor(anchor) || ceiling == f32::NEG_INFINITY;
             if f64::from(bound.floor) >= guard.cap(anchor) && (certain >= wanted || whole) {
                 pool.complete = whole && pool.kept.len() <= depth;
                 pool.kept.truncate(if whole { depth } else { certain.min(depth) });
                 return (pool, Fate::Proven, kept);
             }
         }
-        let fate = if self.proof || pool.kept.len() < wanted { Fate::Searched } else { Fate::Estimated };
+        let fate = match (self.proof, pool.kept.len() < wanted) {
+            (true, _) if !rest.is_empty() => Fate::Open,
+            (true, _) | (false, true) => Fate::Searched,
+            (false, false) => Fate::Estimated,
+        };
         pool.kept.truncate(depth);
         (pool, fate, kept)
     }
 
-    /// Adds the candidates to score to `rows`; returns those that stay listed as they are.
-    fn candidates(&self, anchor: usize, rows: &mut Vec<u32>) -> &[u32] {
-        let list = self.past.reserve.of(anchor);
-        let (first, rest) = list.split_at(self.prefix.min(list.len()));
-        rows.extend(first);
-        rows.extend(self.met.rows[anchor].iter().filter(|row| !first.contains(row)));
-        rest
+    /// How much of the list of `anchor` tells what it gets, if few rows have left it: where nothing has moved, those whose
+    /// scores are known are better than the others.
+    fn enough(&self, anchor: usize) -> usize {
+        if !(self.proof && self.still && self.past.queries[anchor] == 0.0) {
+            return usize::MAX;
+        }
+        self.past.reserve.scores(anchor).iter().rposition(|score| !score.is_nan()).map_or(usize::MAX, |last| last + 1)
+    }
+
+    /// What rows of the `rest` of a list can score, if that is known.
+    fn most(&self, anchor: usize, rest: &[u32]) -> Option<f32> {
+        let scores = self.past.reserve.scores(anchor);
+        let last = scores.len() - rest.len();
+        match rest {
+            [] => Some(f32::NEG_INFINITY),
+            // Those of the rest that have moved are among the movers.
+            _ if self.enough(anchor) == last => Some(scores[last - 1]),
+            _ => None,
+        }
     }
 
     /// What is remembered of `anchor`, whose scored candidates are `listed`, best first.
@@ -279,19 +344,28 @@ impl Use<'_> {
         let mut kept = Kept {
             ceiling: bound.map_or(guess, |bound| bound.ceiling),
             floor: bound.map_or(f32::NEG_INFINITY, |bound| bound.floor),
-            rows: listed.iter().map(|c| c.row).collect(),
+            listed: listed.to_vec(),
             rest: end - rest.len()..end,
         };
+        let below = self.most(anchor, rest);
+        match below {
+            Some(below) => forget_after(&mut kept.listed, below),
+            // The rest of a trusted list may have come to score anything.
+            None if bound.is_some() => forget_after(&mut kept.listed, f32::INFINITY),
+            None => {}
+        }
         if !met.is_empty() {
-            kept.rows.extend(rest.iter().filter(|row| !met.contains(row)));
+            let others = rest.iter().filter(|row| !met.contains(row));
+            kept.listed.extend(others.map(|&row| Candidate { score: f32::NAN, row }));
             kept.rest = 0..0;
         }
-        if kept.rows.len() + kept.rest.len() > 2 * most {
+        if kept.listed.len() + kept.rest.len() > 2 * most {
+            let dropped = listed.get(2 * most).map_or(f32::NEG_INFINITY, |c| c.score.next_up());
             kept.rest = 0..0;
-            kept.rows.truncate(2 * most);
-            match listed.get(2 * most) {
-                Some(dropped) if rest.is_empty() => kept.ceiling = kept.ceiling.max(dropped.score.next_up()),
-                _ => kept.floor = f32::NEG_INFINITY,
+            kept.listed.truncate(2 * most);
+            match below {
+                Some(below) => kept.ceiling = kept.ceiling.max(below).max(dropped),
+                None => kept.floor = f32::NEG_INFINITY,
             }
         }
         kept

@@ -4,8 +4,6 @@
 //! waiting for it takes several times as long as scoring. So the pairs of a block of anchors are brought into the order of
 //! their rows: the anchors stay in the cache, and each row is read once.
 
-use std::ops::Range;
-
 use super::Scorer;
 use crate::kernel::{BATCH, dots};
 
@@ -34,17 +32,17 @@ pub(crate) struct Together {
 }
 
 impl Together {
-    /// Writes the score of each of `rows` into `scores`; those of the list of the `i`-th of `anchors` end at `ends[i]`, where
-    /// those of the next begin.
+    /// Writes the scores of `rows` into `scores` where there are none yet, but NaN; those of the list of the `i`-th of
+    /// `anchors` end at `ends[i]`, where those of the next begin.
     pub(crate) fn score(
         &mut self,
         scorer: &Scorer<'_>,
-        anchors: Range<usize>,
+        anchors: &[u32],
         (ends, rows): (&[usize], &[u32]),
         scores: &mut [f32],
     ) {
-        self.load(scorer, anchors.clone());
-        self.sort((ends, rows), scorer.corpus.len());
+        self.sort((ends, rows, scores), scorer.corpus.len());
+        self.load(scorer, anchors);
         let dim = scorer.corpus.rows().dim();
         let corpus = scorer.corpus.rows();
         let (mut ahead, mut fetched) = (0, None);
@@ -60,7 +58,7 @@ impl Together {
             }
             let shared = corpus.row(row as usize, &mut self.row);
             let mut take = |pair: &Pair, product: f64| {
-                let norm = scorer.queries.norm(anchors.start + pair.slot as usize);
+                let norm = scorer.queries.norm(anchors[pair.slot as usize] as usize);
                 scores[pair.position as usize] = scorer.scored(norm, row as usize, product);
             };
             let anchor = |pair: &Pair| &self.anchors[pair.slot as usize * dim..][..dim];
@@ -86,37 +84,38 @@ impl Together {
     }
 
     /// Brings the anchors together.
-    fn load(&mut self, scorer: &Scorer<'_>, anchors: Range<usize>) {
+    fn load(&mut self, scorer: &Scorer<'_>, anchors: &[u32]) {
         let queries = scorer.queries.rows();
         let dim = queries.dim();
         self.row.resize(dim, 0.0);
         self.anchors.resize(anchors.len() * dim, 0.0);
-        for (anchor, out) in anchors.zip(self.anchors.chunks_exact_mut(dim.max(1))) {
-            out.copy_from_slice(queries.row(anchor, &mut self.row));
+        for (&anchor, out) in anchors.iter().zip(self.anchors.chunks_exact_mut(dim.max(1))) {
+            out.copy_from_slice(queries.row(anchor as usize, &mut self.row));
         }
     }
 
     /// Brings all pairs into the order of their rows: by counting, and by comparison where a bucket has several rows.
-    fn sort(&mut self, (ends, rows): (&[usize], &[u32]), n: usize) {
+    fn sort(&mut self, (ends, rows, scores): (&[usize], &[u32], &[f32]), n: usize) {
         let mut shift = 0;
         while n >> shift > BUCKETS {
             shift += 1;
         }
         self.ends.clear();
         self.ends.resize((n >> shift) + 1, 0);
-        for row in rows {
+        for (row, _) in rows.iter().zip(scores).filter(|(_, score)| score.is_nan()) {
             self.ends[(row >> shift) as usize] += 1;
         }
         let mut sum = 0;
         for end in &mut self.ends {
             (*end, sum) = (sum, sum + *end);
         }
-        self.pairs.resize(rows.len(), Pair::default());
+        self.pairs.resize(sum as usize, Pair::default());
         let mut first = 0;
         for (slot, &end) in ends.iter().enumerate() {
-            for position in first..end {
+            for position in (first..end).filter(|&position| scores[position].is_nan()) {
                 let place = &mut self.ends[(rows[position] >> shift) as usize];
-                self.pairs[*place as usize] = Pair { row: rows[position], slot: slot as u32, position: position as u32 };
+                self.pairs[*place as usize] =
+                    Pair { row: rows[position], slot: slot as u32, position: position as u32 };
                 *place += 1;
             }
             first = end;

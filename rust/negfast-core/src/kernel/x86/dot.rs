@@ -1,8 +1,8 @@
 //! Lanes of dot products in `f64`: some rows at a time, widened on the way.
 
 use std::arch::x86_64::{
-    _mm_loadu_ps, _mm256_cvtps_pd, _mm256_fmadd_pd, _mm256_loadu_ps, _mm256_setzero_pd,
-    _mm256_storeu_pd, _mm512_cvtps_pd, _mm512_fmadd_pd, _mm512_setzero_pd, _mm512_storeu_pd,
+    _mm_loadu_ps, _mm256_cvtps_pd, _mm256_fmadd_pd, _mm256_loadu_ps, _mm256_setzero_pd, _mm256_storeu_pd,
+    _mm512_cvtps_pd, _mm512_fmadd_pd, _mm512_setzero_pd, _mm512_storeu_pd,
 };
 
 use super::super::dot::LANES;
