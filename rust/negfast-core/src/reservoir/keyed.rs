@@ -1,0 +1,330 @@
+//! Bottom-k: every id has a key, and the smallest keys are kept.
+//!
+//! The key is an exponential number of rate `weight`, −ln(1 − u) / weight, with u a hash of seed and id, so it is the same
+//! wherever the id is met. Taking the k smallest is drawing k distinct ids without replacement, each draw in proportion to
+//! weight (P. Efraimidis and P. Spirakis, *Weighted random sampling with a reservoir*, 2006; E. Cohen and H. Kaplan,
+//! *Summarizing data using bottom-k sketches*, 2007). Which are smallest depends on neither order nor repetition.
+//!
+//! # What is held
+//!
+//! All ids whose key, by their last weight, lies below a *threshold*. The threshold only falls: when `room` is full, the
+//! entries behind the first k are forgotten, and the first of them becomes the threshold. So whatever was forgotten or
+//! turned away has a key at or above it, and the held ids are exactly the first ones of all ids in the order of their last
+//! keys. The sample is the first k of them.
+//!
+//! An id is forgotten where its key reaches the threshold, by a smaller weight too, and comes back where its key falls below.
+//! As an id that was forgotten is not known, ids whose weights fell leave a gap that only later ids fill: the sample is
+//! shorter than k then, but no other than the beginning of the true one. There are k spare entries before that happens.
+//!
+//! # How a stream is scanned
+//!
+//! As −ln(1 − u) ≥ u, most ids are turned away by comparing u with threshold times weight, without a logarithm. An id that is
+//! held may come with a smaller weight. Its u lies below the threshold times its old weight, so below that times the
+//! heaviest weight so far, and above that no id needs to be looked for.
+
+use std::cmp::Ordering;
+use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
+
+use super::{Ids, Mixer, Pace, Weights, check_capacity, damaged};
+use crate::error::{Error, Result};
+
+/// Sets the keys of ids apart from other random numbers of a seed.
+const PURPOSE: u64 = 0x6b65_7965;
+/// Ids whose hashes are computed at once.
+const BLOCK: usize = 512;
+/// The least number of spare entries.
+const SPARE: usize = 64;
+/// More than the rounding of a product and a logarithm.
+const ROUNDING: f64 = 1.0 + 1e-14;
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Entry {
+    key: f64,
+    id: i64,
+    weight: f64,
+}
+
+impl Entry {
+    fn order(&self, other: &Self) -> Ordering {
+        self.key.total_cmp(&other.key).then(self.id.cmp(&other.id))
+    }
+}
+
+/// Where entries begin to be forgotten: a key, and an id that decides among equal keys.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Threshold {
+    /// Infinite as long as nothing was forgotten.
+    pub key: f64,
+    /// The id that had it.
+    pub id: i64,
+}
+
+const OPEN: Threshold = Threshold { key: f64::INFINITY, id: i64::MIN };
+
+impl Threshold {
+    /// Whether an id of this key may be held.
+    fn admits(&self, key: f64, id: i64) -> bool {
+        key < self.key || key == self.key && id < self.id
+    }
+}
+
+/// Hashes ids for the table of positions.
+#[derive(Debug, Default, Clone)]
+struct IdHasher(u64);
+
+impl Hasher for IdHasher {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for &byte in bytes {
+            self.write_i64(i64::from(byte));
+        }
+    }
+
+    fn write_i64(&mut self, id: i64) {
+        const ODD: u64 = 0x9e37_79b9_7f4a_7c15;
+        let x = (self.0 ^ id as u64).wrapping_mul(ODD);
+        self.0 = (x ^ (x >> 32)).wrapping_mul(ODD);
+    }
+}
+
+/// A sample of distinct ids.
+#[derive(Debug, Clone)]
+pub struct Keyed {
+    capacity: usize,
+    seed: u64,
+    mixer: Mixer,
+    seen: u64,
+    entries: Vec<Entry>,
+    /// Where in `entries` an id is.
+    places: HashMap<i64, u32, BuildHasherDefault<IdHasher>>,
+    threshold: Threshold,
+    /// At least the weight of every entry.
+    heaviest: f64,
+}
+
+impl Keyed {
+    /// A reservoir that nothing was added to.
+    ///
+    /// # Errors
+    /// If the capacity is 0 or above [`MAX_CAPACITY`](super::MAX_CAPACITY).
+    pub fn new(capacity: usize, seed: u64) -> Result<Self> {
+        check_capacity(capacity)?;
+        let (entries, places, mixer) = (Vec::new(), HashMap::default(), Mixer::new(seed, PURPOSE));
+        Ok(Self { capacity, seed, mixer, seen: 0, entries, places, threshold: OPEN, heaviest: 0.0 })
+    }
+
+    /// A reservoir from what [`parts`](Self::parts) returned.
+    ///
+    /// # Errors
+    /// If no reservoir of this capacity and seed can hold these.
+    pub fn from_parts(
+        capacity: usize,
+        seed: u64,
+        seen: u64,
+        ids: &[i64],
+        weights: &[f64],
+        threshold: Threshold,
+    ) -> Result<Self> {
+        let mut keyed = Self::new(capacity, seed)?;
+        if ids.len() >= keyed.room() {
+            return Err(damaged("ids", format!("{} of them for a capacity of {capacity}", ids.len())));
+        }
+        let listed = Ids::listed("ids", ids).map_err(|error| damaged("ids", error))?;
+        let checked = Weights::new("weights", weights, listed).map_err(|error| damaged("weights", error))?;
+        if threshold.key.is_nan() || threshold.key <= 0.0 {
+            return Err(damaged("threshold", threshold.key));
+        }
+        (keyed.seen, keyed.threshold) = (seen, threshold);
+        for (i, &id) in ids.iter().enumerate() {
+            keyed.offer(id, checked.at(i));
+        }
+        if keyed.entries.len() != ids.len() {
+            return Err(damaged("ids", "they repeat, or have keys above the threshold"));
+        }
+        Ok(keyed)
+    }
+
+    /// All that is held, in the order of keys: ids, weights, and the threshold.
+    pub fn parts(&self) -> (Vec<i64>, Vec<f64>, Threshold) {
+        let sorted = self.sorted();
+        (
+            sorted.iter().map(|entry| entry.id).collect(),
+            sorted.iter().map(|entry| entry.weight).collect(),
+            self.threshold,
+        )
+    }
+
+    pub(crate) fn add(&mut self, ids: Ids<'_>, weights: Option<Weights<'_>>, pace: &mut Pace<'_>) -> Result<()> {
+        let mut room = [0; BLOCK];
+        let mut begin = 0;
+        while begin < ids.len() {
+            let block = ids.block(begin, &mut room);
+            match weights {
+                None => self.add_block(block, |_| 1.0),
+                Some(weights) => self.add_block(block, |i| weights.at(begin as usize + i)),
+            }
+            begin += block.len() as u64;
+            pace.spend(block.len() as u64)?;
+        }
+        self.seen += ids.len();
+        Ok(())
+    }
+
+    fn add_block(&mut self, ids: &[i64], weight: impl Fn(usize) -> f64) {
+        let mut found = [0; BLOCK];
+        self.heaviest = (0..ids.len()).fold(self.heaviest, |most, i| most.max(weight(i)));
+        let limit = self.limit(self.heaviest);
+        for &i in matches(&mut found, ids, |id| self.mixer.uniform(id as u64) <= limit) {
+            self.offer(ids[i as usize], weight(i as usize));
+        }
+    }
+
+    /// No id of this weight or a smaller one is held or may be if its uniform number lies above.
+    fn limit(&self, weight: f64) -> f64 {
+        self.threshold.key * weight * ROUNDING
+    }
+
+    fn exponential(&self, id: i64) -> f64 {
+        -libm::log1p(-self.mixer.uniform(id as u64))
+    }
+
+    /// Holds an id, holds it no longer, or leaves it out, as its weight demands.
+    fn offer(&mut self, id: i64, weight: f64) {
+        let place = self.places.get(&id).map(|&place| place as usize);
+        if place.is_some_and(|place| self.entries[place].weight == weight) {
+            return;
+        }
+        // Neither held nor light enough: most of those that only another's weight made look at.
+        if place.is_none() && self.mixer.uniform(id as u64) > self.limit(weight) {
+            return;
+        }
+        let key = if weight > 0.0 { self.exponential(id) / weight } else { f64::INFINITY };
+        let entry = Entry { key, id, weight };
+        match (place, self.threshold.admits(key, id) && weight > 0.0) {
+            (Some(place), true) => self.entries[place] = entry,
+            (Some(place), false) => self.forget(place),
+            (None, true) => self.hold(entry),
+            (None, false) => {}
+        }
+    }
+
+    fn hold(&mut self, entry: Entry) {
+        self.places.insert(entry.id, self.entries.len() as u32);
+        self.entries.push(entry);
+        if self.entries.len() == self.room() {
+            self.compact();
+        }
+    }
+
+    fn forget(&mut self, place: usize) {
+        let gone = self.entries.swap_remove(place);
+        self.places.remove(&gone.id);
+        if let Some(moved) = self.entries.get(place) {
+            self.places.insert(moved.id, place as u32);
+        }
+    }
+
+    fn room(&self) -> usize {
+        self.capacity + self.capacity.max(SPARE)
+    }
+
+    /// Forgets all but the first `capacity`.
+    fn compact(&mut self) {
+        let (_, &mut next, _) = self.entries.select_nth_unstable_by(self.capacity, Entry::order);
+        self.entries.truncate(self.capacity);
+        self.threshold = Threshold { key: next.key, id: next.id };
+        self.find_places();
+    }
+
+    fn find_places(&mut self) {
+        self.places.clear();
+        self.places.extend(self.entries.iter().enumerate().map(|(place, entry)| (entry.id, place as u32)));
+    }
+
+    pub(crate) fn merge(&mut self, other: &Self) -> Result<()> {
+        self.check_same("capacity", self.capacity as u64, other.capacity as u64)?;
+        self.check_same("seed", self.seed, other.seed)?;
+        if other.threshold.admits_less_than(&self.threshold) {
+            self.threshold = other.threshold;
+            self.entries.retain(|entry| other.threshold.admits(entry.key, entry.id));
+            self.find_places();
+        }
+        for &entry in &other.entries {
+            if self.threshold.admits(entry.key, entry.id) {
+                self.take_over(entry);
+            }
+        }
+        self.heaviest = self.heaviest.max(other.heaviest);
+        self.seen += other.seen;
+        Ok(())
+    }
+
+    fn take_over(&mut self, entry: Entry) {
+        match self.places.get(&entry.id) {
+            Some(&place) => self.entries[place as usize] = entry,
+            None => self.hold(entry),
+        }
+    }
+
+    fn check_same(&self, name: &str, own: u64, others: u64) -> Result<()> {
+        if own == others {
+            return Ok(());
+        }
+        let expected = format!("a reservoir of {name} {own}, as this one");
+        Err(Error::invalid("other", expected, format!("{name} {others}"), "make both alike"))
+    }
+
+    /// How many items were offered.
+    pub fn seen(&self) -> u64 {
+        self.seen
+    }
+
+    /// How many ids are in the sample.
+    pub fn len(&self) -> usize {
+        self.entries.len().min(self.capacity)
+    }
+
+    /// Whether the sample is empty.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    fn sorted(&self) -> Vec<Entry> {
+        let mut sorted = self.entries.clone();
+        sorted.sort_unstable_by(Entry::order);
+        sorted
+    }
+
+    /// The sample, smallest key first.
+    pub fn ids(&self) -> Vec<i64> {
+        self.sorted().iter().take(self.capacity).map(|entry| entry.id).collect()
+    }
+
+    /// For each id of the sample, how likely it was to be in it, given the keys of all others.
+    pub fn probabilities(&self) -> Vec<f64> {
+        let sorted = self.sorted();
+        let next = sorted.get(self.capacity).map_or(self.threshold.key, |entry| entry.key);
+        sorted.iter().take(self.capacity).map(|entry| -libm::expm1(-entry.weight * next)).collect()
+    }
+}
+
+impl Threshold {
+    fn admits_less_than(&self, other: &Self) -> bool {
+        other.admits(self.key, self.id)
+    }
+}
+
+/// Writes the positions of ids for which `test` holds, without a branch.
+#[inline(always)]
+fn matches<'a>(found: &'a mut [u32; BLOCK], ids: &[i64], test: impl Fn(i64) -> bool) -> &'a [u32] {
+    let mut count = 0;
+    for (i, &id) in ids.iter().enumerate().take(BLOCK) {
+        found[count] = i as u32;
+        count += usize::from(test(id));
+    }
+    &found[..count]
+}
