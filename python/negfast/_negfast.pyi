@@ -123,8 +123,10 @@ class ReservoirCore:
         seed: int,
         seen: int,
         ids: NDArray[np.int64],
-        weights: NDArray[np.float64],
-        threshold: tuple[float, int],
+        keys: NDArray[np.float64],
+        threshold: float,
+        threshold_id: int,
+        heaviest: float,
     ) -> ReservoirCore: ...
     @staticmethod
     def skip(

@@ -29,7 +29,7 @@ _WHOLE, _REAL = ("int", int), ("float", float)
 _INTS, _FLOATS = ("an int64 array", np.int64), ("a float64 array", np.float64)
 # What the state of each kind has, besides what all have.
 _FIELDS: dict[str, dict[str, tuple[str, Any]]] = {
-    "keyed": {"ids": _INTS, "weights": _FLOATS, "threshold": _REAL, "threshold_id": _WHOLE},
+    "keyed": {"ids": _INTS, "keys": _FLOATS, "threshold": _REAL, "threshold_id": _WHOLE, "heaviest": _REAL},
     "skip": {"taken": _WHOLE, "ids": _INTS, "log_largest": _REAL, "wait": _WHOLE},
     "skip_weighted": {"taken": _WHOLE, "ids": _INTS, "keys": _FLOATS, "left": _REAL, "ones": _WHOLE},
     "aged": {"ids": _INTS, "numbers": _INTS},
@@ -213,10 +213,7 @@ class Reservoir:
 
     def state_dict(self) -> dict[str, Any]:
         """Return everything as plain values and arrays of their own."""
-        state = self._core.state()
-        if self.method == "keyed":
-            state["threshold"], state["threshold_id"] = state["threshold"]
-        return {**self._fixed(), **state}
+        return {**self._fixed(), **self._core.state()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from where another reservoir of the same settings was.
@@ -245,8 +242,6 @@ class Reservoir:
                 )
         kind = "skip_weighted" if self.method == "skip" and "keys" in state else self.method
         fields = {name: _field(state, name, kinds) for name, kinds in {"seen": _WHOLE, **_FIELDS[kind]}.items()}
-        if kind == "keyed":
-            fields["threshold"] = fields["threshold"], fields.pop("threshold_id")
         try:
             self._core = getattr(ReservoirCore, kind)(self.capacity, self.seed, **fields)
         except OverflowError as error:
@@ -283,4 +278,6 @@ def _field(state: Mapping[str, Any], name: str, kinds: tuple[str, Any]) -> Any:
 
 
 def _refuse(name: str, expected: str, value: object) -> Any:
-    raise StateError(f"{name} of the state must be {expected}, got {type(value).__name__} {shown(value)}; save it again")
+    raise StateError(
+        f"{name} of the state must be {expected}, got {type(value).__name__} {shown(value)}; save it again"
+    )

@@ -3,7 +3,7 @@
 use std::sync::{Mutex, MutexGuard, TryLockError};
 
 use negfast_core::error::Result;
-use negfast_core::reservoir::{Aged, Equal, Ids, Jumps, Keyed, Reservoir, Skip, State, Threshold, Weights};
+use negfast_core::reservoir::{Aged, Equal, Ids, Jumps, Keyed, Parts, Reservoir, Skip, State, Threshold, Weights};
 use numpy::PyArray1;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
@@ -59,19 +59,22 @@ impl ReservoirCore {
     }
 
     #[staticmethod]
+    #[expect(clippy::too_many_arguments, reason = "one per field of the state")]
     fn keyed(
         capacity: usize,
         seed: u64,
         seen: u64,
         ids: &Bound<'_, PyAny>,
-        weights: &Bound<'_, PyAny>,
-        threshold: (f64, i64),
+        keys: &Bound<'_, PyAny>,
+        threshold: f64,
+        threshold_id: i64,
+        heaviest: f64,
     ) -> PyResult<Self> {
         let ids = Borrowed::new("ids", ids, "int64", 1..=1)?;
-        let weights = Borrowed::new("weights", weights, "float64", 1..=1)?;
-        let threshold = Threshold { key: threshold.0, id: threshold.1 };
-        let made = Keyed::from_parts(capacity, seed, seen, ids.slice(), weights.slice(), threshold);
-        Self::wrap(made.map(Reservoir::Keyed))
+        let keys = Borrowed::new("keys", keys, "float64", 1..=1)?;
+        let threshold = Threshold { key: threshold, id: threshold_id };
+        let parts = Parts { ids: ids.slice().into(), keys: keys.slice().into(), threshold, heaviest };
+        Self::wrap(Keyed::from_parts(capacity, seed, seen, &parts).map(Reservoir::Keyed))
     }
 
     #[staticmethod]
@@ -127,10 +130,12 @@ impl ReservoirCore {
         out.set_item("seen", held.seen())?;
         match &*held {
             Reservoir::Keyed(keyed) => {
-                let (ids, weights, threshold) = keyed.parts();
-                out.set_item("ids", PyArray1::from_vec(py, ids))?;
-                out.set_item("weights", PyArray1::from_vec(py, weights))?;
-                out.set_item("threshold", (threshold.key, threshold.id))?;
+                let parts = keyed.parts();
+                out.set_item("ids", PyArray1::from_slice(py, &parts.ids))?;
+                out.set_item("keys", PyArray1::from_slice(py, &parts.keys))?;
+                out.set_item("threshold", parts.threshold.key)?;
+                out.set_item("threshold_id", parts.threshold.id)?;
+                out.set_item("heaviest", parts.heaviest)?;
             }
             Reservoir::Skip(skip) => {
                 out.set_item("taken", skip.taken())?;

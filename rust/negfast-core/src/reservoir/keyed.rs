@@ -22,11 +22,13 @@
 //! held may come with a smaller weight. Its u lies below the threshold times its old weight, so below that times the
 //! heaviest weight so far, and above that no id needs to be looked for.
 
+use std::borrow::Cow;
 use std::cmp::Ordering;
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 
-use super::{Ids, Mixer, Pace, Weights, check_capacity, damaged};
+use super::mixer::STEPS;
+use super::{Ids, MAX_WEIGHT, Mixer, Pace, Weights, check_capacity, damaged};
 use crate::error::{Error, Result};
 
 /// Sets the keys of ids apart from other random numbers of a seed.
@@ -42,7 +44,6 @@ const ROUNDING: f64 = 1.0 + 1e-14;
 struct Entry {
     key: f64,
     id: i64,
-    weight: f64,
 }
 
 impl Entry {
@@ -67,6 +68,19 @@ impl Threshold {
     fn admits(&self, key: f64, id: i64) -> bool {
         key < self.key || key == self.key && id < self.id
     }
+}
+
+/// What a keyed reservoir holds, and what it knows about the rest.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Parts<'a> {
+    /// All ids below the threshold, spare ones included.
+    pub ids: Cow<'a, [i64]>,
+    /// Their keys.
+    pub keys: Cow<'a, [f64]>,
+    /// All keys of other ids lie there or above.
+    pub threshold: Threshold,
+    /// No id is held that is heavier.
+    pub heaviest: f64,
 }
 
 /// Hashes ids for the table of positions.
@@ -117,45 +131,35 @@ impl Keyed {
         Ok(Self { capacity, seed, mixer, seen: 0, entries, places, threshold: OPEN, heaviest: 0.0 })
     }
 
-    /// A reservoir from what [`parts`](Self::parts) returned.
+    /// A reservoir from what [`seen`](Self::seen) and [`parts`](Self::parts) returned.
     ///
     /// # Errors
-    /// If no reservoir of this capacity and seed can hold these.
-    pub fn from_parts(
-        capacity: usize,
-        seed: u64,
-        seen: u64,
-        ids: &[i64],
-        weights: &[f64],
-        threshold: Threshold,
-    ) -> Result<Self> {
+    /// If no reservoir of this capacity can hold these.
+    pub fn from_parts(capacity: usize, seed: u64, seen: u64, parts: &Parts<'_>) -> Result<Self> {
         let mut keyed = Self::new(capacity, seed)?;
-        if ids.len() >= keyed.room() {
-            return Err(damaged("ids", format!("{} of them for a capacity of {capacity}", ids.len())));
+        if parts.ids.len() >= keyed.room() || parts.ids.len() as u64 > seen || parts.ids.len() != parts.keys.len() {
+            return Err(damaged("ids", format!("{} of them, with {} keys", parts.ids.len(), parts.keys.len())));
         }
-        let listed = Ids::listed("ids", ids).map_err(|error| damaged("ids", error))?;
-        let checked = Weights::new("weights", weights, listed).map_err(|error| damaged("weights", error))?;
-        if threshold.key.is_nan() || threshold.key <= 0.0 {
-            return Err(damaged("threshold", threshold.key));
+        if parts.threshold.key.is_nan() || !(0.0..=MAX_WEIGHT).contains(&parts.heaviest) {
+            return Err(damaged("threshold", format!("{} with weights up to {}", parts.threshold.key, parts.heaviest)));
         }
-        (keyed.seen, keyed.threshold) = (seen, threshold);
-        for (i, &id) in ids.iter().enumerate() {
-            keyed.offer(id, checked.at(i));
+        for (&id, &key) in parts.ids.iter().zip(parts.keys.iter()) {
+            if id < 0 || !(key > 0.0 && key.is_finite() && parts.threshold.admits(key, id)) {
+                return Err(damaged("keys", format!("{key} for id {id}")));
+            }
+            keyed.hold(Entry { key, id });
         }
-        if keyed.entries.len() != ids.len() {
-            return Err(damaged("ids", "they repeat, or have keys above the threshold"));
+        if keyed.places.len() != parts.ids.len() {
+            return Err(damaged("ids", "they repeat"));
         }
+        (keyed.seen, keyed.threshold, keyed.heaviest) = (seen, parts.threshold, parts.heaviest);
         Ok(keyed)
     }
 
-    /// All that is held, in the order of keys: ids, weights, and the threshold.
-    pub fn parts(&self) -> (Vec<i64>, Vec<f64>, Threshold) {
-        let sorted = self.sorted();
-        (
-            sorted.iter().map(|entry| entry.id).collect(),
-            sorted.iter().map(|entry| entry.weight).collect(),
-            self.threshold,
-        )
+    /// All that is held, in the order of keys.
+    pub fn parts(&self) -> Parts<'static> {
+        let (ids, keys) = self.sorted().iter().map(|entry| (entry.id, entry.key)).unzip::<_, _, Vec<_>, Vec<_>>();
+        Parts { ids: ids.into(), keys: keys.into(), threshold: self.threshold, heaviest: self.heaviest }
     }
 
     pub(crate) fn add(&mut self, ids: Ids<'_>, weights: Option<Weights<'_>>, pace: &mut Pace<'_>) -> Result<()> {
@@ -177,13 +181,13 @@ impl Keyed {
     fn add_block(&mut self, ids: &[i64], weight: impl Fn(usize) -> f64) {
         let mut found = [0; BLOCK];
         self.heaviest = (0..ids.len()).fold(self.heaviest, |most, i| most.max(weight(i)));
-        let limit = self.limit(self.heaviest);
-        for &i in matches(&mut found, ids, |id| self.mixer.uniform(id as u64) <= limit) {
+        let (mixer, most) = (self.mixer, steps(self.limit(self.heaviest)));
+        for &i in matches(&mut found, ids, |id| mixer.step(id as u64) <= most) {
             self.offer(ids[i as usize], weight(i as usize));
         }
     }
 
-    /// No id of this weight or a smaller one is held or may be if its uniform number lies above.
+    /// An id of this weight, or a smaller one, has a key at or above the threshold where its uniform number lies above this.
     fn limit(&self, weight: f64) -> f64 {
         self.threshold.key * weight * ROUNDING
     }
@@ -195,19 +199,15 @@ impl Keyed {
     /// Holds an id, holds it no longer, or leaves it out, as its weight demands.
     fn offer(&mut self, id: i64, weight: f64) {
         let place = self.places.get(&id).map(|&place| place as usize);
-        if place.is_some_and(|place| self.entries[place].weight == weight) {
-            return;
-        }
-        // Neither held nor light enough: most of those that only another's weight made look at.
+        // Most of those that only another's weight made look at need no logarithm.
         if place.is_none() && self.mixer.uniform(id as u64) > self.limit(weight) {
             return;
         }
         let key = if weight > 0.0 { self.exponential(id) / weight } else { f64::INFINITY };
-        let entry = Entry { key, id, weight };
-        match (place, self.threshold.admits(key, id) && weight > 0.0) {
-            (Some(place), true) => self.entries[place] = entry,
+        match (place, self.threshold.admits(key, id)) {
+            (Some(place), true) => self.entries[place].key = key,
             (Some(place), false) => self.forget(place),
-            (None, true) => self.hold(entry),
+            (None, true) => self.hold(Entry { key, id }),
             (None, false) => {}
         }
     }
@@ -248,7 +248,12 @@ impl Keyed {
     pub(crate) fn merge(&mut self, other: &Self) -> Result<()> {
         self.check_same("capacity", self.capacity as u64, other.capacity as u64)?;
         self.check_same("seed", self.seed, other.seed)?;
-        if other.threshold.admits_less_than(&self.threshold) {
+        let seen = self.seen + other.seen;
+        if self.entries.is_empty() && self.threshold == OPEN {
+            *self = Self { seen, ..other.clone() };
+            return Ok(());
+        }
+        if self.threshold.admits(other.threshold.key, other.threshold.id) {
             self.threshold = other.threshold;
             self.entries.retain(|entry| other.threshold.admits(entry.key, entry.id));
             self.find_places();
@@ -259,7 +264,7 @@ impl Keyed {
             }
         }
         self.heaviest = self.heaviest.max(other.heaviest);
-        self.seen += other.seen;
+        self.seen = seen;
         Ok(())
     }
 
@@ -308,14 +313,16 @@ impl Keyed {
     pub fn probabilities(&self) -> Vec<f64> {
         let sorted = self.sorted();
         let next = sorted.get(self.capacity).map_or(self.threshold.key, |entry| entry.key);
-        sorted.iter().take(self.capacity).map(|entry| -libm::expm1(-entry.weight * next)).collect()
+        // Its weight is the number that its key was divided from, over the key.
+        let probability = |entry: &Entry| -libm::expm1(-self.exponential(entry.id) / entry.key * next);
+        sorted.iter().take(self.capacity).map(probability).collect()
     }
 }
 
-impl Threshold {
-    fn admits_less_than(&self, other: &Self) -> bool {
-        other.admits(self.key, self.id)
-    }
+/// The largest step of [`Mixer::step`] whose uniform number is not above `limit`, or one more.
+fn steps(limit: f64) -> u64 {
+    // Saturates: above 1 lies nothing. Not a number, where nothing weighs and nothing is held, becomes 0.
+    (limit * STEPS) as u64
 }
 
 /// Writes the positions of ids for which `test` holds, without a branch.

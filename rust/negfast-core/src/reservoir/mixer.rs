@@ -7,8 +7,8 @@
 
 use crate::rng::stream;
 
-/// What a one is in the highest bits of an `f64` below two.
-const ONE: u64 = 0x3ff0_0000_0000_0000;
+/// Even steps from 0 to 1.
+pub(super) const STEPS: f64 = (1u64 << 52) as f64;
 
 /// A permutation of the 64-bit words that a seed and a purpose choose.
 #[derive(Debug, Clone, Copy)]
@@ -34,11 +34,16 @@ impl Mixer {
         x ^ (x >> 23) ^ (x >> 51)
     }
 
-    /// A number uniform on the open interval (0, 1): one of 2⁵² even steps, taken at its middle.
+    /// Which of [`STEPS`] even steps from 0 to 1.
+    #[inline]
+    pub(super) fn step(self, word: u64) -> u64 {
+        self.bits(word) >> 12
+    }
+
+    /// A number uniform on the open interval (0, 1): the middle of its step, without rounding.
     #[inline]
     pub fn uniform(self, word: u64) -> f64 {
-        // Exact: a step of 2⁻⁵² from 1, and half a step back from it.
-        f64::from_bits(self.bits(word) >> 12 | ONE) - (1.0 - f64::EPSILON / 2.0)
+        (self.step(word) as f64 + 0.5) / STEPS
     }
 
     /// A number from 0 to `n`, exclusive.
@@ -55,7 +60,10 @@ mod tests {
     #[test]
     fn pinned_values() {
         let got = [(0, 0), (42, 7), (u64::MAX, u64::MAX)].map(|(seed, id)| Mixer::new(seed, 1).bits(id));
-        assert_eq!(got, [0, 0, 0], "{got:#018x?}");
+        assert_eq!(got, [0x0257_a461_ffff_2e62, 0xc88d_af29_4448_d5f2, 0x6966_475d_96f3_4b19], "{got:#018x?}");
+        // NASAM itself, as it is published.
+        let got = [1, 0x0123_4567_89ab_cdef].map(|word| Mixer { keys: [0, 0] }.bits(word));
+        assert_eq!(got, [0x9c1a_051e_07b9_e10d, 0x770f_13a0_ab5b_163d], "{got:#018x?}");
     }
 
     #[test]
@@ -82,7 +90,7 @@ mod tests {
 
     #[test]
     fn uniform_numbers_stay_inside() {
-        let ends = [0, u64::MAX].map(|bits: u64| f64::from_bits(bits >> 12 | ONE) - (1.0 - f64::EPSILON / 2.0));
+        let ends = [0, u64::MAX >> 12].map(|step| (step as f64 + 0.5) / STEPS);
         assert_eq!(ends, [f64::EPSILON / 2.0, 1.0 - f64::EPSILON / 2.0]);
         let mixer = Mixer::new(3, 1);
         let mean = (0..10_000).map(|id| mixer.uniform(id)).sum::<f64>() / 1e4;

@@ -19,7 +19,7 @@ use crate::threads::{Monitor, Unwatched};
 
 pub use aged::Aged;
 pub use jumps::Jumps;
-pub use keyed::{Keyed, Threshold};
+pub use keyed::{Keyed, Parts, Threshold};
 pub use mixer::Mixer;
 pub use skip::{Equal, Skip, State};
 
