@@ -44,9 +44,9 @@ class Reservoir:
     capacity : int
         The most ids to keep, up to 2**31 - 1.
     method : {"keyed", "skip", "aged"}, default "keyed"
-        ``"keyed"`` samples distinct ids, each as often as every other however often it comes, and reservoirs of parts of
-        a stream can be merged. ``"skip"`` samples occurrences: an id that comes twice as often is twice as likely.
-        ``"aged"`` samples occurrences and forgets them: one that n others followed is kept with probability
+        ``"keyed"`` samples distinct ids, each as likely as every other however often it comes, and reservoirs of parts
+        of a stream can be merged. ``"skip"`` samples occurrences: an id that comes twice as often is twice as likely.
+        ``"aged"`` samples occurrences and forgets them: one that n others followed is held with probability
         ``(1 - 1 / capacity) ** n``.
     seed : int, default 0
         Chooses the sample. Reservoirs of one seed that see the same stream hold the same sample.
@@ -63,27 +63,27 @@ class Reservoir:
 
     Notes
     -----
-    Keyed: a hash of seed and id gives each id an exponential number, and the smallest ones, divided by weights, are kept.
+    Keyed: a hash of seed and id gives each id an exponential number, and the smallest, divided by weights, are kept.
     That draws without replacement, each draw in proportion to weight (Efraimidis and Spirakis, 2006, Weighted random
     sampling with a reservoir), and the samples of parts contain that of the whole (Cohen and Kaplan, 2007, Summarizing
-    data using bottom-k sketches). Memory is up to 2 * `capacity` ids, of about 60 bytes each.
+    data using bottom-k sketches). Memory is that of up to 2 * `capacity` ids, about 40 bytes each.
 
-    Skip: algorithm L (Li, 1994, Reservoir-sampling algorithms of time complexity O(n(1 + log(N/n)))), and with weights
-    A-ExpJ (Efraimidis and Spirakis, as above).
+    Skip: algorithm L (Li, 1994, Reservoir-sampling algorithms of time complexity O(n(1 + log(N/n)))), and from the first
+    weights on A-ExpJ (Efraimidis and Spirakis, as above).
 
     Aged: each item replaces one at random (Aggarwal, 2006, On biased reservoir sampling in the presence of stream
-    evolution), with a bias of ``1 / capacity``.
+    evolution, algorithm 2.1), with a bias of ``1 / capacity``.
 
-    A sample depends on the seed and the stream: not on how the stream is cut into calls of :meth:`add`, on threads or on
-    the machine. A keyed one does not depend on the order of the stream either, as long as each id keeps its weight.
+    A sample depends on the seed and the stream, not on how the stream is cut into calls of :meth:`add`, nor on the
+    machine. A keyed one does not depend on the order of the stream either, as long as each id keeps its weight.
 
     Limitations
     -----------
     A keyed reservoir knows the weights of the ids that it holds. An id that was turned away or pushed out is taken for
-    what it was: its new weight counts when it comes again. Where weights of ids in the sample fall, others that were
-    forgotten may deserve their places; once more than `capacity` such ids are gone, the sample is shorter than `capacity`
-    until new ids come. It never holds an id that does not belong there. After :meth:`merge`, a weight of an id that only
-    one of both holds is the one that counts.
+    what it was then; its new weight counts when it comes again. Where weights in the sample fall, ids that were
+    forgotten may deserve the places: about `capacity` spare ones are kept for that, and once they are used up the sample
+    is shorter than `capacity` until other ids come. What it holds is always the beginning of the true sample. After
+    :meth:`merge`, the weight of an id that only one of both holds is the one that counts.
 
     One call at a time: threads that share a reservoir have to wait for each other, or are refused.
 
@@ -126,8 +126,8 @@ class Reservoir:
         ids : array or CPU tensor of integers, shape (n,); a sequence of them; or a range
             From 0 on. Arrays of int64 are read in place, a range is not written out.
         weights : array or CPU tensor of numbers, shape (n,), or a sequence of them, optional
-            From 0 to 1e280; ``None`` is 1 for each. An item of weight 0 is never sampled. The last weight of an id counts
-            for ``"keyed"``; each occurrence has its own for ``"skip"``; ``"aged"`` takes none.
+            From 0 to 1e280; ``None`` is 1 for each. An item of weight 0 (or below 1e-280) is never sampled. For
+            ``"keyed"`` the last weight of an id counts, for ``"skip"`` each occurrence has its own, ``"aged"`` takes none.
 
         Returns
         -------
@@ -179,8 +179,8 @@ class Reservoir:
         Returns
         -------
         ndarray of int64, shape (len(self),)
-            For ``"keyed"`` in the order of the draws: the first m are a sample of size m. For ``"aged"`` the latest item
-            first. For ``"skip"`` in an order without meaning.
+            For ``"keyed"`` in the order of the draws: the first m are a sample of size m. For ``"aged"`` the latest
+            item first. For ``"skip"`` in an order without meaning.
         """
         return self._core.ids()
 
@@ -199,8 +199,8 @@ class Reservoir:
 
         Notes
         -----
-        The sum of ``x / probabilities`` over the sample estimates the sum of x over all distinct ids without bias, as long
-        as each id keeps its weight (Cohen and Kaplan, 2007). With x = 1 that is how many there are.
+        The sum of ``x / probabilities`` over the sample estimates the sum of x over all distinct ids without bias, as
+        long as each id keeps its weight (Cohen and Kaplan, 2007). With x = 1 that is how many there are.
 
         Examples
         --------
@@ -262,7 +262,7 @@ class Reservoir:
 
 def _range(ids: range) -> tuple[int, int, int]:
     """Return start, step and length of a range, for the compiled module."""
-    if ids and not (0 <= min(ids[0], ids[-1]) and max(ids[0], ids[-1]) < 2**63):
+    if ids and not (min(ids[0], ids[-1]) >= 0 and max(ids[0], ids[-1]) < 2**63):
         raise InvalidValueError(f"ids must be from 0 to 2**63 - 1, got {shown(ids)}; shift or cut the range")
     # A step is met only where two ids are so far apart.
     return (ids[0], ids.step, len(ids)) if ids[1:] else (ids[0] if ids else 0, 1, len(ids))
