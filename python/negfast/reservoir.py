@@ -68,8 +68,8 @@ class Reservoir:
     sampling with a reservoir), and the samples of parts contain that of the whole (Cohen and Kaplan, 2007, Summarizing
     data using bottom-k sketches). Memory is that of up to 2 * `capacity` ids, about 40 bytes each.
 
-    Skip: algorithm L (Li, 1994, Reservoir-sampling algorithms of time complexity O(n(1 + log(N/n)))), and from the first
-    weights on A-ExpJ (Efraimidis and Spirakis, as above).
+    Skip: algorithm L (Li, 1994, Reservoir-sampling algorithms of time complexity O(n(1 + log(N/n)))), and from the
+    first weights on A-ExpJ (Efraimidis and Spirakis, as above).
 
     Aged: each item replaces one at random (Aggarwal, 2006, On biased reservoir sampling in the presence of stream
     evolution, algorithm 2.1), with a bias of ``1 / capacity``.
@@ -81,9 +81,9 @@ class Reservoir:
     -----------
     A keyed reservoir knows the weights of the ids that it holds. An id that was turned away or pushed out is taken for
     what it was then; its new weight counts when it comes again. Where weights in the sample fall, ids that were
-    forgotten may deserve the places: about `capacity` spare ones are kept for that, and once they are used up the sample
-    is shorter than `capacity` until other ids come. What it holds is always the beginning of the true sample. After
-    :meth:`merge`, the weight of an id that only one of both holds is the one that counts.
+    forgotten may deserve the places: up to `capacity` spare ones are kept for that, and once they are used up the
+    sample is shorter than `capacity` until other ids come. What it holds is always the beginning of the true sample.
+    After :meth:`merge`, the weight of an id that only one of both holds is the one that counts.
 
     One call at a time: threads that share a reservoir have to wait for each other, or are refused.
 
@@ -127,7 +127,8 @@ class Reservoir:
             From 0 on. Arrays of int64 are read in place, a range is not written out.
         weights : array or CPU tensor of numbers, shape (n,), or a sequence of them, optional
             From 0 to 1e280; ``None`` is 1 for each. An item of weight 0 (or below 1e-280) is never sampled. For
-            ``"keyed"`` the last weight of an id counts, for ``"skip"`` each occurrence has its own, ``"aged"`` takes none.
+            ``"keyed"`` the last weight of an id counts, for ``"skip"`` each occurrence has its own, ``"aged"`` takes
+            none.
 
         Returns
         -------
@@ -262,10 +263,13 @@ class Reservoir:
 
 def _range(ids: range) -> tuple[int, int, int]:
     """Return start, step and length of a range, for the compiled module."""
-    if ids and not (min(ids[0], ids[-1]) >= 0 and max(ids[0], ids[-1]) < 2**63):
+    if not ids:
+        return (0, 1, 0)
+    if min(ids[0], ids[-1]) < 0 or max(ids[0], ids[-1]) >= 2**63:
         raise InvalidValueError(f"ids must be from 0 to 2**63 - 1, got {shown(ids)}; shift or cut the range")
-    # A step is met only where two ids are so far apart.
-    return (ids[0], ids.step, len(ids)) if ids[1:] else (ids[0] if ids else 0, 1, len(ids))
+    # Python's len stops at sys.maxsize. A step may be any number where it leads to no second id.
+    n = (ids[-1] - ids[0]) // ids.step + 1
+    return (ids[0], ids.step if n > 1 else 1, n)
 
 
 def _field(state: Mapping[str, Any], name: str, kinds: tuple[str, Any]) -> Any:

@@ -5,9 +5,9 @@ probabilities. The inclusion counts of one sampler are negatively correlated; `i
 which a plain Pearson statistic would not. Counts of single cells are binomial each, so the largest of them is held
 against a normal bound times the number of cells, whatever their correlation.
 
-Seeds are fixed, so what passes once always passes. Had they been drawn afresh, each check would raise a false alarm with
-probability 1e-8; there are fewer than 100, so all of them together with less than 1e-6. The same checks are then run on
-samplers with faults, and every one of these has to fail.
+Seeds are fixed, so what passes once always passes. Had they been drawn afresh, each check would raise a false alarm
+with probability 1e-8; there are fewer than 100, so all of them together with less than 1e-6. The same checks are then
+run on samplers with faults, and every one of these has to fail.
 """
 
 import itertools

@@ -43,7 +43,7 @@ fn copied(reservoir: &Reservoir, capacity: usize, seed: u64) -> Reservoir {
                 State::Equal(equal) => State::Equal(equal.clone()),
                 State::Weighted(jumps) => {
                     let (ids, keys, left, ones) = jumps.parts();
-                    State::Weighted(Jumps::from_parts(&ids, &keys, left, ones))
+                    State::Weighted(Jumps::from_parts(&ids, &keys, left, ones).expect("as many"))
                 }
             };
             Skip::from_parts(capacity, seed, seen, skip.taken(), state).map(Reservoir::Skip)

@@ -106,8 +106,9 @@ impl ReservoirCore {
     ) -> PyResult<Self> {
         let ids = Borrowed::new("ids", ids, "int64", 1..=1)?;
         let keys = Borrowed::new("keys", keys, "float64", 1..=1)?;
-        let state = State::Weighted(Jumps::from_parts(ids.slice(), keys.slice(), left, ones));
-        Self::wrap(Skip::from_parts(capacity, seed, seen, taken, state).map(Reservoir::Skip))
+        let made = Jumps::from_parts(ids.slice(), keys.slice(), left, ones)
+            .and_then(|jumps| Skip::from_parts(capacity, seed, seen, taken, State::Weighted(jumps)));
+        Self::wrap(made.map(Reservoir::Skip))
     }
 
     #[staticmethod]

@@ -51,6 +51,9 @@ impl Aged {
     pub fn from_parts(capacity: usize, seed: u64, seen: u64, ids: &[i64], numbers: &[i64]) -> Result<Self> {
         let mut aged = Self::new(capacity, seed)?;
         Ids::listed("ids", ids).map_err(|error| damaged("ids", error))?;
+        if ids.len() != numbers.len() {
+            return Err(damaged("numbers", format!("{} of them for {} ids", numbers.len(), ids.len())));
+        }
         for (&id, &number) in ids.iter().zip(numbers) {
             let number = number.max(0) as u64;
             let slot = aged.slot(number);

@@ -63,10 +63,16 @@ impl Jumps {
         Self { held: keyed.into_iter().map(|(key, id)| Held { key, id }).collect(), left: 0.0, ones: 0 }
     }
 
-    /// What [`parts`](Self::parts) returned; [`Skip::from_parts`](super::Skip::from_parts) checks it.
-    pub fn from_parts(ids: &[i64], keys: &[f64], left: f64, ones: u64) -> Self {
+    /// From what [`parts`](Self::parts) returned; [`Skip::from_parts`](super::Skip::from_parts) looks closer.
+    ///
+    /// # Errors
+    /// If there are more ids than keys, or fewer.
+    pub fn from_parts(ids: &[i64], keys: &[f64], left: f64, ones: u64) -> Result<Self> {
+        if ids.len() != keys.len() {
+            return Err(damaged("keys", format!("{} of them for {} ids", keys.len(), ids.len())));
+        }
         let held = keys.iter().zip(ids).map(|(&key, &id)| Held { key, id }).collect();
-        Self { held, left, ones }
+        Ok(Self { held, left, ones })
     }
 
     /// Ids and their keys, the smallest key first; the weight that is left, and ones that went by.
@@ -87,8 +93,8 @@ impl Jumps {
         if let Some(held) = self.held.iter().find(|held| held.id < 0 || !(held.key > 0.0 && held.key.is_finite())) {
             return Err(damaged("keys", format!("{} for id {}", held.key, held.id)));
         }
-        if self.left.is_nan() || self.left < 0.0 {
-            return Err(damaged("left", self.left));
+        if self.left.is_nan() || self.left < 0.0 || self.ones > seen {
+            return Err(damaged("left", format!("{} before {} items", self.left, self.ones)));
         }
         Ok(())
     }

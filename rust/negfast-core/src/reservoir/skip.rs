@@ -89,6 +89,9 @@ impl Skip {
     /// If no reservoir of this capacity can be in that state.
     pub fn from_parts(capacity: usize, seed: u64, seen: u64, taken: u64, state: State) -> Result<Self> {
         check_capacity(capacity)?;
+        if taken > seen.saturating_add(1) {
+            return Err(damaged("taken", format!("{taken} of {seen}")));
+        }
         match &state {
             State::Equal(equal) => equal.check(capacity, seen)?,
             State::Weighted(jumps) => jumps.check(capacity, seen)?,
