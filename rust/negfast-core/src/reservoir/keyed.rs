@@ -18,15 +18,16 @@
 //!
 //! # How a stream is scanned
 //!
-//! As −ln(1 − u) ≥ u, most ids are turned away by comparing u with threshold times weight, without a logarithm. An id that is
-//! held may come with a smaller weight. Its u lies below the threshold times its old weight, so below that times the
-//! heaviest weight so far, and above that no id needs to be looked for.
+//! As −ln(1 − u) ≥ u, most ids are turned away by comparing u with threshold times weight, without a logarithm. Where all
+//! weights have been the same, an id that is held passes that too. Where not, it may come with so small a weight that it does
+//! not, and has to be looked for: a [`Filter`] says which ids cannot be held.
 
 use std::borrow::Cow;
 use std::cmp::Ordering;
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 
+use super::filter::Filter;
 use super::mixer::STEPS;
 use super::{Ids, MAX_WEIGHT, Mixer, Pace, Weights, check_capacity, damaged};
 use crate::error::{Error, Result};
@@ -118,6 +119,8 @@ pub struct Keyed {
     threshold: Threshold,
     /// At least the weight of every entry.
     heaviest: f64,
+    /// Has every entry. Made when weights first differ, and again when entries were forgotten.
+    filter: Option<Filter>,
 }
 
 impl Keyed {
@@ -128,7 +131,7 @@ impl Keyed {
     pub fn new(capacity: usize, seed: u64) -> Result<Self> {
         check_capacity(capacity)?;
         let (entries, places, mixer) = (Vec::new(), HashMap::default(), Mixer::new(seed, PURPOSE));
-        Ok(Self { capacity, seed, mixer, seen: 0, entries, places, threshold: OPEN, heaviest: 0.0 })
+        Ok(Self { capacity, seed, mixer, seen: 0, entries, places, threshold: OPEN, heaviest: 0.0, filter: None })
     }
 
     /// A reservoir from what [`seen`](Self::seen) and [`parts`](Self::parts) returned.
@@ -179,12 +182,49 @@ impl Keyed {
     }
 
     fn add_block(&mut self, ids: &[i64], weight: impl Fn(usize) -> f64) {
-        let mut found = [0; BLOCK];
-        self.heaviest = (0..ids.len()).fold(self.heaviest, |most, i| most.max(weight(i)));
-        let (mixer, most) = (self.mixer, steps(self.limit(self.heaviest)));
-        for &i in matches(&mut found, ids, |id| mixer.step(id as u64) <= most) {
+        let weights = (0..ids.len()).map(&weight);
+        let (least, most) = weights.fold((f64::INFINITY, self.heaviest), |(a, b), w| (a.min(w), b.max(w)));
+        self.heaviest = most;
+        let (mut found, mixer) = ([0; BLOCK], self.mixer);
+        let found = if least == most {
+            let limit = (self.limit(most) * STEPS) as u64;
+            matches(&mut found, ids.len(), |i| mixer.step(ids[i] as u64) <= limit)
+        } else {
+            self.find_uneven(ids, &weight, &mut found)
+        };
+        for &i in found {
             self.offer(ids[i as usize], weight(i as usize));
         }
+    }
+
+    /// The positions of ids that may be held, already or after this block.
+    fn find_uneven<'a>(
+        &mut self,
+        ids: &[i64],
+        weight: impl Fn(usize) -> f64,
+        found: &'a mut [u32; BLOCK],
+    ) -> &'a [u32] {
+        let mut hashes = [0; BLOCK];
+        for (hash, &id) in hashes.iter_mut().zip(ids) {
+            *hash = self.mixer.bits(id as u64);
+        }
+        let limit = self.limit(1.0) * STEPS;
+        let mut filter = self.filter.take().filter(|filter| !filter.is_crowded()).unwrap_or_else(|| self.made_filter());
+        // Signed, because processors convert those at once.
+        for &i in matches(&mut *found, ids.len(), |i| (hashes[i] >> 12) as i64 as f64 <= limit * weight(i)) {
+            filter.insert(hashes[i as usize]);
+        }
+        let found = matches(found, ids.len(), |i| filter.may_have(hashes[i]));
+        self.filter = Some(filter);
+        found
+    }
+
+    fn made_filter(&self) -> Filter {
+        let mut filter = Filter::new(self.entries.len());
+        for entry in &self.entries {
+            filter.insert(self.mixer.bits(entry.id as u64));
+        }
+        filter
     }
 
     /// An id of this weight, or a smaller one, has a key at or above the threshold where its uniform number lies above this.
@@ -199,7 +239,7 @@ impl Keyed {
     /// Holds an id, holds it no longer, or leaves it out, as its weight demands.
     fn offer(&mut self, id: i64, weight: f64) {
         let place = self.places.get(&id).map(|&place| place as usize);
-        // Most of those that only another's weight made look at need no logarithm.
+        // Those that the filter was wrong about need no logarithm.
         if place.is_none() && self.mixer.uniform(id as u64) > self.limit(weight) {
             return;
         }
@@ -213,6 +253,9 @@ impl Keyed {
     }
 
     fn hold(&mut self, entry: Entry) {
+        if let Some(filter) = &mut self.filter {
+            filter.insert(self.mixer.bits(entry.id as u64));
+        }
         self.places.insert(entry.id, self.entries.len() as u32);
         self.entries.push(entry);
         if self.entries.len() == self.room() {
@@ -241,6 +284,7 @@ impl Keyed {
     }
 
     fn find_places(&mut self) {
+        self.filter = None;
         self.places.clear();
         self.places.extend(self.entries.iter().enumerate().map(|(place, entry)| (entry.id, place as u32)));
     }
@@ -319,19 +363,13 @@ impl Keyed {
     }
 }
 
-/// The largest step of [`Mixer::step`] whose uniform number is not above `limit`, or one more.
-fn steps(limit: f64) -> u64 {
-    // Saturates: above 1 lies nothing. Not a number, where nothing weighs and nothing is held, becomes 0.
-    (limit * STEPS) as u64
-}
-
-/// Writes the positions of ids for which `test` holds, without a branch.
+/// Writes the positions from 0 to `n`, exclusive, for which `test` holds; without a branch.
 #[inline(always)]
-fn matches<'a>(found: &'a mut [u32; BLOCK], ids: &[i64], test: impl Fn(i64) -> bool) -> &'a [u32] {
+fn matches(found: &mut [u32; BLOCK], n: usize, test: impl Fn(usize) -> bool) -> &[u32] {
     let mut count = 0;
-    for (i, &id) in ids.iter().enumerate().take(BLOCK) {
+    for i in 0..n.min(BLOCK) {
         found[count] = i as u32;
-        count += usize::from(test(id));
+        count += usize::from(test(i));
     }
     &found[..count]
 }

@@ -9,6 +9,7 @@
 //! way: the sample is the same.
 
 mod aged;
+mod filter;
 mod jumps;
 mod keyed;
 mod mixer;
