@@ -146,6 +146,14 @@ def skipping_then_weights_early(n: int, k: int, seed: int) -> Any:
     return reservoir(k, seed, "skip").add(range(2)).add(range(2, n), np.ones(n - 2)).ids()
 
 
+def skipping_by_turns(n: int, k: int, seed: int) -> Any:
+    """Items with a weight of 1 and without one take turns: what went by is counted in two ways."""
+    sample = reservoir(k, seed, "skip")
+    for turn, part in enumerate(np.array_split(np.arange(n), 6)):
+        sample.add(part, np.ones(len(part)) if turn % 2 else None)
+    return sample.ids()
+
+
 UNIFORM = [
     over_seeds,
     over_streams,
@@ -157,6 +165,7 @@ UNIFORM = [
     skipping_equal_weights,
     skipping_then_weights,
     skipping_then_weights_early,
+    skipping_by_turns,
 ]
 
 

@@ -240,6 +240,23 @@ fn a_merge_takes_the_weights_of_the_other() {
 }
 
 #[test]
+fn a_merge_knows_what_the_other_forgot() {
+    let (few, many): (Vec<i64>, Vec<i64>) = ((0..40).collect(), (40..4000).collect());
+    let (mut a, mut b) = (keyed(5, 1), keyed(5, 1));
+    add(&mut a, &few, None);
+    add(&mut b, &many, None);
+    a.merge(&b).expect("both are alike");
+    let mut parts = vec![(few, None), (many, None)];
+    // Ids are taken out until nothing is left: no id may take the place of one that was forgotten.
+    while !a.is_empty() {
+        let held = a.ids();
+        assert_eq!(held, in_order(1, &parts)[..held.len()]);
+        parts.push((held.clone(), Some(vec![0.0; held.len()])));
+        add(&mut a, &held, parts[parts.len() - 1].1.as_deref());
+    }
+}
+
+#[test]
 fn only_keyed_ones_of_one_seed_and_capacity_are_merged() {
     let refused = |mut a: Reservoir, b: &Reservoir| match a.merge(b) {
         Err(error @ Error::Invalid { .. }) => error.to_string(),

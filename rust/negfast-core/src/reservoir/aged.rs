@@ -110,7 +110,7 @@ impl Aged {
     /// Ids and their numbers in the stream, the latest first.
     pub fn parts(&self) -> (Vec<i64>, Vec<i64>) {
         let mut sorted: Vec<_> = self.slots.iter().filter(|slot| slot.number != 0).collect();
-        sorted.sort_unstable_by(|a, b| b.number.cmp(&a.number));
+        sorted.sort_unstable_by_key(|slot| std::cmp::Reverse(slot.number));
         (sorted.iter().map(|slot| slot.id).collect(), sorted.iter().map(|slot| slot.number as i64).collect())
     }
 

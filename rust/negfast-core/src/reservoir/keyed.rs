@@ -67,7 +67,7 @@ const OPEN: Threshold = Threshold { key: f64::INFINITY, id: i64::MIN };
 impl Threshold {
     /// Whether an id of this key may be held.
     fn admits(&self, key: f64, id: i64) -> bool {
-        key < self.key || key == self.key && id < self.id
+        key.total_cmp(&self.key).then(id.cmp(&self.id)).is_lt()
     }
 }
 
@@ -166,14 +166,11 @@ impl Keyed {
     }
 
     pub(crate) fn add(&mut self, ids: Ids<'_>, weights: Option<Weights<'_>>, pace: &mut Pace<'_>) -> Result<()> {
-        let mut room = [0; BLOCK];
+        let (mut room, mut weight_room) = ([0; BLOCK], [0.0; BLOCK]);
         let mut begin = 0;
         while begin < ids.len() {
             let block = ids.block(begin, &mut room);
-            match weights {
-                None => self.add_block(block, |_| 1.0),
-                Some(weights) => self.add_block(block, |i| weights.at(begin as usize + i)),
-            }
+            self.add_block(block, weights.map(|weights| weights.block(begin, &mut weight_room[..block.len()])));
             begin += block.len() as u64;
             pace.spend(block.len() as u64)?;
         }
@@ -181,19 +178,21 @@ impl Keyed {
         Ok(())
     }
 
-    fn add_block(&mut self, ids: &[i64], weight: impl Fn(usize) -> f64) {
-        let weights = (0..ids.len()).map(&weight);
-        let (least, most) = weights.fold((f64::INFINITY, self.heaviest), |(a, b), w| (a.min(w), b.max(w)));
-        self.heaviest = most;
+    fn add_block(&mut self, ids: &[i64], weights: Option<&[f64]>) {
+        let (least, most) = weights.map_or((1.0, 1.0), ends);
+        self.heaviest = self.heaviest.max(most);
         let (mut found, mixer) = ([0; BLOCK], self.mixer);
-        let found = if least == most {
+        let found = if least >= self.heaviest {
             let limit = (self.limit(most) * STEPS) as u64;
             matches(&mut found, ids.len(), |i| mixer.step(ids[i] as u64) <= limit)
         } else {
-            self.find_uneven(ids, &weight, &mut found)
+            match weights {
+                None => self.find_uneven(ids, |_| 1.0, &mut found),
+                Some(weights) => self.find_uneven(ids, |i| weights[i], &mut found),
+            }
         };
-        for &i in found {
-            self.offer(ids[i as usize], weight(i as usize));
+        for i in found.iter().map(|&i| i as usize) {
+            self.offer(ids[i], weights.map_or(1.0, |weights| weights[i]));
         }
     }
 
@@ -290,8 +289,8 @@ impl Keyed {
     }
 
     pub(crate) fn merge(&mut self, other: &Self) -> Result<()> {
-        self.check_same("capacity", self.capacity as u64, other.capacity as u64)?;
-        self.check_same("seed", self.seed, other.seed)?;
+        check_same("capacity", self.capacity as u64, other.capacity as u64)?;
+        check_same("seed", self.seed, other.seed)?;
         let seen = self.seen + other.seen;
         if self.entries.is_empty() && self.threshold == OPEN {
             *self = Self { seen, ..other.clone() };
@@ -317,14 +316,6 @@ impl Keyed {
             Some(&place) => self.entries[place as usize] = entry,
             None => self.hold(entry),
         }
-    }
-
-    fn check_same(&self, name: &str, own: u64, others: u64) -> Result<()> {
-        if own == others {
-            return Ok(());
-        }
-        let expected = format!("a reservoir of {name} {own}, as this one");
-        Err(Error::invalid("other", expected, format!("{name} {others}"), "make both alike"))
     }
 
     /// How many items were offered.
@@ -361,6 +352,26 @@ impl Keyed {
         let probability = |entry: &Entry| -libm::expm1(-self.exponential(entry.id) / entry.key * next);
         sorted.iter().take(self.capacity).map(probability).collect()
     }
+}
+
+fn check_same(name: &str, own: u64, others: u64) -> Result<()> {
+    if own == others {
+        return Ok(());
+    }
+    let expected = format!("a reservoir of {name} {own}, as this one");
+    Err(Error::invalid("other", expected, format!("{name} {others}"), "make both alike"))
+}
+
+/// The least and the largest weight, in eight lanes.
+fn ends(weights: &[f64]) -> (f64, f64) {
+    let (mut least, mut most) = ([f64::INFINITY; 8], [0.0f64; 8]);
+    for eight in weights.chunks(8) {
+        for ((least, most), &weight) in least.iter_mut().zip(&mut most).zip(eight) {
+            *least = if weight < *least { weight } else { *least };
+            *most = if weight > *most { weight } else { *most };
+        }
+    }
+    (least.into_iter().fold(f64::INFINITY, f64::min), most.into_iter().fold(0.0, f64::max))
 }
 
 /// Writes the positions from 0 to `n`, exclusive, for which `test` holds; without a branch.

@@ -145,9 +145,22 @@ impl<'a> Weights<'a> {
 
     /// The weight at a position, 0 where it is next to nothing.
     fn at(self, position: usize) -> f64 {
-        let weight = self.0[position];
-        if weight < LEAST_WEIGHT { 0.0 } else { weight }
+        counted(self.0[position])
     }
+
+    /// Those from a position on, as many as there is room for.
+    fn block(self, begin: u64, room: &mut [f64]) -> &[f64] {
+        for (slot, &weight) in room.iter_mut().zip(&self.0[begin as usize..]) {
+            *slot = counted(weight);
+        }
+        room
+    }
+}
+
+/// The weight that an item counts with.
+#[inline]
+fn counted(weight: f64) -> f64 {
+    if weight < LEAST_WEIGHT { 0.0 } else { weight }
 }
 
 /// Counts the steps of a call and asks now and then whether it should stop.
@@ -255,7 +268,7 @@ impl Reservoir {
     }
 
     fn check_count(&self, more: u64) -> Result<()> {
-        if self.seen().saturating_add(more) <= i64::MAX as u64 {
+        if i64::try_from(self.seen().saturating_add(more)).is_ok() {
             return Ok(());
         }
         let got = format!("{more} more after {}", self.seen());

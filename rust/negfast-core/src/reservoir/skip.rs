@@ -211,7 +211,9 @@ impl Equal {
         }
         Ids::listed("ids", &self.slots).map_err(|error| damaged("ids", error))?;
         let full = self.slots.len() == capacity;
-        if !full && (self.log_largest != 0.0 || self.wait != 0) || !(self.log_largest <= 0.0) {
+        let right =
+            if full { self.log_largest < 0.0 } else { self.log_largest.abs() < f64::MIN_POSITIVE && self.wait == 0 };
+        if !right {
             return Err(damaged("log_largest", self.log_largest));
         }
         Ok(())
