@@ -207,7 +207,7 @@ class Reservoir:
         --------
         >>> import negfast
         >>> reservoir = negfast.Reservoir(1000).add(range(50_000)).add(range(50_000))
-        >>> abs(sum(1 / reservoir.probabilities()) / 50_000 - 1) < 0.1
+        >>> bool(abs((1 / reservoir.probabilities()).sum() / 50_000 - 1) < 0.1)
         True
         """
         return self._core.probabilities()
