@@ -21,9 +21,14 @@ pub fn stream(seed: u64, epoch: u64, row: u64, purpose: u64) -> Stream {
 }
 
 impl Stream {
+    /// Sixty-four random bits.
+    pub fn bits(&mut self) -> u64 {
+        self.0.next_u64()
+    }
+
     /// A number uniform on the open interval (0, 1): never 0, so its logarithm is finite.
     pub fn uniform(&mut self) -> f64 {
-        let bits = self.0.next_u64() >> 11;
+        let bits = self.bits() >> 11;
         (bits as f64 + 0.5) * (1.0 / 9_007_199_254_740_992.0)
     }
 
