@@ -26,10 +26,12 @@ impl Stream {
         self.0.next_u64()
     }
 
-    /// A number uniform on the open interval (0, 1): never 0, so its logarithm is finite.
+    /// A number uniform on the open interval (0, 1): never 0 or 1, so logarithms of it and of
+    /// its own are finite.
     pub fn uniform(&mut self) -> f64 {
         let bits = self.bits() >> 11;
-        (bits as f64 + 0.5) * (1.0 / 9_007_199_254_740_992.0)
+        // The largest sum would be rounded to 1.
+        ((bits as f64 + 0.5) * (1.0 / 9_007_199_254_740_992.0)).min(1.0 - f64::EPSILON / 2.0)
     }
 
     /// A standard Gumbel number, −ln(−ln u). The logarithm is a software one, so that every machine draws alike.

@@ -10,7 +10,7 @@
 use std::cmp::Ordering;
 use std::collections::BinaryHeap;
 
-use super::skip::{Events, exponential, uniform};
+use super::skip::{Events, exponential};
 use super::{Ids, Pace, Weights, damaged};
 use crate::error::Result;
 use crate::rng::Stream;
@@ -190,7 +190,7 @@ impl Jumps {
     /// Takes an item, whose key is known to be below the largest, in place of that.
     fn replace(&mut self, id: i64, weight: f64, random: &mut Stream) {
         if let Some(mut largest) = self.held.peek_mut() {
-            let key = -libm::log1p(uniform(random) * libm::expm1(-largest.key * weight)) / weight;
+            let key = -libm::log1p(random.uniform() * libm::expm1(-largest.key * weight)) / weight;
             *largest = Held { key, id };
         }
         self.jump(random);

@@ -34,14 +34,9 @@ impl Events {
     }
 }
 
-/// A number on the open interval (0, 1). That of a stream may be rounded to 1.
-pub(super) fn uniform(stream: &mut Stream) -> f64 {
-    stream.uniform().min(1.0 - f64::EPSILON / 2.0)
-}
-
 /// An exponential number of rate 1.
 pub(super) fn exponential(stream: &mut Stream) -> f64 {
-    -libm::log(uniform(stream))
+    -libm::log(stream.uniform())
 }
 
 /// A sample of occurrences.
@@ -166,7 +161,7 @@ impl Equal {
             at += self.wait;
             let mut random = events.next();
             // The share of k / 2⁵³ by which slots differ in probability is beyond any test.
-            let slot = (uniform(&mut random) * capacity as f64) as usize;
+            let slot = (random.uniform() * capacity as f64) as usize;
             self.slots[slot] = ids.at(at);
             at += 1;
             self.draw(capacity, &mut random);
@@ -193,10 +188,10 @@ impl Equal {
             return Jumps::new(keyed.collect());
         }
         let mut random = events.next();
-        let largest = (uniform(&mut random) * capacity as f64) as usize;
+        let largest = (random.uniform() * capacity as f64) as usize;
         let w = libm::exp(self.log_largest);
         let mut key = |slot| {
-            let share = if slot == largest { 1.0 } else { uniform(&mut random) };
+            let share = if slot == largest { 1.0 } else { random.uniform() };
             (-libm::log1p(-w * share), self.slots[slot])
         };
         let mut jumps = Jumps::new((0..capacity).map(&mut key).collect());
