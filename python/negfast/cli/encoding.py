@@ -127,8 +127,8 @@ def _load(name: str) -> Any:  # a SentenceTransformer, whose type is not at hand
     from transformers.utils.logging import disable_progress_bar, set_verbosity_error
 
     # Commands have bars of their own, --quiet means all of them, and a failure is told in one line.
-    disable_progress_bar()
-    set_verbosity_error()
+    disable_progress_bar()  # type: ignore[no-untyped-call,unused-ignore]
+    set_verbosity_error()  # type: ignore[no-untyped-call,unused-ignore]
     logging.getLogger("huggingface_hub").setLevel(logging.CRITICAL)
     try:
         return SentenceTransformer(name)
