@@ -76,7 +76,8 @@ impl Contest<'_> {
     fn bare(&self, depth: usize) -> Result<f64> {
         self.timed(|workers| {
             let anchors: Vec<u32> = (0..self.scorer.queries.len() as u32).collect();
-            let job = Job { scorer: &self.scorer, anchors: &anchors, depth, scored: depth, max_memory: None };
+            let job =
+                Job { scorer: &self.scorer, anchors: &anchors, depth, scored: depth, audited: depth, max_memory: None };
             let (mut engine, work) = (Engine::new(&self.scorer, exactly())?, Work::default());
             let plan = engine.plan(&job, &Nothing, workers, &work)?;
             let outputs = vec![(); plan.blocks.len()];

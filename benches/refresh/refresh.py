@@ -11,6 +11,7 @@ Embeddings are those of `trajectory.py`, along a real training run. The parts:
 * `certified`: the same at a recall of 1 against a certified search; every list has to be the same.
 * `chain`: one refresh after another under rules, at a recall of 1, where every list has to be that of a certified
   search, and at .99, where recall is counted against those lists.
+* `fine`: the same at a recall of 1, in steps so small that lists can be proven: eighths of the way between snapshots.
 * `changed`: a hundredth of the corpus has moved, and the call is told which rows.
 
 Contenders take turns, so a ratio is within a round. Each part says which bars it has to clear, and the command fails
@@ -34,6 +35,7 @@ from trajectory import K, Rows, Trajectory, trajectory
 RECALL = 0.99
 SAMPLE = 2000  # queries whose recall is taken
 CHANGED = 0.01  # share of the corpus
+FINE, FINE_STEPS = 8, 32  # parts of the way from one snapshot to the next, and refreshes
 CHANGED_AFTER = 0.15  # drift of the snapshot that changed rows are taken from
 FLAT, FRESH, REFRESH = "faiss IndexFlatIP", "fresh search", "refresh"
 SLOWEST = 1 / 1.1  # of a fresh search; no refresh may take longer
@@ -310,6 +312,38 @@ def chain(run: Trajectory, chosen: argparse.Namespace) -> list[str]:
     return failures("chain", bars)
 
 
+def between(start: Rows, end: Rows, share: float) -> Rows:
+    """Rows on the way from one snapshot to the next, of length 1."""
+    mixed = [(1 - share) * a + share * b for a, b in zip(start, end, strict=True)]
+    return Rows(*(rows / np.linalg.norm(rows, axis=1, keepdims=True) for rows in mixed))
+
+
+def fine(run: Trajectory, chosen: argparse.Namespace) -> list[str]:
+    """Refresh in small steps under rules; lists that are proven are counted, and all compared with a search."""
+    case = Case(1.0, ALL_RULES)
+    snapshots = [snapshot.load().first(chosen.n) for snapshot in run.chain[: -(-FINE_STEPS // FINE) + 1]]
+    start, links = snapshots[0], []
+    miner = case.miner(start)
+    for number in range(1, FINE_STEPS + 1):
+        leg, part = divmod(number, FINE)
+        rows = between(snapshots[leg], snapshots[leg + 1], part / FINE) if part else snapshots[leg]
+        one = link(miner, case, rows, {})
+        links.append({"step": number, **one})
+        print(
+            f"step {number}: {one['n_proven']:,} proven, {one['different_lists']:,} differ", file=sys.stderr, flush=True
+        )
+    different, proven = (sum(one[name] for one in links) for name in ("different_lists", "n_proven"))
+    ratios = [one["rounds"][FRESH] / one["rounds"][REFRESH] for one in links]
+    bars = [Bar("different lists", different, most=0), Bar("lists proven", proven, least=1)]
+    text = (
+        f"{FINE_STEPS} refreshes, each after a mean drift of {np.mean([one['drift_mean'] for one in links]):.4f}\n"
+        f"{proven:,} lists of {FINE_STEPS * len(start.queries):,} were proven, the others searched again; x fresh "
+        f"{np.median(ratios):.2f} ({min(ratios):.2f}, {max(ratios):.2f})\n{', '.join(map(str, bars))}"
+    )
+    write(run, start, chosen, "fine", {"rules": ALL_RULES, "links": links}, text)
+    return failures("fine", bars)
+
+
 def link(miner: Any, case: Case, rows: Rows, found: dict[str, Any]) -> dict[str, Any]:
     """Refresh and mine from scratch; what the first case, certified, finds is the truth of the second."""
     mined: dict[str, Any] = {}
@@ -403,7 +437,7 @@ def write(
     )
 
 
-PARTS = {"drift": drift, "certified": certified, "chain": chain, "changed": changed}
+PARTS = {"drift": drift, "certified": certified, "chain": chain, "fine": fine, "changed": changed}
 
 
 def main() -> None:

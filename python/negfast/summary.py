@@ -38,7 +38,8 @@ def summarise(
     lowest, ranks = lists.positive_scores, lists.positive_ranks
     found = lists.indices >= 0
     paired = found & ~np.isnan(lowest)[:, None]
-    hardness = lists.scores - lowest[:, None]
+    # Cosines differ by 2 at most; products may differ by more than their own type can hold.
+    hardness = np.subtract(lists.scores, lowest[:, None], dtype=np.float32 if recipe.metric == "cosine" else np.float64)
     tiers = np.array([np.count_nonzero(lists.tiers == tier) for tier in range(len(TIER_NAMES))])
     tiers[0] -= int((~found).sum())
     return Report(

@@ -532,3 +532,13 @@ def test_states_that_lack_something_are_refused(name: str) -> None:
         Miner(**ARGUMENTS).load_state_dict(state)
     with pytest.raises(StateError, match="damaged"):
         Miner(**ARGUMENTS).load_state_dict({**state, name: np.zeros((2, 2)), "more": np.zeros(1)})
+
+
+def test_an_audit_in_which_all_anchors_agree_ends() -> None:
+    rng = np.random.default_rng(0)
+    queries, corpus = (rng.standard_normal((n, 8), dtype=np.float32) for n in (52, 300))
+    search, rules = negfast.Search(recall=0.05, method="exact"), negfast.Rules(relative_margin=None)
+    miner = negfast.Miner(num_negatives=3, rules=rules, search=search, reserve=1, n_threads=1)
+    miner.mine(queries, corpus, np.zeros(52, int))
+    low, high = miner.refresh(queries, corpus * np.float32(1.000001)).report.refresh.recall_interval
+    assert low < high

@@ -126,3 +126,12 @@ def test_quantiles_of_very_many_numbers_are_of_an_even_part() -> None:
     assert (found.values[0], found.values[-1], found.count) == (exact[0], exact[-1], lists.size)
     shares = np.searchsorted(np.sort(lists, axis=None), found.values[1:-1]) / lists.size
     np.testing.assert_allclose(shares, QUANTILES[1:-1], atol=2e-3)
+
+
+def test_products_may_differ_by_more_than_float32_holds() -> None:
+    queries, corpus = np.zeros((4, 4), np.float32), np.zeros((6, 4), np.float32)
+    queries[:, 0], corpus[:, 0] = 1e19, [-3e19, 3e19, 2e19, 1e19, 0, -1e19]
+    rules = negfast.Rules(relative_margin=None)
+    mined = negfast.mine(queries, corpus, np.zeros(4, int), num_negatives=3, metric="dot", rules=rules)
+    assert mined.report.hardness.values[0] == pytest.approx(4e38)
+    assert mined.report.hardness.values[-1] == pytest.approx(6e38)

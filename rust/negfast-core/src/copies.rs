@@ -49,7 +49,7 @@ impl Copies {
         let scorer = Scorer::new(scorer.corpus, scorer.corpus, Metric::Cosine, scorer.level)?;
         let rows: Vec<u32> = (0..scorer.corpus.len() as u32).collect();
         let depth = MOST.min(rows.len());
-        let job = Job { scorer: &scorer, anchors: &rows, depth, scored: depth, max_memory };
+        let job = Job { scorer: &scorer, anchors: &rows, depth, scored: depth, audited: depth, max_memory };
         let mut engine = Engine::new(&scorer, Asked::following(max_memory))?;
         let plan = engine.plan(&job, &AtLeast(bound), workers, work)?;
         let lists = Mutex::new(vec![Vec::new(); rows.len()]);

@@ -27,7 +27,7 @@ pub fn near_duplicates(
 ) -> Result<Vec<i64>> {
     let scorer = Scorer::new(corpus, corpus, Metric::Cosine, level)?;
     let rows: Vec<u32> = (0..corpus.len() as u32).collect();
-    let job = Job { scorer: &scorer, anchors: &rows, depth: 1, scored: 1, max_memory: None };
+    let job = Job { scorer: &scorer, anchors: &rows, depth: 1, scored: 1, audited: 1, max_memory: None };
     let forest = Forest::new(corpus.len());
     let joining = Joining { forest: &forest, threshold };
     let mut engine = Engine::new(&scorer, Asked { in_order: true, ..Asked::exactly(None) })?;

@@ -328,7 +328,7 @@ impl Miner<'_> {
         let depth = wanted.max(reserve).min(scorer.corpus.len());
         // Some more than are wanted, so that lists from which few rows leave need no others.
         let scored = if reserve > 0 { wanted + wanted / 16 + 8 } else { wanted };
-        let job = Job { scorer, anchors, depth, scored, max_memory: self.settings.search.max_memory };
+        let job = Job { scorer, anchors, depth, scored, audited: wanted, max_memory: self.settings.search.max_memory };
         let band = if reserve > 0 { BAND } else { 0.0 };
         let accept = Guarded { guard: self.chooser.guard, anchors, ranks: first_pass, band };
         let plan = engine.plan(&job, &accept, workers, self.work)?;
@@ -612,7 +612,14 @@ impl Miner<'_> {
         let scorer = self.chooser.scorer;
         let anchors: Vec<u32> = suspects.iter().map(|s| s.anchor).collect();
         let watched: Vec<f32> = suspects.iter().map(|s| s.score).collect();
-        let job = Job { scorer, anchors: &anchors, depth: 0, scored: 0, max_memory: self.settings.search.max_memory };
+        let job = Job {
+            scorer,
+            anchors: &anchors,
+            depth: 0,
+            scored: 0,
+            audited: 0,
+            max_memory: self.settings.search.max_memory,
+        };
         let mut engine = Engine::new(scorer, Asked::following(self.settings.search.max_memory))?;
         let ranks = Ranks(&watched);
         let plan = engine.plan(&job, &ranks, workers, self.work)?;

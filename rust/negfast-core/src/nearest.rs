@@ -32,7 +32,8 @@ pub fn nearest(
         return Ok(());
     }
     let depth = k.min(scorer.corpus.len());
-    let job = Job { scorer, anchors: &anchors, depth, scored: depth, max_memory: engine.asked().max_memory };
+    let job =
+        Job { scorer, anchors: &anchors, depth, scored: depth, audited: depth, max_memory: engine.asked().max_memory };
     let plan = engine.plan(&job, &Everything, workers, work)?;
     let outputs = vec![(); plan.blocks.len()];
     let tables = Mutex::new((indices, scores));

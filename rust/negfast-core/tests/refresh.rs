@@ -184,7 +184,8 @@ impl Trip {
         for (anchor, query) in queries.iter().enumerate() {
             let (ceiling, floor) = (ceilings[anchor], floors[anchor]);
             let listed = &rows[starts[anchor]..starts[anchor + 1]];
-            self.check_scores(anchor, (listed, &scores[starts[anchor]..starts[anchor + 1]]), floor > f32::NEG_INFINITY);
+            let known = &scores[starts[anchor]..starts[anchor + 1]];
+            self.check_scores(anchor, (listed, known), Some(ceiling).filter(|_| floor > f32::NEG_INFINITY));
             for row in (0..corpus.len() as u32).filter(|_| floor > f32::NEG_INFINITY) {
                 let score = naive::score(*metric, query, &corpus[row as usize]);
                 let outside = score <= ceiling || score > floor;
@@ -195,16 +196,18 @@ impl Trip {
         }
     }
 
-    /// Known scores are scores; where the list is proven, none that follows the last of them is higher.
-    fn check_scores(&self, anchor: usize, (listed, known): (&[u32], &[f32]), proven: bool) {
+    /// Known scores are scores; where the list is proven, none that follows the last of them exceeds both that and the ceiling.
+    fn check_scores(&self, anchor: usize, (listed, known): (&[u32], &[f32]), ceiling: Option<f32>) {
         let Problem { queries, corpus, metric, .. } = &self.posed.problem;
         let true_score = |row: u32| naive::score(*metric, &queries[anchor], &corpus[row as usize]);
         for (&row, &score) in listed.iter().zip(known).filter(|(_, score)| !score.is_nan()) {
             assert_eq!(score.to_bits(), true_score(row).to_bits(), "anchor {anchor}, row {row}");
         }
-        let Some(last) = known.iter().rposition(|score| !score.is_nan()).filter(|_| proven) else { return };
+        let last = known.iter().rposition(|score| !score.is_nan());
+        let Some((last, ceiling)) = last.zip(ceiling) else { return };
         for &row in &listed[last + 1..] {
-            assert!(true_score(row) <= known[last], "anchor {anchor}, row {row} after a score of {}", known[last]);
+            let most = known[last].max(ceiling);
+            assert!(true_score(row) <= most, "anchor {anchor}, row {row} after a score of {}", known[last]);
         }
     }
 }

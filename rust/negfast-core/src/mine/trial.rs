@@ -112,7 +112,7 @@ fn places(
 ) -> Result<Vec<Places>> {
     let (scorer, guard, depth) = (miner.chooser.scorer, miner.chooser.guard, miner.chooser.depth());
     let max_memory = miner.settings.search.max_memory;
-    let job = Job { scorer, anchors, depth, scored: depth, max_memory };
+    let job = Job { scorer, anchors, depth, scored: depth, audited: depth, max_memory };
     let accept = Guarded { guard, anchors, ranks: false, band: 0.0 };
     let mut engine = Engine::new(scorer, Asked { method: Method::Exact, ..Asked::following(max_memory) })?;
     let plan = engine.plan(&job, &accept, workers, miner.work)?;

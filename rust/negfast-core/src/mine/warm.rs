@@ -384,8 +384,13 @@ fn judged(
     let mut pool = Pool { anchor, judged: true, ..Pool::default() };
     let mut listed: Vec<Candidate> = rows.iter().zip(scores).map(|(&row, &score)| Candidate { score, row }).collect();
     sort_best_first(&mut listed);
+    let depth = miner.chooser.depth();
     listed.retain(|&c| {
         let rule = guard.identity(anchor, c.row);
+        // Nothing that follows can be returned, or counted, and copies of positives take long to tell.
+        if pool.kept.len() > depth {
+            return rule.is_none();
+        }
         match rule.or_else(|| guard.score_rule(anchor, c.score)) {
             Some(rule) if f64::from(c.score) > cap => pool.over[rule as usize] += 1,
             Some(rule) => pool.refused.push((c.score, rule)),

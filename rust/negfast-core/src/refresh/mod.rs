@@ -3,7 +3,7 @@
 //! A *reserve* holds, for each anchor, more candidates than it was served: those that no identity rule rejects and that score
 //! at least a *ceiling*, up to a *floor* above the cap of the score rules. Whatever is not listed scored the ceiling or less,
 //! or more than the floor. Candidates stand best first, with their scores as far as these are known: none of those that follow
-//! the last known score scores more than that, so where an anchor and its rows have not moved, they need not be looked at.
+//! the last known score scores more than that or the ceiling, so where an anchor and its rows have not moved, they need not be looked at.
 //! Rows and anchors then move; how far is measured ([`drift`]), and so is how far any score can have
 //! moved. If the new scores of the listed rows decide what an anchor gets above what any unlisted row can reach, its list is
 //! *proven*, and the bounds that were used are the ceiling and floor of the next time: proofs compose.

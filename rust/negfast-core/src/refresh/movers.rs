@@ -93,7 +93,7 @@ pub(crate) fn meet(
     let part = Scorer::new(scorer.queries, &rows, scorer.metric, scorer.level)?;
     let anchors: Vec<u32> = (0..marks.len() as u32).collect();
     let depth = wanted.max(DEPTH).min(movers.len());
-    let job = Job { scorer: &part, anchors: &anchors, depth, scored: 0, max_memory: None };
+    let job = Job { scorer: &part, anchors: &anchors, depth, scored: 0, audited: 0, max_memory: None };
     let accept = Movers { guard, movers, marks };
     let mut engine = Engine::new(&part, Asked::following(None))?;
     let plan = engine.plan(&job, &accept, workers, work)?;

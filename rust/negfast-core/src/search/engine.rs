@@ -254,7 +254,7 @@ impl<'a> Engine<'a> {
         }
         let clock = Instant::now();
         let whole = job;
-        let job = &Job { depth: job.scored.min(job.depth), ..*job };
+        let job = &Job { depth: job.audited.min(job.depth), ..*job };
         let short = |recall: Recall| recall.interval.0 < self.asked.recall;
         let mut sample = Sample::draw(job);
         let mut effort = sample.calibrate(job, &means, accept, self.asked.recall, workers, work)?;

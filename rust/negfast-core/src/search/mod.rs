@@ -35,6 +35,8 @@ pub struct Job<'a> {
     pub depth: usize,
     /// How many of those need scores; of the others an estimate will do, and no recall is promised.
     pub scored: usize,
+    /// How many of them recall is measured on: those that are used now.
+    pub audited: usize,
     /// Bound on the bytes of all working buffers, if there is one.
     pub max_memory: Option<usize>,
 }

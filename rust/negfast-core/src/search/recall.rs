@@ -64,8 +64,11 @@ impl Recall {
         let (value, deviation) = moments(&shares);
         let n = shares.len() as f64;
         let variance = deviation * deviation / n;
-        // Without any variation, an anchor counts as one row: nothing is known about how its rows hang together.
-        let rows = if variance > 0.0 { (value * (1.0 - value) / variance).max(n) } else { n };
+        // Without any variation but that of rounding, an anchor counts as one row: nothing is known about how its rows hang
+        // together. They never count as more rows than were sought.
+        let sought: usize = anchors.iter().map(|a| a.1).sum();
+        let even = deviation <= 1e-12;
+        let rows = if even { n } else { (value * (1.0 - value) / variance).clamp(n, sought as f64) };
         let (hits, misses) = (value * rows, (1.0 - value) * rows);
         let low = if hits <= 0.0 { 0.0 } else { inv_beta_reg(hits, misses + 1.0, 0.025) };
         let high = if misses <= 0.0 { 1.0 } else { inv_beta_reg(hits + 1.0, misses, 0.975) };
@@ -406,5 +409,15 @@ mod tests {
         assert!(recall.interval.1 - recall.interval.0 < 0.05);
         assert_eq!(Recall::measured(&[]), Recall::proven());
         assert_eq!(Recall::measured(&[(0, 5), (0, 5)]).value.to_bits(), 0f64.to_bits());
+    }
+
+    #[test]
+    fn anchors_that_agree_leave_the_mean_unsure() {
+        for (found, sought) in [(1, 3), (1, 7), (2, 3), (9, 10)] {
+            for n in 1..200 {
+                let Recall { value, interval: (low, high), .. } = Recall::measured(&vec![(found, sought); n]);
+                assert!(low < value - 1e-3 && value + 1e-3 < high && high <= 1.0, "{found} of {sought}, {n} times");
+            }
+        }
     }
 }
