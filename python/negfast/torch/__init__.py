@@ -12,6 +12,21 @@ except ImportError as error:
 
 from negfast.torch.collator import NegativesBatch, NegativesCollator
 from negfast.torch.dataset import Example, NegativesDataset
+from negfast.torch.negative_sampler import Draw, NegativeSampler
 from negfast.torch.sampler import EpochSampler
+from negfast.torch.sources import Candidates, MinedRows, Request, Source, UniformRows
 
-__all__ = ["EpochSampler", "Example", "NegativesBatch", "NegativesCollator", "NegativesDataset"]
+__all__ = [
+    "Candidates",
+    "Draw",
+    "EpochSampler",
+    "Example",
+    "MinedRows",
+    "NegativeSampler",
+    "NegativesBatch",
+    "NegativesCollator",
+    "NegativesDataset",
+    "Request",
+    "Source",
+    "UniformRows",
+]

@@ -41,4 +41,5 @@ pub mod score;
 pub mod search;
 pub mod tensors;
 pub mod threads;
+pub mod tiered;
 pub mod topk;

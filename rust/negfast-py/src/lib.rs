@@ -13,6 +13,7 @@ mod monitor;
 mod settings;
 mod signs;
 mod state;
+mod tiered;
 
 use pyo3::prelude::*;
 
@@ -31,6 +32,12 @@ fn _negfast(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(signs::sign_encode, module)?)?;
     module.add_function(wrap_pyfunction!(signs::sign_hamming, module)?)?;
     module.add_function(wrap_pyfunction!(signs::sign_candidates, module)?)?;
+    module.add_class::<tiered::DrawIdentity>()?;
+    module.add_class::<tiered::DrawAllotment>()?;
+    module.add_function(wrap_pyfunction!(tiered::tiered_draw, module)?)?;
+    module.add_function(wrap_pyfunction!(tiered::pair_scores, module)?)?;
+    module.add_function(wrap_pyfunction!(tiered::uniform_rows, module)?)?;
+    module.add_function(wrap_pyfunction!(tiered::shuffled_rows, module)?)?;
     module.add_function(wrap_pyfunction!(calls::simd_level, module)?)?;
     module.add_function(wrap_pyfunction!(calls::available_threads, module)?)?;
     module.add_function(wrap_pyfunction!(state::fingerprint, module)?)?;

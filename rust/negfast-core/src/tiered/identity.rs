@@ -1,0 +1,184 @@
+//! Which rows are no negatives of which anchors, for draws: by id alone, and fast enough to be asked at every step.
+//!
+//! Near-copies stand and fall together. All copies of one content are a *unit*: what refuses one of them for an anchor
+//! refuses all, and a draw takes at most one.
+
+use std::collections::HashMap;
+
+use crate::error::{Error, Result};
+use crate::lists::Lists;
+use crate::rules::Labels;
+
+/// Lists of numbers, each ascending and without repeats.
+#[derive(Debug)]
+struct Ragged<T> {
+    starts: Vec<usize>,
+    values: Vec<T>,
+}
+
+impl<T: Ord + Copy> Ragged<T> {
+    /// One list for each of `0..n`, filled by `fill`.
+    fn collect(n: usize, mut fill: impl FnMut(usize, &mut Vec<T>)) -> Self {
+        let (mut ragged, mut list) = (Self { starts: vec![0], values: Vec::new() }, Vec::new());
+        for i in 0..n {
+            list.clear();
+            fill(i, &mut list);
+            list.sort_unstable();
+            list.dedup();
+            ragged.values.extend(&list);
+            ragged.starts.push(ragged.values.len());
+        }
+        ragged
+    }
+
+    fn of(&self, i: usize) -> &[T] {
+        &self.values[self.starts[i]..self.starts[i + 1]]
+    }
+
+    fn holds(&self, i: usize, value: T) -> bool {
+        let list = self.of(i);
+        if list.len() <= 8 { list.contains(&value) } else { list.binary_search(&value).is_ok() }
+    }
+}
+
+/// Which rows are copies of each other.
+#[derive(Debug)]
+struct Copies {
+    unit_of: Vec<u32>,
+    members: Ragged<u32>,
+}
+
+impl Copies {
+    /// Rows of one label are copies; rows with a label below 0 are copies of none.
+    fn new(labels: &[i64]) -> Self {
+        let mut numbers = HashMap::new();
+        let mut n = 0u32;
+        let mut next = || {
+            n += 1;
+            n - 1
+        };
+        let unit_of: Vec<u32> = labels
+            .iter()
+            .map(|&label| if label < 0 { next() } else { *numbers.entry(label).or_insert_with(&mut next) })
+            .collect();
+        let mut members = vec![Vec::new(); n as usize];
+        for (row, &unit) in unit_of.iter().enumerate() {
+            members[unit as usize].push(row as u32);
+        }
+        Self { unit_of, members: Ragged::collect(members.len(), |unit, list| list.append(&mut members[unit])) }
+    }
+}
+
+/// Labels of one kind, keys or groups: what each anchor bans, and what each unit has.
+#[derive(Debug)]
+struct Banned {
+    by_anchor: Ragged<i64>,
+    by_unit: Ragged<i64>,
+}
+
+/// What a draw knows about rows and anchors.
+#[derive(Debug)]
+pub struct Identity {
+    rows: usize,
+    copies: Option<Copies>,
+    positives: Ragged<u32>,
+    banned: Vec<Banned>,
+}
+
+impl Identity {
+    /// Reads what there is to know of `rows` rows: labels that copies share, the positives of each anchor, and pairs of
+    /// labels of anchors and rows.
+    ///
+    /// # Errors
+    /// If there is not one copy label for each row, or more rows than fit 32 bits.
+    pub fn new(
+        rows: usize,
+        copies: Option<&[i64]>,
+        positives: &Lists,
+        labels: &[(Labels<'_>, Labels<'_>)],
+    ) -> Result<Self> {
+        if rows >= u32::MAX as usize {
+            let remedy = "split the corpus";
+            return Err(Error::invalid("n_rows", "below 4294967295", rows.to_string(), remedy));
+        }
+        if let Some(found) = copies.map(<[i64]>::len).filter(|&found| found != rows) {
+            let (expected, remedy) = (format!("one label for each of the {rows} rows"), "use -1 for a row without");
+            return Err(Error::invalid("duplicates", expected, found.to_string(), remedy));
+        }
+        let mut identity =
+            Self { rows, copies: copies.map(Copies::new), positives: Ragged::collect(0, |_, _| ()), banned: Vec::new() };
+        let units = |anchor: usize| positives.of(anchor).iter().map(|&row| identity.unit(row));
+        let positive_units = Ragged::collect(positives.len(), |anchor, list| list.extend(units(anchor)));
+        let banned = labels.iter().map(|pair| identity.bans(pair, &positive_units)).collect();
+        (identity.positives, identity.banned) = (positive_units, banned);
+        Ok(identity)
+    }
+
+    fn bans(&self, (anchors, corpus): &(Labels<'_>, Labels<'_>), positives: &Ragged<u32>) -> Banned {
+        let real = |label: &&i64| **label >= 0;
+        let by_unit = Ragged::collect(self.units(), |unit, list| {
+            let mut add = |row: usize| list.extend(corpus.of(row).iter().filter(real));
+            match &self.copies {
+                None => add(unit),
+                Some(copies) => copies.members.of(unit).iter().for_each(|&row| add(row as usize)),
+            }
+        });
+        let by_anchor = Ragged::collect(positives.starts.len() - 1, |anchor, list| {
+            list.extend(anchors.of(anchor).iter().filter(real));
+            list.extend(positives.of(anchor).iter().flat_map(|&unit| by_unit.of(unit as usize)));
+        });
+        Banned { by_anchor, by_unit }
+    }
+
+    /// Number of rows.
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// Number of anchors.
+    pub fn anchors(&self) -> usize {
+        self.positives.starts.len() - 1
+    }
+
+    /// Number of distinct contents.
+    pub fn units(&self) -> usize {
+        self.copies.as_ref().map_or(self.rows, |copies| copies.members.starts.len() - 1)
+    }
+
+    /// The unit that a row is of.
+    pub fn unit(&self, row: u32) -> u32 {
+        self.copies.as_ref().map_or(row, |copies| copies.unit_of[row as usize])
+    }
+
+    /// How many copies a unit has.
+    pub fn size(&self, unit: u32) -> usize {
+        self.copies.as_ref().map_or(1, |copies| copies.members.of(unit as usize).len())
+    }
+
+    /// Whether a unit must not be a negative of an anchor: one of its rows is a positive, or shares a label with the
+    /// anchor or with a positive of it.
+    pub fn refuses(&self, anchor: usize, unit: u32) -> bool {
+        self.positives.holds(anchor, unit)
+            || self.banned.iter().any(|banned| {
+                banned.by_unit.of(unit as usize).iter().any(|&label| banned.by_anchor.holds(anchor, label))
+            })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn copies_stand_and_fall_together() {
+        let positives = Lists::new("positives", &[0, 1, 1], &[1], 2, 6).expect("legal lists");
+        let labels = || Labels::new("groups", &[7, 8, -1, 9, -1, 9], 1, 6).expect("a label a row");
+        let own = Labels::new("groups", &[-1, 9], 1, 2).expect("a label an anchor");
+        let identity =
+            Identity::new(6, Some(&[0, 5, 5, -1, 0, -1]), &positives, &[(own, labels())]).expect("legal labels");
+        assert_eq!((identity.units(), identity.size(identity.unit(4))), (4, 2));
+        let refused = |anchor| (0..6).filter(|&row| identity.refuses(anchor, identity.unit(row))).collect::<Vec<_>>();
+        assert_eq!(refused(0), [1, 2]); // the positive and its copy
+        assert_eq!(refused(1), [3, 5]); // the group of the anchor
+    }
+}
