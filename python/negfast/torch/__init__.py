@@ -12,13 +12,15 @@ except ImportError as error:
 
 from negfast.torch.collator import NegativesBatch, NegativesCollator
 from negfast.torch.dataset import Example, NegativesDataset
-from negfast.torch.negative_sampler import Draw, NegativeSampler
+from negfast.torch.draw import Draw, DrawTensors
+from negfast.torch.negative_sampler import NegativeSampler
 from negfast.torch.sampler import EpochSampler
 from negfast.torch.sources import Candidates, MinedRows, Request, Source, UniformRows
 
 __all__ = [
     "Candidates",
     "Draw",
+    "DrawTensors",
     "EpochSampler",
     "Example",
     "MinedRows",

@@ -2,107 +2,160 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from negfast import inputs, threads
+from negfast import threads
 from negfast._negfast import DrawAllotment, DrawIdentity, tiered_draw
-from negfast.arrays import Ints, floats, integers
+from negfast.arrays import Ints, integers
 from negfast.errors import InvalidTypeError, InvalidValueError, RowIndexError, StateError, shown
-from negfast.settings import Metric, Tiers, instance, number, one_of, optional_number, optional_whole, truth, whole
+from negfast.settings import Metric, Tiers, instance, one_of, optional_number, optional_whole, whole
+from negfast.torch.draw import Draw
 from negfast.torch.epoch import SharedEpoch
 from negfast.torch.pair_scorer import PairScorer
+from negfast.torch.sampler_arguments import (
+    TIERS,
+    checked_given,
+    checked_shares,
+    checked_sources,
+    corpus_size,
+    identity_arguments,
+    plain_candidates,
+    query_size,
+)
 from negfast.torch.shared import SharedNumbers
-from negfast.torch.sources import Candidates, Request, Source, known
+from negfast.torch.sources import Candidates, Request, Source
 from negfast.torch.usefulness import Usefulness
 
 VERSION = 1
 """Version of the state of :class:`NegativeSampler`."""
-TIERS = ("hard", "semi_hard", "easy")
-"""The tiers that have a probability, hardest first."""
 MOST_NEGATIVES = 2**20
-MOST_SOURCES = 100
-
-
-class DrawTensors(NamedTuple):
-    """The arrays of a :class:`Draw` as torch tensors.
-
-    Attributes
-    ----------
-    ids : Tensor of int64, shape (n_anchors, num_negatives)
-    scores : Tensor of float32, shape (n_anchors, num_negatives)
-    tiers : Tensor of uint8, shape (n_anchors, num_negatives)
-    sources : Tensor of int8, shape (n_anchors, num_negatives)
-    log_weight : Tensor of float32, shape (n_anchors, num_negatives)
-    """
-
-    ids: torch.Tensor
-    scores: torch.Tensor
-    tiers: torch.Tensor
-    sources: torch.Tensor
-    log_weight: torch.Tensor
-
-
-@dataclass(frozen=True, eq=False)
-class Draw:
-    """The negatives that were drawn for some anchors.
-
-    Attributes
-    ----------
-    ids : ndarray of int64, shape (n_anchors, num_negatives)
-        Rows of the corpus, hardest tier first and random ones last, -1 where there were too few.
-    scores : ndarray of float32, shape (n_anchors, num_negatives)
-        Their scores as their source knew them, NaN where it did not, -inf beside -1.
-    tiers : ndarray of uint8, shape (n_anchors, num_negatives)
-        3 hard, 2 semi-hard, 1 easy, 0 where no hardness is known.
-    sources : ndarray of int8, shape (n_anchors, num_negatives)
-        Where each came from, as a place in `names`, -1 beside -1.
-    log_weight : ndarray of float32, shape (n_anchors, num_negatives)
-        What to add to a score divided by the temperature so that sums of exponentials over the draw estimate those over
-        all allowed rows of the corpus; -inf beside -1.
-    shortfall : ndarray of float32, shape (n_anchors, 4)
-        Slots that hard, semi-hard, easy and random candidates were too few for. Those of a tier went to the next easier
-        one, and from easy ones to random; what random ones lacked too is missing. On average over draws, so not always
-        whole.
-    names : tuple of str
-        Names of the sources.
-    """
-
-    ids: Ints
-    scores: NDArray[np.float32]
-    tiers: NDArray[np.uint8]
-    sources: NDArray[np.int8]
-    log_weight: NDArray[np.float32]
-    shortfall: NDArray[np.float32]
-    names: tuple[str, ...]
-
-    def __len__(self) -> int:
-        """Return the number of anchors."""
-        return len(self.ids)
-
-    def to_torch(self, device: torch.device | str | int | None = None) -> DrawTensors:
-        """Return the arrays as tensors, which share their memory on the CPU.
-
-        Parameters
-        ----------
-        device : optional
-            Where to bring them.
-
-        Returns
-        -------
-        DrawTensors
-            ``ids``, ``scores``, ``tiers``, ``sources`` and ``log_weight``.
-        """
-        tensors = DrawTensors(*(torch.from_numpy(getattr(self, name)) for name in DrawTensors._fields))
-        return tensors if device is None else DrawTensors(*(tensor.to(device) for tensor in tensors))
+"""The most negatives of an anchor."""
 
 
 class NegativeSampler:
-    """DOC"""
+    """Draw the negatives of a step by tier, from several sources, never two copies of one content.
+
+    Parameters
+    ----------
+    sources : sequence of Source
+        Where candidates come from: :class:`MinedRows`, :class:`UniformRows`, your own. The first that has a row counts.
+    num_negatives : int
+        Negatives an anchor.
+    probabilities : mapping of {"hard", "semi_hard", "easy"} to float
+        The share of each tier in the slots that are not reserved. What they leave to 1 is drawn at random.
+    min_random : float
+        The share of all slots, rounded up, that is reserved for random rows.
+    tiers : Tiers, optional
+        Where the tiers of hardness begin.
+    positives : as in :func:`mine`, optional
+        Never drawn, nor are copies of them.
+    groups, keys : as in :func:`mine`, optional
+        Pairs of labels. A row that shares one with its anchor or with a positive of it is never drawn.
+    duplicates : int array, shape (n_rows,), optional
+        Labels that rows share which are copies of each other, such as :func:`near_duplicates` returns. An anchor gets
+        at most one row of each; what is not allowed for one of them is not for the others. Rows below 0 are copies of
+        none.
+    exclude_self : bool, default False
+        Anchor ``i`` never gets row ``i``.
+    temperature : float, optional
+        Within a tier, draw listed rows with weights ``exp(score / temperature)``. All alike by default.
+    max_exposure : int, optional
+        The most anchors that a row may serve in an epoch.
+    usefulness_decay : float, default 0.5
+        How much of what was learned about a row is left after each publication, from 0 to 1.
+    usefulness_cap : float, default 4.0
+        Usefulness multiplies the weight of a row by at most this, and divides it by no more; 1 turns it off.
+    embeddings : pair of arrays or CPU tensors, optional
+        Rows of the queries and of the corpus, to score drawn rows whose source knows no score; read in place.
+    metric : {"cosine", "dot"}, default "cosine"
+        For these scores.
+    seed : int, default 0
+        From 0 to 2**64 - 1.
+    n_rows, n_queries : int, optional
+        Rows of the corpus and of the queries, where neither sources nor `positives` tell.
+    n_threads : as in :func:`mine`
+
+    Attributes
+    ----------
+    num_negatives, tiers, temperature, max_exposure, seed, n_rows, n_queries
+        As given.
+    sources : tuple of Source
+
+    Raises
+    ------
+    InvalidTypeError, InvalidValueError
+        If an argument has a wrong type or lies out of its range, sizes do not fit, random negatives are asked for and
+        no source samples rows, or `max_exposure` leaves an anchor no random row.
+    RowIndexError
+        If `positives` hold a number that is no row.
+
+    Notes
+    -----
+    **Slots.** ``ceil(min_random * num_negatives)`` slots are random. Of the rest each tier has its share on average,
+    and in any one draw that number rounded up or down. What a tier lacks goes to the next easier one, then to listed
+    rows of unknown hardness, then to random rows; ``Draw.shortfall`` counts it.
+
+    **Weights.** The sample is by the ordered pivotal method (J.-C. Deville and Y. Tillé, *Unequal probability sampling
+    without replacement through a splitting method*, 1998), so that the probability of each row to be drawn is known
+    exactly; ``log_weight`` is minus its logarithm (D. Horvitz and D. Thompson, *A generalization of sampling without
+    replacement from a finite universe*, 1952). A listed row that is certain to be drawn has 0, m random rows of N have
+    about ``ln((N - k) / m)`` where k are listed, and a source that samples has minus the logarithm of its probability,
+    the correction of X. Yi et al., *Sampling-bias-corrected neural modeling for large corpus item recommendations*
+    (2019). The sum of ``exp(score / temperature + log_weight)`` over a draw is an unbiased estimate of the partition
+    function over all rows that are allowed to the anchor, whatever the probabilities of tiers, as long as some slot is
+    random: a row whose tier cannot be drawn is left to random rows. With lists deep and `temperature` that of the loss
+    its error is small.
+
+    **Copies** are sampled as one, and the one that is drawn counts for all.
+
+    **Usefulness.** :meth:`update` notes loss mass, relative to the mean of its call. A publication moves the weight of
+    each observed row towards the mean of what was noted, and that of every other row towards 1. Weights are within ``[1
+    / cap, cap]``, so that of two rows of one tier one is never drawn more than cap**2 times as often as the other; a
+    share f of the rows of a tier gets at most ``c * f / (c * f + 1 - f)`` of its slots, with c = cap**2. Shares of
+    tiers and random rows are not swayed.
+
+    **Exposure.** Before an epoch each row hands out its tokens: some to anchors that list it, at random and others each
+    epoch, and the rest by dealing random rows out in turn. The cap is kept however draws are made, if each source is
+    `fixed` or heeds it; `given` candidates are not counted. A cap near ``num_negatives * n_queries / n_rows`` leaves
+    tiers short.
+
+    **The same draws.** A draw is a function of the seed, the epoch, the step, the anchor and the snapshot: sources,
+    shares, usefulness and tokens, which change only in :meth:`set_epoch` and :meth:`publish`. It does not depend on
+    other anchors, workers, threads or restarts. Epoch, shares and usefulness are in shared memory and reach the workers
+    of a data loader; publish while workers are loading, and how far ahead they are decides which draws change.
+
+    Limitations
+    -----------
+    Sums are over what is allowed to the sampler. Lists that were mined under a margin leave out rows that it took for
+    false negatives, but a random row may be one of them: mask by score in the loss. Copies of a listed row that are not
+    listed themselves count as those that are. Of two sources that sample, a row that both can propose counts twice.
+    Scores are as old as the lists that they come from.
+
+    Examples
+    --------
+    >>> import negfast, numpy as np
+    >>> from negfast.torch import MinedRows, NegativeSampler, UniformRows
+    >>> rng = np.random.default_rng(0)
+    >>> corpus = rng.standard_normal((1000, 16), dtype=np.float32)
+    >>> queries = corpus[:100] + 0.5 * rng.standard_normal((100, 16), dtype=np.float32)
+    >>> mined = negfast.mine(queries, corpus, np.arange(100), num_negatives=50)
+    >>> sampler = NegativeSampler(
+    ...     [MinedRows(mined), UniformRows(1000)],
+    ...     num_negatives=8,
+    ...     probabilities={"hard": 0.2, "semi_hard": 0.4, "easy": 0.3},
+    ...     min_random=0.1,
+    ...     positives=np.arange(100),
+    ...     seed=1,
+    ... )
+    >>> draw = sampler.draw([3, 5], step=0)
+    >>> draw.ids.shape, draw.tiers[0].tolist(), draw.names
+    ((2, 8), [0], ('mined', 'uniform'))
+    >>> np.array_equal(draw.ids[1], sampler.draw([5], step=0).ids[0])
+    True
+    """
 
     def __init__(
         self,
@@ -134,21 +187,19 @@ class NegativeSampler:
         self.temperature = optional_number("temperature", temperature, low=1e-6)
         self.max_exposure = optional_whole("max_exposure", max_exposure, low=1)
         self.seed = whole("seed", seed, low=0, high=2**64 - 1)
-        self.sources = _checked_sources(sources)
-        self.n_rows = _n_rows(n_rows, self.sources)
-        self.n_queries = _n_queries(n_queries, self.sources, positives, groups or keys)
+        self.sources = checked_sources(sources)
+        self.n_rows = corpus_size(n_rows, self.sources)
+        self.n_queries = query_size(n_queries, self.sources, positives, groups or keys)
         sizes = (self.n_queries, self.n_rows)
-        self._known = _identity_arguments(sizes, positives, groups, keys, duplicates, exclude_self)
+        self._known = identity_arguments(sizes, positives, groups, keys, duplicates, exclude_self)
         self._identity: DrawIdentity | None = None
         self._allotment: tuple[tuple[int, int], DrawAllotment] | None = None
-        self._scorer: PairScorer | None = None
-        if embeddings is not None:
-            chosen = one_of("metric", metric, ("cosine", "dot"))
-            self._scorer = PairScorer(embeddings, chosen, sizes, self._known[2])
+        one_of("metric", metric, ("cosine", "dot"))
+        self._scorer = None if embeddings is None else PairScorer(embeddings, metric, sizes, self._known[2])
         self._n_threads = n_threads
         self._usefulness = Usefulness(self.n_rows, usefulness_decay, usefulness_cap)
         self._epoch, self._snapshot, self._lists = SharedEpoch(), SharedEpoch(), 0
-        self._shares = SharedNumbers(np.array(_checked_shares(probabilities, min_random)))
+        self._shares = SharedNumbers(np.array(checked_shares(probabilities, min_random)))
         self._random_exposure = SharedEpoch(self._exposure_of_random())
         self._try_out()
 
@@ -197,7 +248,8 @@ class NegativeSampler:
         Raises
         ------
         InvalidTypeError, InvalidValueError
-            If an argument has a wrong type or shape, or a source returns something else than candidates of these anchors.
+            If an argument has a wrong type or shape, or a source returns something else than candidates of these
+            anchors.
         RowIndexError
             If an anchor is no row of the queries, or a candidate none of the corpus.
         """
@@ -206,10 +258,10 @@ class NegativeSampler:
             raise InvalidValueError(f"anchors must be of shape (n_anchors,), got {rows.shape}; flatten them")
         step = whole("step", step, low=0, high=2**64 - 1)
         self._check_anchors(rows)
-        extra = {} if given is None else _checked_given(given, self.sources)
-        proposals = [_proposals(name, candidates, len(rows)) for name, candidates in extra.items()]
+        extra = {} if given is None else checked_given(given, self.sources)
+        proposals = [plain_candidates(name, candidates, len(rows)) for name, candidates in extra.items()]
         request = self._request(rows, step)
-        proposals += [_proposals(source.name, source.candidates(request), len(rows)) for source in self.sources]
+        proposals += [plain_candidates(source.name, source.candidates(request), len(rows)) for source in self.sources]
         drawn = tiered_draw(
             self._identify(),
             self._allot(),
@@ -269,12 +321,12 @@ class NegativeSampler:
         InvalidTypeError, InvalidValueError
             As when the sampler is made. It is as before then.
         """
-        shares = _checked_shares(
+        shares = checked_shares(
             self.probabilities if probabilities is None else probabilities,
             self.min_random if min_random is None else min_random,
         )
         if sources is not None:
-            self._replace(_checked_sources(sources))
+            self._replace(checked_sources(sources))
         self._shares.values[:] = shares
         self._usefulness.publish()
         self._snapshot.value += 1
@@ -337,7 +389,7 @@ class NegativeSampler:
             epoch = whole("epoch of the state", state.get("epoch"), low=0)
             snapshot = whole("snapshot of the state", state.get("snapshot"), low=0)
             exposure = whole("random_exposure of the state", state.get("random_exposure"), low=0)
-            shares = _checked_shares(state.get("probabilities"), state.get("min_random"))
+            shares = checked_shares(state.get("probabilities"), state.get("min_random"))
         except (InvalidTypeError, InvalidValueError) as error:
             raise StateError(str(error)) from error
         self._usefulness.load_state_dict(state.get("usefulness"))
@@ -421,7 +473,7 @@ class NegativeSampler:
         if self._allotment is None or self._allotment[0] != key:
             anchors = np.arange(self.n_queries, dtype=np.int64)
             request = self._request(anchors, 0)
-            lists = [_proposals(source.name, source.candidates(request), len(anchors)) for source in fixed]
+            lists = [plain_candidates(source.name, source.candidates(request), len(anchors)) for source in fixed]
             most = self.max_exposure - self._random_exposure.value
             self._allotment = key, DrawAllotment(self._identify(), lists, anchors, most, self.seed, self.epoch)
         return self._allotment[1]
@@ -433,8 +485,8 @@ class NegativeSampler:
                 f"sources must have the names {names}, in this order, got {[source.name for source in sources]}; make "
                 "another sampler for other sources"
             )
-        _n_rows(self.n_rows, sources)
-        _n_queries(self.n_queries, sources, None, None)
+        corpus_size(self.n_rows, sources)
+        query_size(self.n_queries, sources, None, None)
         before, self.sources = self.sources, sources
         try:
             self._try_out()
@@ -446,12 +498,14 @@ class NegativeSampler:
     def _try_out(self) -> None:
         """Ask each source for one anchor, so that what is wrong with it is told here and not by a worker."""
         request = self._request(np.arange(min(self.n_queries, 1), dtype=np.int64), 0)
-        asked = [_proposals(source.name, source.candidates(request), len(request.anchors)) for source in self.sources]
+        asked = [
+            plain_candidates(source.name, source.candidates(request), len(request.anchors)) for source in self.sources
+        ]
         if self._slots()[3] > 1e-6 and not any(proposals[4] is not None for proposals in asked):
             raise InvalidValueError(
                 f"sources must have one that samples rows, for {self._slots()[3]:g} random negatives of "
-                f"{self.num_negatives}, got {[source.name for source in self.sources]}; add UniformRows(n_rows), or let "
-                "min_random be 0 and probabilities add up to 1"
+                f"{self.num_negatives}, got {[source.name for source in self.sources]}; add UniformRows(n_rows), or "
+                "let min_random be 0 and probabilities add up to 1"
             )
 
     def _check_anchors(self, anchors: Ints) -> None:
@@ -461,130 +515,3 @@ class NegativeSampler:
                 f"anchors must hold rows of the queries (0 to {self.n_queries}, exclusive), got {anchors[outside[0]]} "
                 f"at position {outside[0]}; pass the rows that were mined for"
             )
-
-
-def _checked_sources(sources: Any) -> tuple[Source, ...]:
-    if not isinstance(sources, Sequence) or isinstance(sources, str):
-        raise InvalidTypeError(f"sources must be a list, got {type(sources).__name__}; pass [MinedRows(mined), ...]")
-    if len(sources) > MOST_SOURCES:
-        raise InvalidValueError(f"sources must be at most {MOST_SOURCES}, got {len(sources)}; join some of them")
-    for i, source in enumerate(sources):
-        if not isinstance(source, Source) or not isinstance(source.name, str) or not isinstance(source.fixed, bool):
-            raise InvalidTypeError(
-                f"sources[{i}] must have a name, fixed (a bool) and a method candidates, got {type(source).__name__} "
-                f"{shown(source)}; wrap mined negatives as MinedRows(mined)"
-            )
-    names = [source.name for source in sources]
-    if len(set(names)) < len(names):
-        raise InvalidValueError(f"sources must have different names, got {names}; name them")
-    return tuple(sources)
-
-
-def _checked_given(given: Any, sources: tuple[Source, ...]) -> dict[str, Candidates]:
-    if not isinstance(given, Mapping) or not all(isinstance(name, str) for name in given):
-        raise InvalidTypeError(
-            f'given must be a mapping of names to Candidates, got {shown(given)}; pass {{"bank": Candidates(...)}}'
-        )
-    taken = [source.name for source in sources if source.name in given]
-    if taken or len(given) + len(sources) > MOST_SOURCES:
-        raise InvalidValueError(
-            f"given must be a few names other than those of the sources, got {sorted(given)}; rename {taken}"
-        )
-    return dict(given)
-
-
-def _proposals(name: str, candidates: Any, n: int) -> tuple[str, Ints, Any, Any, Any]:
-    """Return candidates as the compiled module takes them."""
-    if not isinstance(candidates, Candidates):
-        raise InvalidTypeError(
-            f"candidates of {name} must be Candidates, got {type(candidates).__name__}; return Candidates(ids, ...)"
-        )
-    ids = integers(f"ids of {name}", candidates.ids)
-    if ids.ndim == 1:
-        ids = np.ascontiguousarray(np.broadcast_to(ids, (n, len(ids))))
-    if ids.ndim != 2 or len(ids) != n:
-        raise InvalidValueError(
-            f"ids of {name} must be of shape ({n}, m), a row for each anchor, or (m,), got {ids.shape}; pad with -1"
-        )
-    parts: list[Any] = []
-    for part, shape in (("scores", ids.shape), ("positive_scores", (n,)), ("log_inclusion", ids.shape)):
-        value = getattr(candidates, part)
-        array = None if value is None else floats(f"{part} of {name}", value)
-        if array is not None and array.shape != shape:
-            raise InvalidValueError(f"{part} of {name} must be of shape {shape}, got {array.shape}; see Candidates")
-        parts.append(array)
-    return (name, ids, *parts)
-
-
-def _n_rows(n_rows: int | None, sources: tuple[Source, ...]) -> int:
-    sizes = {source.name: known(source, "n_rows") for source in sources}
-    found = {size for size in sizes.values() if size is not None}
-    if n_rows is not None:
-        found.add(whole("n_rows", n_rows, low=0, high=2**32 - 2))
-    if len(found) != 1:
-        raise InvalidValueError(
-            f"n_rows must be one number of corpus rows, got {sorted(found)} ({sizes}); name it, and use sources of one "
-            "corpus"
-        )
-    return found.pop()
-
-
-def _n_queries(n_queries: int | None, sources: tuple[Source, ...], positives: Any, labels: Any) -> int:
-    lowest = max((known(source, "n_queries") or 0 for source in sources), default=0)
-    if n_queries is None:
-        pair = labels if isinstance(labels, tuple | list) and labels else (None,)
-        n_queries = next((n for n in (_n_lists(positives), _n_lists(pair[0])) if n is not None), lowest)
-    n_queries = whole("n_queries", n_queries, low=0, high=2**32 - 2)
-    if n_queries < lowest:
-        raise InvalidValueError(
-            f"n_queries must be at least {lowest}, as sources have lists for, got {n_queries}; pass positives, groups "
-            "and keys of all queries"
-        )
-    return n_queries
-
-
-def _n_lists(value: Any) -> int | None:
-    """Return how many lists there are, in any form; what has no length is refused later."""
-    if isinstance(value, tuple) and value and hasattr(value[0], "__len__"):
-        return max(len(value[0]) - 1, 0)
-    return len(value) if hasattr(value, "__len__") else None
-
-
-def _identity_arguments(
-    sizes: tuple[int, int], positives: Any, groups: Any, keys: Any, duplicates: Any, exclude_self: bool
-) -> tuple[Any, ...]:
-    """Return what is known of rows and anchors, as the compiled module takes it."""
-    n_queries, n_rows = sizes
-    lists = (np.zeros(n_queries + 1, dtype=np.int64), np.empty(0, dtype=np.int64))
-    if positives is not None:
-        lists = inputs.row_lists("positives", positives, n_queries)
-    if truth("exclude_self", exclude_self):
-        indptr, indices = lists
-        own = np.arange(min(n_queries, n_rows), dtype=np.int64)
-        grown = indptr + np.minimum(np.arange(len(indptr)), len(own))
-        lists = grown, np.insert(indices, indptr[1 : len(own) + 1], own)
-    labels = [(name, inputs.label_pair(name, pair)) for name, pair in (("groups", groups), ("keys", keys)) if pair is not None]
-    copies = None if duplicates is None else integers("duplicates", duplicates)
-    return n_rows, copies, lists, labels
-
-
-def _checked_shares(probabilities: Any, min_random: Any) -> list[float]:
-    """Return the reserved share, then those of the tiers."""
-    reserved = number("min_random", min_random, low=0.0, high=1.0)
-    if not isinstance(probabilities, Mapping):
-        raise InvalidTypeError(
-            f"probabilities must be a mapping of tiers to numbers, got {type(probabilities).__name__} "
-            f'{shown(probabilities)}; pass {{"hard": 0.3, "semi_hard": 0.4, "easy": 0.2}}'
-        )
-    unknown = [shown(name) for name in probabilities if name not in TIERS]
-    if unknown:
-        raise InvalidValueError(
-            f"probabilities must be for tiers among {list(TIERS)}, got {', '.join(unknown)}; what they leave to 1 is "
-            "random"
-        )
-    shares = [number(f"probabilities[{name!r}]", probabilities.get(name, 0.0), low=0.0, high=1.0) for name in TIERS]
-    if sum(shares) > 1.0 + 1e-9:
-        raise InvalidValueError(
-            f"probabilities must add up to at most 1, got {sum(shares):g}; what they leave to 1 is random"
-        )
-    return [reserved, *shares]

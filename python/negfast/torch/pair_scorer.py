@@ -33,7 +33,9 @@ class PairScorer:
                 f"embeddings must be a pair (queries, corpus), got {type(embeddings).__name__}; pass both, or None"
             )
         names = ("embeddings of the queries", "embeddings of the corpus")
-        self._queries, self._corpus = (inputs.embeddings(name, rows) for name, rows in zip(names, embeddings, strict=True))
+        self._queries, self._corpus = (
+            inputs.embeddings(name, rows) for name, rows in zip(names, embeddings, strict=True)
+        )
         for name, rows, n in zip(names, (self._queries, self._corpus), sizes, strict=True):
             if len(rows) != n:
                 raise InvalidValueError(f"{name} must have {n} rows, got {len(rows)}; pass all that were mined")

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
-from numpy.typing import NDArray
 
 from negfast._negfast import shuffled_rows, uniform_rows
 from negfast.arrays import Ints, integers
@@ -57,8 +56,8 @@ class Candidates:
     positive_scores : float array or tensor, shape (n_anchors,), optional
         Lowest positive score of each anchor by the same model, NaN where unknown. Without it no hardness is known.
     log_inclusion : float array or tensor, shape (n_anchors, m), optional
-        For rows that were sampled: logarithm of the probability with which each was to be among them. ``None``: they are
-        there for certain.
+        For rows that were sampled: logarithm of the probability with which each was to be among them. ``None``: they
+        are there for certain.
     """
 
     ids: Any
@@ -166,16 +165,14 @@ class UniformRows:
 
     Notes
     -----
-    Every set of rows is alike. Under a cap on exposure the rows of an anchor are the same for the whole epoch: a stretch of
-    the corpus in an order that is shuffled for it, so that each row is proposed to as many anchors as any other, or one
-    more.
+    Every set of rows is alike. Under a cap on exposure the rows of an anchor are the same for the whole epoch: a
+    stretch of the corpus in an order that is shuffled for it, so that each row is proposed to as many anchors as any
+    other, or one more.
     """
 
     fixed = False
 
-    def __init__(
-        self, n_rows: int, *, ids: Any = None, candidates: int | None = None, name: str = "uniform"
-    ) -> None:
+    def __init__(self, n_rows: int, *, ids: Any = None, candidates: int | None = None, name: str = "uniform") -> None:
         self.n_rows = whole("n_rows", n_rows, low=0, high=_MOST_ROWS)
         self.name = name
         self._width = optional_whole("candidates", candidates, low=1)
@@ -212,7 +209,7 @@ class UniformRows:
 
 
 def _sampled_rows(ids: Any, n_rows: int) -> Ints:
-    rows = np.unique(integers("ids", ids))
+    rows: Ints = np.unique(integers("ids", ids))
     if rows.size and (rows[0] < 0 or rows[-1] >= n_rows):
         wrong = rows[0] if rows[0] < 0 else rows[-1]
         raise RowIndexError(
@@ -221,10 +218,7 @@ def _sampled_rows(ids: Any, n_rows: int) -> Ints:
     return rows
 
 
-def known(value: Any, name: str) -> Any:
-    """Return what a source says of its sizes, if it does."""
+def source_size(value: Source, name: str) -> int | None:
+    """Return how many rows, or queries, a source is for, if it says so."""
     found = getattr(value, name, None)
     return found if isinstance(found, int) else None
-
-
-Floats = NDArray[np.float32]

@@ -24,6 +24,8 @@ use slots::{Chance, Member, Slots};
 const PURPOSE: u64 = 0x7469_6572;
 /// Classes of candidates: hard, semi-hard, easy, listed without a known hardness, and sampled.
 const CLASSES: usize = 5;
+const UNKNOWN: usize = 3;
+const RANDOM: usize = 4;
 /// Columns of [`Drawn::shortfall`]: hard, semi-hard, easy, random.
 pub const SHARES: usize = 4;
 /// Fewer slots than this are none.
@@ -54,10 +56,11 @@ impl Proposals<'_> {
         (score, f64::from(score) - f64::from(positive))
     }
 
-    fn log_inclusion(&self, position: usize) -> Result<Option<f32>> {
-        let Some(given) = self.log_inclusion.map(|log_inclusion| log_inclusion[position]) else { return Ok(None) };
+    /// Log of the probability that a proposal was made; 0 for one that is listed.
+    fn log_inclusion(&self, position: usize) -> Result<f32> {
+        let given = self.log_inclusion.map_or(0.0, |log_inclusion| log_inclusion[position]);
         if given.is_finite() && given <= 0.0 {
-            return Ok(Some(given));
+            return Ok(given);
         }
         let (argument, remedy) = (self.argument("log_inclusion"), "give the logarithm of a probability above 0");
         Err(Error::invalid(argument, "finite and at most 0", given.to_string(), remedy))
@@ -251,12 +254,13 @@ fn parts<'a>(drawn: &'a mut Drawn, spans: &[std::ops::Range<usize>], k: usize) -
         .collect()
 }
 
-/// A candidate in the order in which it is fought over.
+/// A candidate, as it stands in the row in which candidates are fought over.
 #[derive(Debug, Clone, Copy)]
 struct Entry {
-    class: u8,
-    member: Member,
-    log_weight: f64,
+    score: f32,
+    row: u32,
+    member: u32,
+    chance: u32,
 }
 
 /// Room for one anchor. One per thread.
@@ -264,7 +268,7 @@ struct Entry {
 struct Scratch {
     slots: Slots,
     chances: Vec<Chance>,
-    entries: Vec<Entry>,
+    classes: [Vec<Entry>; CLASSES],
     probabilities: Vec<f64>,
     taken: Vec<bool>,
 }
@@ -273,30 +277,44 @@ fn one(draw: &Draw<'_>, place: usize, scratch: &mut Scratch, out: &mut Out<'_>, 
     let Settings { num_negatives: k, edges, seed, epoch, step, .. } = draw.settings;
     let anchor = draw.anchors[place];
     let mut random = step_stream(seed, epoch, u64::from(anchor), PURPOSE, step);
-    let Scratch { slots, chances, entries, probabilities, taken } = scratch;
+    let Scratch { slots, chances, classes, probabilities, taken } = scratch;
     slots.collect(draw.proposals, (place, anchor), draw.identity, edges)?;
-    slots.chances(anchor, draw.identity, draw.allotment, &mut random, chances);
-    let (demand, open) = share(&draw.settings, chances, &mut out.shortfall[i * SHARES..(i + 1) * SHARES]);
-    enter(chances, open, entries);
-    weigh(draw, entries, demand, probabilities);
+    slots.chances(anchor, draw.allotment, &mut random, chances);
+    let (shares, open) = share(&draw.settings, chances, &mut out.shortfall[i * SHARES..(i + 1) * SHARES]);
+    line_up(slots, chances, open, classes);
+    weigh(draw, classes, shares, probabilities);
     taken.clear();
-    taken.resize(entries.len(), false);
+    taken.resize(probabilities.len(), false);
     inclusion::choose(probabilities, &mut random, |picked| taken[picked] = true);
-    let picked = entries.iter().zip(probabilities.iter()).zip(taken.iter()).filter(|(_, taken)| **taken);
-    for (at, ((entry, &probability), _)) in (i * k..(i + 1) * k).zip(picked) {
-        out.ids[at] = i64::from(entry.member.row);
-        out.scores[at] = entry.member.score;
-        out.tiers[at] = entry.member.tier;
-        out.sources[at] = entry.member.source as i8;
-        let chance = if probability >= 1.0 { 0.0 } else { libm::log(probability) };
-        out.log_weights[at] = (entry.log_weight - chance) as f32;
+    let chosen = classes.iter().flatten().zip(probabilities.iter()).zip(taken.iter()).filter(|(_, taken)| **taken);
+    for (at, ((entry, &probability), _)) in (i * k..(i + 1) * k).zip(chosen) {
+        let member = slots.member(entry.member);
+        out.ids[at] = i64::from(member.row);
+        out.scores[at] = member.score;
+        out.tiers[at] = member.tier;
+        out.sources[at] = member.source as i8;
+        out.log_weights[at] = log_weight(draw, member, &chances[entry.chance as usize], probability) as f32;
     }
     Ok(())
 }
 
-/// Class of a chance that is listed, hardest first.
+/// Minus the log of the probability of a row to be drawn, plus the log of how many copies it stands for.
+fn log_weight(draw: &Draw<'_>, member: &Member, chance: &Chance, probability: f64) -> f64 {
+    let alike = if member.sampled {
+        f64::from(chance.sampled.n)
+    } else {
+        // Copies that nobody listed count as those that are listed do on average.
+        let copies = draw.identity.size(draw.identity.unit(member.row)) as f64;
+        let scarcity = draw.allotment.map_or(1.0, |allotment| allotment.scarcity(member.row));
+        copies * f64::from(chance.listed.n) / f64::from(chance.n_listed) * scarcity
+    };
+    let weight = alike / probability;
+    (if weight == 1.0 { 0.0 } else { libm::log(weight) }) - f64::from(member.log_inclusion)
+}
+
+/// Class of a content whose listed rows are of this tier, hardest first.
 fn class(tier: u8) -> usize {
-    if tier == 0 { 3 } else { 3 - usize::from(tier) }
+    if tier == 0 { UNKNOWN } else { 3 - usize::from(tier) }
 }
 
 /// Gives each class its slots, handing on what it lacks; tells also which classes of listed rows can be drawn at all.
@@ -306,70 +324,69 @@ fn share(settings: &Settings, chances: &[Chance], shortfall: &mut [f32]) -> ([f6
     let [hard, semi_hard, easy, random] = settings.slots;
     let (mut live, mut sampled) = ([0u32; CLASSES], [0u32; CLASSES]);
     for chance in chances {
-        let class = chance.tier.map_or(CLASSES - 1, class);
-        live[class] += u32::from(chance.live);
-        sampled[class] += u32::from(chance.sampled.is_some());
+        let class = chance.tier.map_or(RANDOM, class);
+        live[class] += u32::from(chance.listed.n > 0);
+        sampled[class] += u32::from(chance.sampled.n > 0);
     }
     let (mut slots, mut open, mut carried) = ([0.0; CLASSES], [false; CLASSES], 0.0);
     for (class, wanted) in [hard, semi_hard, easy, 0.0].into_iter().enumerate() {
         let wanted = wanted + carried;
         open[class] = wanted > ROUNDING;
         slots[class] = wanted.min(f64::from(live[class]));
-        carried = if wanted - slots[class] > ROUNDING { wanted - slots[class] } else { 0.0 };
-        if class < SHARES - 1 {
+        carried = above_rounding(wanted - slots[class]);
+        if class < RANDOM - 1 {
             shortfall[class] = carried as f32;
         }
     }
     let left: u32 = (0..CLASSES).filter(|&class| !open[class]).map(|class| sampled[class]).sum();
     let wanted = random + carried;
-    slots[CLASSES - 1] = wanted.min(f64::from(left));
-    let missing = wanted - slots[CLASSES - 1];
-    shortfall[SHARES - 1] = if missing > ROUNDING { missing as f32 } else { 0.0 };
+    slots[RANDOM] = wanted.min(f64::from(left));
+    shortfall[SHARES - 1] = above_rounding(wanted - slots[RANDOM]) as f32;
     (slots, open)
 }
 
-/// Lines up all that can be drawn: by class, listed rows best first.
-fn enter(chances: &[Chance], open: [bool; CLASSES], entries: &mut Vec<Entry>) {
-    entries.clear();
-    for chance in chances {
+fn above_rounding(slots: f64) -> f64 {
+    if slots > ROUNDING { slots } else { 0.0 }
+}
+
+/// Lines up all that can be drawn: by class, listed rows best first, sampled ones as they were proposed.
+fn line_up(slots: &Slots, chances: &[Chance], open: [bool; CLASSES], classes: &mut [Vec<Entry>; CLASSES]) {
+    classes.iter_mut().for_each(Vec::clear);
+    for (i, chance) in chances.iter().enumerate() {
         let listed = chance.tier.map(class).filter(|&class| open[class]);
-        match (listed, chance.sampled) {
-            (Some(class), _) if chance.live => {
-                entries.push(Entry { class: class as u8, member: chance.member, log_weight: chance.log_weight });
-            }
-            (None, Some((member, log_weight))) => {
-                entries.push(Entry { class: CLASSES as u8 - 1, member, log_weight });
-            }
-            _ => {}
+        let (class, choice) = listed.map_or((RANDOM, chance.sampled), |class| (class, chance.listed));
+        if choice.n > 0 {
+            let member = slots.member(choice.member);
+            let entry = Entry { score: member.score, row: member.row, member: choice.member, chance: i as u32 };
+            classes[class].push(entry);
         }
     }
-    // A stable sort: sampled rows stay in the order in which they were proposed.
-    entries.sort_by(|a, b| {
-        let listed = a.class < CLASSES as u8 - 1;
-        let by_score = b.member.score.total_cmp(&a.member.score).then(a.member.row.cmp(&b.member.row));
-        a.class.cmp(&b.class).then(if listed { by_score } else { std::cmp::Ordering::Equal })
-    });
+    for class in &mut classes[..RANDOM] {
+        // Lists come best first, so that there is seldom much to do.
+        class.sort_by(|a, b| b.score.total_cmp(&a.score).then(a.row.cmp(&b.row)));
+    }
 }
 
 /// Inclusion probabilities of all entries, class by class.
-fn weigh(draw: &Draw<'_>, entries: &[Entry], slots: [f64; CLASSES], probabilities: &mut Vec<f64>) {
+fn weigh(draw: &Draw<'_>, classes: &[Vec<Entry>], slots: [f64; CLASSES], probabilities: &mut Vec<f64>) {
     probabilities.clear();
-    let mut start = 0;
-    for (class, slots) in slots.into_iter().enumerate() {
-        let span = &entries[start..start + entries[start..].iter().take_while(|e| e.class as usize == class).count()];
-        probabilities.extend(span.iter().map(|entry| if class < CLASSES - 1 { weight(draw, entry, &span[0]) } else { 1.0 }));
+    for (class, (entries, slots)) in classes.iter().zip(slots).enumerate() {
+        let start = probabilities.len();
+        if class == RANDOM {
+            probabilities.resize(start + entries.len(), 1.0);
+        } else {
+            let temperature = draw.settings.temperature.filter(|_| class < UNKNOWN);
+            probabilities.extend(entries.iter().map(|entry| weight(draw, entry, entries[0].score, temperature)));
+        }
         inclusion::probabilities(&mut probabilities[start..], slots);
-        start += span.len();
     }
 }
 
-/// The weight of a listed row within its tier, of which `best` is the first.
-fn weight(draw: &Draw<'_>, entry: &Entry, best: &Entry) -> f64 {
-    let usefulness = draw.usefulness.get(entry.member.row as usize).map_or(1.0, |&weight| f64::from(weight));
-    match draw.settings.temperature {
-        Some(temperature) if entry.class < 3 => {
-            usefulness * libm::exp((f64::from(entry.member.score) - f64::from(best.member.score)) / temperature)
-        }
-        _ => usefulness,
+/// The weight of a listed row within its class, whose best score is `best`.
+fn weight(draw: &Draw<'_>, entry: &Entry, best: f32, temperature: Option<f64>) -> f64 {
+    let usefulness = draw.usefulness.get(entry.row as usize).map_or(1.0, |&weight| f64::from(weight));
+    match temperature {
+        Some(temperature) => usefulness * libm::exp((f64::from(entry.score) - f64::from(best)) / temperature),
+        None => usefulness,
     }
 }

@@ -62,14 +62,16 @@ impl Allotment {
         self.anchors.extend(chosen.iter().map(|pair| *pair as u32));
     }
 
-    /// One over the probability that an anchor which lists `row` may draw it, if this one may.
-    pub fn scarcity(&self, row: u32, anchor: u32) -> Option<f64> {
+    /// One over the probability that an anchor which lists `row` may draw it.
+    pub fn scarcity(&self, row: u32) -> f64 {
+        f64::from(self.wanted[row as usize].max(self.most)) / f64::from(self.most)
+    }
+
+    /// Whether `anchor`, which lists `row`, may draw it.
+    pub fn allows(&self, row: u32, anchor: u32) -> bool {
         let row = row as usize;
-        if self.wanted[row] <= self.most {
-            return Some(1.0);
-        }
-        let held = self.anchors[self.starts[row]..self.starts[row + 1]].binary_search(&anchor).is_ok();
-        held.then(|| f64::from(self.wanted[row]) / f64::from(self.most))
+        self.wanted[row] <= self.most
+            || self.anchors[self.starts[row]..self.starts[row + 1]].binary_search(&anchor).is_ok()
     }
 }
 
@@ -78,12 +80,14 @@ fn wishes(identity: &Identity, lists: &[Proposals<'_>], anchors: &[u32]) -> Resu
     let mut pairs = Vec::new();
     for list in lists {
         list.check(anchors.len())?;
-        for position in 0..list.ids.len() {
-            let anchor = anchors[position / list.width];
-            if let Some(row) = list.row(position, identity.rows())?
-                && !identity.refuses(anchor as usize, identity.unit(row))
-            {
-                pairs.push(u64::from(row) << 32 | u64::from(anchor));
+        for (place, &anchor) in anchors.iter().enumerate() {
+            let judge = identity.judge(anchor);
+            for position in place * list.width..(place + 1) * list.width {
+                if let Some(row) = list.row(position, identity.rows())?
+                    && !judge.refuses(identity.unit(row))
+                {
+                    pairs.push(u64::from(row) << 32 | u64::from(anchor));
+                }
             }
         }
     }

@@ -12,7 +12,7 @@ use crate::rules::Labels;
 /// Lists of numbers, each ascending and without repeats.
 #[derive(Debug)]
 struct Ragged<T> {
-    starts: Vec<usize>,
+    starts: Vec<u32>,
     values: Vec<T>,
 }
 
@@ -26,18 +26,13 @@ impl<T: Ord + Copy> Ragged<T> {
             list.sort_unstable();
             list.dedup();
             ragged.values.extend(&list);
-            ragged.starts.push(ragged.values.len());
+            ragged.starts.push(ragged.values.len() as u32);
         }
         ragged
     }
 
     fn of(&self, i: usize) -> &[T] {
-        &self.values[self.starts[i]..self.starts[i + 1]]
-    }
-
-    fn holds(&self, i: usize, value: T) -> bool {
-        let list = self.of(i);
-        if list.len() <= 8 { list.contains(&value) } else { list.binary_search(&value).is_ok() }
+        &self.values[self.starts[i] as usize..self.starts[i + 1] as usize]
     }
 }
 
@@ -155,14 +150,38 @@ impl Identity {
         self.copies.as_ref().map_or(1, |copies| copies.members.of(unit as usize).len())
     }
 
-    /// Whether a unit must not be a negative of an anchor: one of its rows is a positive, or shares a label with the
-    /// anchor or with a positive of it.
-    pub fn refuses(&self, anchor: usize, unit: u32) -> bool {
-        self.positives.holds(anchor, unit)
-            || self.banned.iter().any(|banned| {
-                banned.by_unit.of(unit as usize).iter().any(|&label| banned.by_anchor.holds(anchor, label))
+    /// What is refused to one anchor.
+    pub fn judge(&self, anchor: u32) -> Judge<'_> {
+        let anchor = anchor as usize;
+        let bans = |banned: &'_ Banned| !banned.by_anchor.of(anchor).is_empty();
+        Judge {
+            positives: self.positives.of(anchor),
+            banned: self.banned.iter().filter(|banned| bans(banned)).map(|b| (b.by_anchor.of(anchor), b)).collect(),
+        }
+    }
+}
+
+/// What is refused to one anchor: units of which a row is a positive, or shares a label with the anchor or with a positive
+/// of it.
+#[derive(Debug)]
+pub struct Judge<'a> {
+    positives: &'a [u32],
+    banned: Vec<(&'a [i64], &'a Banned)>,
+}
+
+impl Judge<'_> {
+    /// Whether a unit must not be a negative of the anchor.
+    pub fn refuses(&self, unit: u32) -> bool {
+        holds(self.positives, unit)
+            || self.banned.iter().any(|(labels, banned)| {
+                banned.by_unit.of(unit as usize).iter().any(|&label| holds(labels, label))
             })
     }
+}
+
+/// Whether an ascending list holds a value. Most lists are short: a look at all of it beats a search.
+fn holds<T: Ord>(list: &[T], value: T) -> bool {
+    if list.len() <= 8 { list.contains(&value) } else { list.binary_search(&value).is_ok() }
 }
 
 #[cfg(test)]
@@ -177,7 +196,7 @@ mod tests {
         let identity =
             Identity::new(6, Some(&[0, 5, 5, -1, 0, -1]), &positives, &[(own, labels())]).expect("legal labels");
         assert_eq!((identity.units(), identity.size(identity.unit(4))), (4, 2));
-        let refused = |anchor| (0..6).filter(|&row| identity.refuses(anchor, identity.unit(row))).collect::<Vec<_>>();
+        let refused = |anchor| (0..6).filter(|&row| identity.judge(anchor).refuses(identity.unit(row))).collect::<Vec<_>>();
         assert_eq!(refused(0), [1, 2]); // the positive and its copy
         assert_eq!(refused(1), [3, 5]); // the group of the anchor
     }

@@ -12,11 +12,12 @@ const NONE: u32 = u32::MAX;
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Member {
     pub(super) row: u32,
-    pub(super) source: u32,
     pub(super) score: f32,
+    /// Log of the probability that it was proposed, of a row that was sampled.
+    pub(super) log_inclusion: f32,
+    pub(super) source: u16,
     pub(super) tier: u8,
-    /// Log of the probability that it was proposed; `None` for a row that is listed, and so was proposed for certain.
-    sampled: Option<f32>,
+    pub(super) sampled: bool,
     next: u32,
 }
 
@@ -28,18 +29,33 @@ struct Slot {
     refused: bool,
 }
 
-/// A content that a draw may take: the row that stands for it.
+/// The row that stands for a content, chosen among `n` alike.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Choice {
+    pub(super) member: u32,
+    pub(super) n: u32,
+}
+
+impl Choice {
+    fn offer(&mut self, member: u32, random: &mut Stream) {
+        self.n += 1;
+        if self.n == 1 || random.below(self.n) == 0 {
+            self.member = member;
+        }
+    }
+}
+
+/// A content that may be drawn.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Chance {
-    pub(super) member: Member,
-    /// The hardest tier of its listed rows; `None` where it was sampled only.
+    /// The hardest tier of its listed rows; `None` where there are none.
     pub(super) tier: Option<u8>,
-    /// Whether it can be taken as listed: a row of it has a token left for this anchor.
-    pub(super) live: bool,
-    /// Log of what it counts for if it is taken for certain.
-    pub(super) log_weight: f64,
-    /// The row and log weight with which it stands as a sampled one, if it was sampled too.
-    pub(super) sampled: Option<(Member, f64)>,
+    /// How many rows of it are listed.
+    pub(super) n_listed: u32,
+    /// Among listed rows that the anchor may draw.
+    pub(super) listed: Choice,
+    /// Among sampled rows.
+    pub(super) sampled: Choice,
 }
 
 /// Room for the candidates of an anchor. One per thread.
@@ -53,6 +69,10 @@ pub(super) struct Slots {
 }
 
 impl Slots {
+    pub(super) fn member(&self, i: u32) -> &Member {
+        &self.members[i as usize]
+    }
+
     /// Collects what the sources propose to the anchor at `place`.
     pub(super) fn collect(
         &mut self,
@@ -62,17 +82,18 @@ impl Slots {
         edges: Edges,
     ) -> Result<()> {
         self.clear(proposals.iter().map(|p| p.width).sum());
+        let judge = identity.judge(anchor);
         for (source, proposals) in proposals.iter().enumerate() {
-            let span = place * proposals.width..(place + 1) * proposals.width;
-            for position in span {
+            for position in place * proposals.width..(place + 1) * proposals.width {
                 let Some(row) = proposals.row(position, identity.rows())? else { continue };
                 let unit = identity.unit(row);
-                let slot = self.slot(unit, || identity.refuses(anchor as usize, unit));
+                let slot = self.slot(unit, || judge.refuses(unit));
                 if !self.slots[slot].refused {
                     let (score, hardness) = proposals.score(place, position);
-                    let sampled = proposals.log_inclusion(position)?;
-                    let tier = edges.tier(hardness);
-                    self.add(slot, Member { row, source: source as u32, score, tier, sampled, next: NONE });
+                    let log_inclusion = proposals.log_inclusion(position)?;
+                    let sampled = proposals.log_inclusion.is_some();
+                    let (tier, source) = (edges.tier(hardness), source as u16);
+                    self.add(slot, Member { row, score, log_inclusion, source, tier, sampled, next: NONE });
                 }
             }
         }
@@ -110,11 +131,12 @@ impl Slots {
 
     /// Adds a row to its slot. A row that is there already keeps its source, unless that only sampled it.
     fn add(&mut self, slot: usize, member: Member) {
-        let mut at = self.slots[slot].first;
+        let first = self.slots[slot].first;
+        let mut at = first;
         while at != NONE {
             let known = &mut self.members[at as usize];
             if known.row == member.row {
-                if known.sampled.is_some() && member.sampled.is_none() {
+                if known.sampled && !member.sampled {
                     *known = Member { next: known.next, ..member };
                 } else if known.score.is_nan() {
                     (known.score, known.tier) = (member.score, member.tier);
@@ -123,78 +145,37 @@ impl Slots {
             }
             at = known.next;
         }
-        self.members.push(Member { next: self.slots[slot].first, ..member });
+        self.members.push(Member { next: first, ..member });
         self.slots[slot].first = self.members.len() as u32 - 1;
     }
 
-    /// The contents that may be taken, in the order in which they were first proposed.
+    /// What may be drawn, in the order in which it was first proposed.
     pub(super) fn chances(
         &self,
         anchor: u32,
-        identity: &Identity,
         allotment: Option<&Allotment>,
         random: &mut Stream,
         chances: &mut Vec<Chance>,
     ) {
         chances.clear();
         for slot in self.slots.iter().filter(|slot| !slot.refused) {
-            let (mut listed, mut sampled) = (Choice::default(), Choice::default());
-            let (mut n_listed, mut tier) = (0u32, None);
+            let none = Choice::default();
+            let mut chance = Chance { tier: None, n_listed: 0, listed: none, sampled: none };
             let mut at = slot.first;
             while at != NONE {
-                let member = self.members[at as usize];
-                at = member.next;
-                if let Some(log_inclusion) = member.sampled {
-                    sampled.offer(member, -f64::from(log_inclusion), random);
-                    continue;
-                }
-                n_listed += 1;
-                tier = tier.max(Some(member.tier));
-                match allotment {
-                    None => listed.offer(member, 0.0, random),
-                    Some(allotment) => {
-                        if let Some(scarcity) = allotment.scarcity(member.row, anchor) {
-                            listed.offer(member, libm::log(scarcity), random);
-                        }
+                let member = &self.members[at as usize];
+                if member.sampled {
+                    chance.sampled.offer(at, random);
+                } else {
+                    chance.n_listed += 1;
+                    chance.tier = chance.tier.max(Some(member.tier));
+                    if allotment.is_none_or(|allotment| allotment.allows(member.row, anchor)) {
+                        chance.listed.offer(at, random);
                     }
                 }
+                at = member.next;
             }
-            let sampled = sampled.held.map(|(member, log_weight)| (member, log_weight + log(sampled.n)));
-            let per_listed = identity.size(slot.unit) as f64 / f64::from(n_listed.max(1));
-            let share = if per_listed == 1.0 { 0.0 } else { libm::log(per_listed) };
-            match listed.held.or(sampled) {
-                Some((member, log_weight)) if tier.is_some() => chances.push(Chance {
-                    member,
-                    tier,
-                    live: listed.held.is_some(),
-                    log_weight: log_weight + log(listed.n) + share,
-                    sampled,
-                }),
-                Some((member, log_weight)) => {
-                    chances.push(Chance { member, tier, live: false, log_weight, sampled });
-                }
-                None => {}
-            }
+            chances.push(chance);
         }
     }
-}
-
-/// One of the rows that were offered, each alike.
-#[derive(Debug, Default)]
-struct Choice {
-    held: Option<(Member, f64)>,
-    n: u32,
-}
-
-impl Choice {
-    fn offer(&mut self, member: Member, log_weight: f64, random: &mut Stream) {
-        self.n += 1;
-        if self.n == 1 || random.below(self.n) == 0 {
-            self.held = Some((member, log_weight));
-        }
-    }
-}
-
-fn log(n: u32) -> f64 {
-    if n <= 1 { 0.0 } else { libm::log(f64::from(n)) }
 }
