@@ -189,10 +189,10 @@ class NegativeSampler:
         self.seed = whole("seed", seed, low=0, high=2**64 - 1)
         self.sources = checked_sources(sources)
         self.n_rows = corpus_size(n_rows, self.sources)
-        self.n_queries = query_size(n_queries, self.sources, positives, groups or keys)
+        self.n_queries = query_size(n_queries, self.sources, positives, keys if groups is None else groups)
         sizes = (self.n_queries, self.n_rows)
         self._known = identity_arguments(sizes, positives, groups, keys, duplicates, exclude_self)
-        self._identity: DrawIdentity | None = None
+        self._identity: DrawIdentity | None = DrawIdentity(*self._known)
         self._allotment: tuple[tuple[int, int], DrawAllotment] | None = None
         one_of("metric", metric, ("cosine", "dot"))
         self._scorer = None if embeddings is None else PairScorer(embeddings, metric, sizes, self._known[2])

@@ -205,7 +205,8 @@ class UniformRows:
         if self._order is None or self._order[0] != key:
             self._order = key, shuffled_rows(self._n, *key)
         turns = request.anchors[:, None] * width + np.arange(width)
-        return self._order[1][turns % max(self._n, 1)]
+        rows: Ints = self._order[1][turns % max(self._n, 1)]
+        return rows
 
 
 def _sampled_rows(ids: Any, n_rows: int) -> Ints:

@@ -285,7 +285,8 @@ fn one(draw: &Draw<'_>, place: usize, scratch: &mut Scratch, out: &mut Out<'_>, 
     weigh(draw, classes, shares, probabilities);
     taken.clear();
     taken.resize(probabilities.len(), false);
-    inclusion::choose(probabilities, &mut random, |picked| taken[picked] = true);
+    let stretches: [usize; CLASSES] = std::array::from_fn(|class| classes[class].len());
+    inclusion::choose(probabilities, &stretches, &mut random, |picked| taken[picked] = true);
     let chosen = classes.iter().flatten().zip(probabilities.iter()).zip(taken.iter()).filter(|(_, taken)| **taken);
     for (at, ((entry, &probability), _)) in (i * k..(i + 1) * k).zip(chosen) {
         let member = slots.member(entry.member);

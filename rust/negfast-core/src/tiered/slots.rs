@@ -129,19 +129,22 @@ impl Slots {
         }
     }
 
-    /// Adds a row to its slot. A row that is there already keeps its source, unless that only sampled it.
-    fn add(&mut self, slot: usize, member: Member) {
+    /// Adds a row to its slot. A row that is there already keeps its source; one that is both listed and sampled stands
+    /// as both.
+    fn add(&mut self, slot: usize, mut member: Member) {
         let first = self.slots[slot].first;
         let mut at = first;
         while at != NONE {
             let known = &mut self.members[at as usize];
             if known.row == member.row {
-                if known.sampled && !member.sampled {
-                    *known = Member { next: known.next, ..member };
-                } else if known.score.is_nan() {
+                if known.score.is_nan() {
                     (known.score, known.tier) = (member.score, member.tier);
+                } else if member.score.is_nan() {
+                    (member.score, member.tier) = (known.score, known.tier);
                 }
-                return;
+                if known.sampled == member.sampled {
+                    return;
+                }
             }
             at = known.next;
         }
