@@ -72,7 +72,7 @@ def many(made: NegativeSampler, steps: int = STEPS, epochs: bool = False) -> lis
 
 
 def allowed(anchor: int) -> Any:
-    return COPIES != COPIES[POSITIVES[anchor][0]]
+    return COPIES[POSITIVES[anchor][0]] != COPIES
 
 
 def estimates(draws: list[Draw]) -> Any:
@@ -126,7 +126,7 @@ def copies_are_allowed(anchor: int) -> Any:
 
 @pytest.mark.parametrize("design", DESIGNS)
 def test_the_partition_function_is_estimated_without_bias(design: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    if "cop" in design and "without" in design or "no dup" in design:
+    if ("cop" in design and "without" in design) or "no dup" in design:
         monkeypatch.setitem(globals(), "allowed", copies_are_allowed)
     assert bias(many(DESIGNS[design]())) < LIMIT
 
