@@ -3,12 +3,13 @@
     python benches/draws/draws.py --part speed
     python benches/draws/draws.py --part fidelity
 
-* `speed`: 8 negatives for each of 256 anchors under all rules, from lists of 100 and random rows, against the same drawn
-  with numpy: masks for positives, groups and copies, tiers with slots and what they lack handed down, by random keys in
-  whole arrays. It has no weights, no cap, and its draws depend on the batch. What both draw is checked before it is timed.
-* `fidelity`: the gradient of InfoNCE and its partition function from a budget of negatives, against those over the whole
-  corpus: uniform rows, the best rows, half the best whole and half a weighted uniform tail, and a deep list drawn by the
-  temperature of the loss.
+* `speed`: 8 negatives for each of 256 anchors under all rules, from lists of 100 and random rows, against the same
+  drawn with numpy: masks for positives, groups and copies, tiers with slots and what they lack handed down, by random
+  keys in whole arrays. It has no weights, no cap, and its draws depend on the batch. What both draw is checked before
+  it is timed.
+* `fidelity`: the gradient of InfoNCE and its partition function from a budget of negatives, against those over the
+  whole corpus: uniform rows, the best rows, half the best whole and half a weighted uniform tail, and a deep list drawn
+  by the temperature of the loss.
 
 The command fails where a bar that it prints is missed.
 """
@@ -241,13 +242,13 @@ def fidelity(chosen: Any) -> None:
                         probabilities={"hard": 1.0},
                         tiers=negfast.Tiers(-4.0, -4.0),  # the list as one tier
                         min_random=share,
-                        positives=positives,
+                        positives=np.arange(n_queries),
                         temperature=temperature,
                     )
 
                 designs = {
                     "uniform": lambda step, n=n, budget=budget: (others(n, budget, n_queries, step), 0.0),
-                    "best rows": lambda step, budget=budget: (listed(budget).indices, 0.0),
+                    "best rows": lambda _, budget=budget: (listed(budget).indices, 0.0),
                     "half best, half tail": sampler(budget // 2, 0.5, None),
                     "1,024 by temperature": sampler(1024, 0.25, temperature),
                     "4,096 by temperature": sampler(4096, 0.25, temperature),

@@ -1,9 +1,8 @@
 """Draws of a NegativeSampler come with the probabilities that their weights state.
 
-Seeds are fixed, so nothing here is flaky. Were they drawn afresh, each test of a mean would raise a false alarm with
-probability 1e-9 or less (6.2 standard errors, of averages that are close to normal), and each test of inclusion counts the
-same for each of at most 400 counts: less than 1e-6 for all tests together. Each check is also shown to fail on planted
-faults.
+Seeds are fixed, so nothing here is flaky. Were they drawn afresh, each mean would raise a false alarm with a
+probability of 6e-10 (6.2 standard errors, of averages that are close to normal), so that all tests together, of less
+than 1,600 means, would with 1e-6. Each check is also shown to fail on planted faults.
 """
 
 import math
@@ -147,7 +146,7 @@ def test_mean_of_a_lone_row() -> None:
     assert bias(many(sampler(num_negatives=1, min_random=0.0, probabilities={"hard": 0.5, "easy": 0.2}), 6000)) < LIMIT
 
 
-# -------------------------------------------------------------------------------------------------------------- faults
+# --------------------------------------------------------------------------------------------------------------- faults
 
 
 def spoiled(draws: list[Draw], change: Callable[[Draw], Any]) -> list[Draw]:
@@ -170,7 +169,7 @@ def test_wrong_weights_are_noticed(fault: str) -> None:
     assert bias(spoiled(many(sampler()), FAULTS[fault])) > LIMIT
 
 
-# ------------------------------------------------------------------------------------------------------ inclusion counts
+# ----------------------------------------------------------------------------------------------------- inclusion counts
 
 
 def inclusion(draws: list[Draw]) -> float:
@@ -232,7 +231,7 @@ def test_pairs_are_not_drawn_together_too_often() -> None:
     assert excess.max() < LIMIT
 
 
-# -------------------------------------------------------------------------------------------- independence of coordinates
+# ------------------------------------------------------------------------------------------ independence of coordinates
 
 
 def test_neighbouring_draws_share_nothing() -> None:
@@ -279,7 +278,9 @@ def test_the_gradient_of_the_whole_softmax() -> None:
     errors = {}
     for width, temperature, random in ((128, None, 0.5), (1024, 0.05, 0.25)):
         mined = negfast.mine(queries, rows, np.arange(n_queries), num_negatives=width, rules=off)
-        made = NegativeSampler([MinedRows(mined), UniformRows(n)], min_random=random, temperature=temperature, **options)
+        made = NegativeSampler(
+            [MinedRows(mined), UniformRows(n)], min_random=random, temperature=temperature, **options
+        )
         made.tiers = negfast.Tiers(-2.0, -2.0)  # the list is one tier
         draw = made.draw(np.arange(n_queries), 0)
         errors[width] = gradient_error(draw, rows, queries, 0.05, draw.log_weight)

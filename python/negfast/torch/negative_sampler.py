@@ -152,7 +152,7 @@ class NegativeSampler:
     ... )
     >>> draw = sampler.draw([3, 5], step=0)
     >>> draw.ids.shape, draw.tiers[0].tolist(), draw.names
-    ((2, 8), [0], ('mined', 'uniform'))
+    ((2, 8), [1, 1, 1, 1, 1, 1, 1, 0], ('mined', 'uniform'))
     >>> np.array_equal(draw.ids[1], sampler.draw([5], step=0).ids[0])
     True
     """

@@ -90,7 +90,12 @@ impl Proposals<'_> {
         for (argument, found, wanted) in lengths {
             if let Some(found) = found.filter(|&found| found != wanted) {
                 let remedy = "give one row for each anchor of the draw";
-                return Err(Error::invalid(self.argument(argument), format!("of {wanted} numbers"), found.to_string(), remedy));
+                return Err(Error::invalid(
+                    self.argument(argument),
+                    format!("of {wanted} numbers"),
+                    found.to_string(),
+                    remedy,
+                ));
             }
         }
         Ok(())
@@ -309,8 +314,7 @@ fn log_weight(draw: &Draw<'_>, member: &Member, chance: &Chance, probability: f6
         let scarcity = draw.allotment.map_or(1.0, |allotment| allotment.scarcity(member.row));
         copies * f64::from(chance.listed.n) / f64::from(chance.n_listed) * scarcity
     };
-    let weight = alike / probability;
-    (if weight == 1.0 { 0.0 } else { libm::log(weight) }) - f64::from(member.log_inclusion)
+    libm::log(alike / probability) - f64::from(member.log_inclusion)
 }
 
 /// Class of a content whose listed rows are of this tier, hardest first.

@@ -6,8 +6,8 @@
 
 use crate::error::Result;
 use crate::rng::stream;
-use crate::tiered::identity::Identity;
 use crate::tiered::Proposals;
+use crate::tiered::identity::Identity;
 
 const PURPOSE: u64 = 0x746f_6b65;
 

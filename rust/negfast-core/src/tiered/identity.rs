@@ -100,8 +100,12 @@ impl Identity {
             let (expected, remedy) = (format!("one label for each of the {rows} rows"), "use -1 for a row without");
             return Err(Error::invalid("duplicates", expected, found.to_string(), remedy));
         }
-        let mut identity =
-            Self { rows, copies: copies.map(Copies::new), positives: Ragged::collect(0, |_, _| ()), banned: Vec::new() };
+        let mut identity = Self {
+            rows,
+            copies: copies.map(Copies::new),
+            positives: Ragged::collect(0, |_, _| ()),
+            banned: Vec::new(),
+        };
         let units = |anchor: usize| positives.of(anchor).iter().map(|&row| identity.unit(row));
         let positive_units = Ragged::collect(positives.len(), |anchor, list| list.extend(units(anchor)));
         let banned = labels.iter().map(|pair| identity.bans(pair, &positive_units)).collect();
@@ -173,14 +177,15 @@ impl Judge<'_> {
     /// Whether a unit must not be a negative of the anchor.
     pub fn refuses(&self, unit: u32) -> bool {
         holds(self.positives, unit)
-            || self.banned.iter().any(|(labels, banned)| {
-                banned.by_unit.of(unit as usize).iter().any(|&label| holds(labels, label))
-            })
+            || self
+                .banned
+                .iter()
+                .any(|(labels, banned)| banned.by_unit.of(unit as usize).iter().any(|&label| holds(labels, label)))
     }
 }
 
 /// Whether an ascending list holds a value. Most lists are short: a look at all of it beats a search.
-fn holds<T: Ord>(list: &[T], value: T) -> bool {
+fn holds<T: Ord + Copy>(list: &[T], value: T) -> bool {
     if list.len() <= 8 { list.contains(&value) } else { list.binary_search(&value).is_ok() }
 }
 
@@ -196,7 +201,8 @@ mod tests {
         let identity =
             Identity::new(6, Some(&[0, 5, 5, -1, 0, -1]), &positives, &[(own, labels())]).expect("legal labels");
         assert_eq!((identity.units(), identity.size(identity.unit(4))), (4, 2));
-        let refused = |anchor| (0..6).filter(|&row| identity.judge(anchor).refuses(identity.unit(row))).collect::<Vec<_>>();
+        let refused =
+            |anchor| (0..6).filter(|&row| identity.judge(anchor).refuses(identity.unit(row))).collect::<Vec<_>>();
         assert_eq!(refused(0), [1, 2]); // the positive and its copy
         assert_eq!(refused(1), [3, 5]); // the group of the anchor
     }

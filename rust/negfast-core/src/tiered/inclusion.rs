@@ -76,12 +76,7 @@ fn settle(a: Open, b: Open, random: &mut Stream, picked: &mut impl FnMut(usize))
 }
 
 /// Lets two undecided candidates settle; returns the one that stays undecided, with what it has left.
-fn fight(
-    (a, p_a): (usize, f64),
-    (b, p_b): (usize, f64),
-    random: &mut Stream,
-    picked: &mut impl FnMut(usize),
-) -> Open {
+fn fight((a, p_a): (usize, f64), (b, p_b): (usize, f64), random: &mut Stream, picked: &mut impl FnMut(usize)) -> Open {
     let (sum, u) = (p_a + p_b, random.uniform());
     if sum < 1.0 - ROUNDING {
         return Some((if u * sum < p_a { a } else { b }, sum));
@@ -98,13 +93,14 @@ mod tests {
 
     #[test]
     fn probabilities_are_proportional_and_capped() {
-        let mut weights = [1.0, 1.0, 1.0, 5.0];
-        probabilities(&mut weights, 2.0);
-        assert_eq!(weights, [1.0 / 3.0, 1.0 / 3.0, 1.0 / 3.0, 1.0]);
-        probabilities(&mut weights, 9.0);
-        assert_eq!(weights, [1.0; 4]);
-        probabilities(&mut weights, 0.0);
-        assert_eq!(weights, [0.0; 4]);
+        let of = |mut weights: [f64; 4], slots| {
+            probabilities(&mut weights, slots);
+            weights.map(|p| (p * 12.0).round() as u32)
+        };
+        assert_eq!(of([1.0, 1.0, 1.0, 5.0], 2.0), [4, 4, 4, 12]);
+        assert_eq!(of([1.0, 2.0, 3.0, 6.0], 1.0), [1, 2, 3, 6]);
+        assert_eq!(of([1.0, 2.0, 3.0, 6.0], 9.0), [12; 4]);
+        assert_eq!(of([1.0, 2.0, 3.0, 6.0], 0.0), [0; 4]);
         probabilities(&mut [], 1.0);
     }
 
