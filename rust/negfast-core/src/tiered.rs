@@ -208,8 +208,8 @@ pub fn draw(draw: &Draw<'_>, workers: &mut Workers<'_>) -> Result<Drawn> {
     let spans = split(n, (n / 64).clamp(1, 8 * workers.threads()));
     let tasks: Vec<_> = spans.iter().cloned().zip(parts(&mut drawn, &spans, k)).collect();
     let candidates: usize = draw.proposals.iter().map(|p| p.width).sum();
-    // About 40 ns a candidate, in multiply-adds.
-    let work = (n * (candidates + k) * 400) as u64;
+    // About 50 ns a candidate, in the multiply-adds of a search.
+    let work = (n * (candidates + k) * 700) as u64;
     workers.run(work, tasks, Scratch::default, |scratch, (span, mut out), progress| {
         for (i, place) in span.enumerate() {
             one(draw, place, scratch, &mut out, i)?;
