@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from os import PathLike
-from typing import Any, Self, TypeAlias
+from typing import Any, Self, TypeAlias, final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -136,6 +136,7 @@ _Proposals: TypeAlias = tuple[
     NDArray[np.float32] | None,
 ]
 
+@final
 class DrawIdentity:
     def __new__(
         cls,
@@ -145,6 +146,7 @@ class DrawIdentity:
         labels: list[tuple[str, tuple[Any, Any]]],
     ) -> Self: ...
 
+@final
 class DrawAllotment:
     def __new__(
         cls,
