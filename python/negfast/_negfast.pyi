@@ -14,6 +14,7 @@ __all__ = [
     "InvalidValueError",
     "MissingExtraError",
     "NegfastError",
+    "ReservoirCore",
     "RowIndexError",
     "StateError",
     "__version__",
@@ -115,6 +116,51 @@ def sign_candidates(
     n_threads: int,
     progress: _Progress,
 ) -> NDArray[np.int64]: ...
+
+_Ids: TypeAlias = NDArray[np.int64] | tuple[int, int, int]
+
+@final
+class ReservoirCore:
+    @staticmethod
+    def empty(method: str, capacity: int, seed: int) -> ReservoirCore: ...
+    @staticmethod
+    def keyed(
+        capacity: int,
+        seed: int,
+        seen: int,
+        ids: NDArray[np.int64],
+        keys: NDArray[np.float64],
+        threshold: float,
+        threshold_id: int,
+        heaviest: float,
+    ) -> ReservoirCore: ...
+    @staticmethod
+    def skip(
+        capacity: int, seed: int, seen: int, taken: int, ids: NDArray[np.int64], log_largest: float, wait: int
+    ) -> ReservoirCore: ...
+    @staticmethod
+    def skip_weighted(
+        capacity: int,
+        seed: int,
+        seen: int,
+        taken: int,
+        ids: NDArray[np.int64],
+        keys: NDArray[np.float64],
+        left: float,
+        ones: int,
+    ) -> ReservoirCore: ...
+    @staticmethod
+    def aged(
+        capacity: int, seed: int, seen: int, ids: NDArray[np.int64], numbers: NDArray[np.int64]
+    ) -> ReservoirCore: ...
+    def state(self) -> dict[str, Any]: ...
+    def add(self, ids: _Ids, weights: NDArray[np.float64] | None) -> None: ...
+    def merge(self, other: ReservoirCore) -> None: ...
+    def ids(self) -> NDArray[np.int64]: ...
+    def probabilities(self) -> NDArray[np.float64]: ...
+    def seen(self) -> int: ...
+    def __len__(self) -> int: ...
+
 def simd_level() -> str: ...
 def available_threads() -> int: ...
 def fingerprint(data: NDArray[np.uint8]) -> str: ...

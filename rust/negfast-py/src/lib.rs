@@ -10,6 +10,7 @@ mod arrays;
 mod calls;
 mod errors;
 mod monitor;
+mod reservoir;
 mod settings;
 mod signs;
 mod state;
@@ -38,6 +39,7 @@ fn _negfast(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(tiered::pair_scores, module)?)?;
     module.add_function(wrap_pyfunction!(tiered::uniform_rows, module)?)?;
     module.add_function(wrap_pyfunction!(tiered::shuffled_rows, module)?)?;
+    module.add_class::<reservoir::ReservoirCore>()?;
     module.add_function(wrap_pyfunction!(calls::simd_level, module)?)?;
     module.add_function(wrap_pyfunction!(calls::available_threads, module)?)?;
     module.add_function(wrap_pyfunction!(state::fingerprint, module)?)?;
