@@ -198,7 +198,6 @@ class DrawAllotment:
         cls,
         identity: DrawIdentity,
         lists: list[_Proposals],
-        anchors: NDArray[np.int64],
         most: int,
         seed: int,
         epoch: int,

@@ -1,6 +1,7 @@
 """NegativeSampler: what it never draws, how it fills its slots, that draws are a pure function, and what it refuses."""
 
 import copy
+import dataclasses
 import functools
 import json
 import math
@@ -335,6 +336,22 @@ def test_a_restart_goes_on_alike(options: dict[str, Any]) -> None:
         assert (made.epoch, made.snapshot) == (other.epoch, other.snapshot)
         for one in (made, other):
             one.set_epoch(one.epoch + 1)
+
+
+def test_a_state_is_of_its_lists() -> None:
+    state = sampler().state_dict()
+    again = dataclasses.replace(MINED, indices=MINED.indices.copy(), scores=MINED.scores.copy())
+    sampler(sources=[MinedRows(again), UniformRows(N_ROWS)]).load_state_dict(state)
+    indices, scores = MINED.indices.copy(), MINED.scores.copy()
+    indices[3, [0, 1]] = indices[3, [1, 0]]
+    scores[5, 0] += 1e-3
+    others = [dataclasses.replace(MINED, **change) for change in ({"indices": indices}, {"scores": scores})]
+    changed = [[MinedRows(other), UniformRows(N_ROWS)] for other in others]
+    changed.append([MinedRows(MINED), UniformRows(N_ROWS, candidates=30)])
+    changed.append([MinedRows(MINED), UniformRows(N_ROWS, ids=np.arange(200))])
+    for sources in changed:
+        with pytest.raises(StateError, match="lists of the state must be"):
+            sampler(sources=sources).load_state_dict(state)
 
 
 def test_a_state_is_plain() -> None:

@@ -26,7 +26,7 @@ from negfast.torch.sampler_arguments import (
     query_size,
 )
 from negfast.torch.shared import SharedNumbers
-from negfast.torch.sources import Candidates, Request, Source
+from negfast.torch.sources import Candidates, Request, Source, source_fingerprint
 from negfast.torch.usefulness import Usefulness
 
 VERSION = 1
@@ -132,7 +132,8 @@ class NegativeSampler:
     Sums are over what is allowed to the sampler. Lists that were mined under a margin leave out rows that it took for
     false negatives, but a random row may be one of them: mask by score in the loss. Copies of a listed row that are not
     listed themselves count as those that are. Of two sources that sample, a row that both can propose counts twice.
-    Scores are as old as the lists that they come from.
+    Scores are as old as the lists that they come from. Under `max_exposure` a second draw of an anchor in the same epoch
+    sees the same rows as the first, listed ones by their tokens and random ones by their turn.
 
     Examples
     --------
@@ -349,7 +350,7 @@ class NegativeSampler:
         self._allot()  # here rather than in each worker that is forked later
 
     def state_dict(self) -> dict[str, Any]:
-        """Return where the sampler stands, as plain values and arrays; not its sources."""
+        """Return where the sampler stands, as plain values and arrays; of its sources only fingerprints."""
         return {
             **self._fixed(),
             "epoch": self.epoch,
@@ -409,6 +410,7 @@ class NegativeSampler:
             "n_rows": self.n_rows,
             "n_queries": self.n_queries,
             "sources": [source.name for source in self.sources],
+            "lists": [source_fingerprint(source) for source in self.sources],
             "tiers": self.tiers.to_dict(),
             "temperature": self.temperature,
             "max_exposure": self.max_exposure,
@@ -475,7 +477,7 @@ class NegativeSampler:
             request = self._request(anchors, 0)
             lists = [plain_candidates(source.name, source.candidates(request), len(anchors)) for source in fixed]
             most = self.max_exposure - self._random_exposure.value
-            self._allotment = key, DrawAllotment(self._identify(), lists, anchors, most, self.seed, self.epoch)
+            self._allotment = key, DrawAllotment(self._identify(), lists, most, self.seed, self.epoch)
         return self._allotment[1]
 
     def _replace(self, sources: tuple[Source, ...]) -> None:

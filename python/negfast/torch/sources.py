@@ -5,7 +5,9 @@ from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
+from numpy.typing import NDArray
 
+from negfast import inputs
 from negfast._negfast import shuffled_rows, uniform_rows
 from negfast.arrays import Ints, integers
 from negfast.errors import InvalidTypeError, InvalidValueError, RowIndexError
@@ -75,8 +77,13 @@ class Source(Protocol):
     name : str
         What a draw calls it.
     fixed : bool
-        Whether the candidates of an anchor change only from one epoch to the next. Rows of such sources count for
-        `max_exposure`.
+        Whether the candidates of an anchor change only from one epoch to the next, their order included; in a draw of a
+        few anchors, only padding may be left off. Rows of such sources count for `max_exposure`.
+
+    Notes
+    -----
+    A source may have a method ``fingerprint()`` that returns a string which tells its lists from others; a state is
+    refused where it differs.
     """
 
     name: str
@@ -123,6 +130,14 @@ class MinedRows:
         self._lists = np.full(self.n_queries, -1, dtype=np.int64)
         self._lists[mined.anchors] = np.arange(len(mined.anchors))
         self._all = np.array_equal(self._lists, np.arange(len(mined)))
+        self._fingerprint: str | None = None
+
+    def fingerprint(self) -> str:
+        """Return what tells these lists from others: a hash, not a cryptographic one."""
+        if self._fingerprint is None:
+            arrays = (self._lists, self._indices, self._scores, self._positive_scores)
+            self._fingerprint = _fingerprint(*arrays)
+        return self._fingerprint
 
     def candidates(self, request: Request) -> Candidates:
         """Return the lists of the anchors."""
@@ -180,6 +195,11 @@ class UniformRows:
         self._n = self.n_rows if self._ids is None else len(self._ids)
         self._order: tuple[tuple[int, int], Ints] | None = None
 
+    def fingerprint(self) -> str:
+        """Return what tells the rows that are sampled from others."""
+        whole = np.array([self.n_rows, self._width or 0])
+        return _fingerprint(whole) if self._ids is None else _fingerprint(whole, self._ids)
+
     def candidates(self, request: Request) -> Candidates:
         """Return random rows for each anchor."""
         width = self._width or 2 * request.num_negatives + 16
@@ -209,6 +229,11 @@ class UniformRows:
         return rows
 
 
+def _fingerprint(*arrays: NDArray[Any]) -> str:
+    named = {str(i): np.ascontiguousarray(array) for i, array in enumerate(arrays)}
+    return " ".join(inputs.fingerprints(**named).values())
+
+
 def _sampled_rows(ids: Any, n_rows: int) -> Ints:
     rows: Ints = np.unique(integers("ids", ids))
     if rows.size and (rows[0] < 0 or rows[-1] >= n_rows):
@@ -223,3 +248,9 @@ def source_size(value: Source, name: str) -> int | None:
     """Return how many rows, or queries, a source is for, if it says so."""
     found = getattr(value, name, None)
     return found if isinstance(found, int) else None
+
+
+def source_fingerprint(value: Source) -> str | None:
+    """Return what tells the lists of a source from others, if it says so."""
+    tell = getattr(value, "fingerprint", None)
+    return str(tell()) if callable(tell) else None

@@ -17,7 +17,7 @@ pub mod uniform;
 use crate::error::{Error, Result};
 use crate::rng::step_stream;
 use crate::threads::{Workers, cut, split};
-use allotment::Allotment;
+use allotment::{Allotment, Tokens};
 use identity::Identity;
 use slots::{Chance, Member, Slots};
 
@@ -210,9 +210,11 @@ pub fn draw(draw: &Draw<'_>, workers: &mut Workers<'_>) -> Result<Drawn> {
     let candidates: usize = draw.proposals.iter().map(|p| p.width).sum();
     // About 50 ns a candidate, in the multiply-adds of a search.
     let work = (n * (candidates + k) * 700) as u64;
+    let tokens = |proposals: &Proposals<'_>| draw.allotment.and_then(|allotment| allotment.tokens(proposals.name));
+    let sources: Vec<Listing<'_>> = draw.proposals.iter().map(|proposals| (*proposals, tokens(proposals))).collect();
     workers.run(work, tasks, Scratch::default, |scratch, (span, mut out), progress| {
         for (i, place) in span.enumerate() {
-            one(draw, place, scratch, &mut out, i)?;
+            one(draw, &sources, place, scratch, &mut out, i)?;
             progress.advance(0)?;
         }
         Ok(())
@@ -268,6 +270,9 @@ struct Entry {
     chance: u32,
 }
 
+/// What a source proposes, and its tokens where it is under a cap.
+type Listing<'a> = (Proposals<'a>, Option<Tokens<'a>>);
+
 /// Room for one anchor. One per thread.
 #[derive(Debug, Default)]
 struct Scratch {
@@ -278,13 +283,20 @@ struct Scratch {
     taken: Vec<bool>,
 }
 
-fn one(draw: &Draw<'_>, place: usize, scratch: &mut Scratch, out: &mut Out<'_>, i: usize) -> Result<()> {
+fn one(
+    draw: &Draw<'_>,
+    sources: &[Listing<'_>],
+    place: usize,
+    scratch: &mut Scratch,
+    out: &mut Out<'_>,
+    i: usize,
+) -> Result<()> {
     let Settings { num_negatives: k, edges, seed, epoch, step, .. } = draw.settings;
     let anchor = draw.anchors[place];
     let mut random = step_stream(seed, epoch, u64::from(anchor), PURPOSE, step);
     let Scratch { slots, chances, classes, probabilities, taken } = scratch;
-    slots.collect(draw.proposals, (place, anchor), draw.identity, edges)?;
-    slots.chances(anchor, draw.allotment, &mut random, chances);
+    slots.collect(sources, (place, anchor), draw.identity, edges)?;
+    slots.chances(&mut random, chances);
     let (shares, open) = share(&draw.settings, chances, &mut out.shortfall[i * SHARES..(i + 1) * SHARES]);
     line_up(slots, chances, open, classes);
     weigh(draw, classes, shares, probabilities);
@@ -299,19 +311,20 @@ fn one(draw: &Draw<'_>, place: usize, scratch: &mut Scratch, out: &mut Out<'_>, 
         out.scores[at] = member.score;
         out.tiers[at] = member.tier;
         out.sources[at] = member.source as i8;
-        out.log_weights[at] = log_weight(draw, member, &chances[entry.chance as usize], probability) as f32;
+        out.log_weights[at] =
+            log_weight(draw.identity, sources, member, &chances[entry.chance as usize], probability) as f32;
     }
     Ok(())
 }
 
 /// Minus the log of the probability of a row to be drawn, plus the log of how many copies it stands for.
-fn log_weight(draw: &Draw<'_>, member: &Member, chance: &Chance, probability: f64) -> f64 {
+fn log_weight(identity: &Identity, sources: &[Listing<'_>], member: &Member, chance: &Chance, probability: f64) -> f64 {
     let alike = if member.sampled {
         f64::from(chance.sampled.n)
     } else {
         // Copies that nobody listed count as those that are listed do on average.
-        let copies = draw.identity.size(draw.identity.unit(member.row)) as f64;
-        let scarcity = draw.allotment.map_or(1.0, |allotment| allotment.scarcity(member.row));
+        let copies = identity.size(identity.unit(member.row)) as f64;
+        let scarcity = sources[usize::from(member.source)].1.map_or(1.0, |tokens| tokens.scarcity(member.row));
         copies * f64::from(chance.listed.n) / f64::from(chance.n_listed) * scarcity
     };
     libm::log(alike / probability) - f64::from(member.log_inclusion)

@@ -54,21 +54,19 @@ pub(crate) struct DrawAllotment(Allotment);
 #[pymethods]
 impl DrawAllotment {
     #[new]
-    #[pyo3(signature = (identity, lists, anchors, most, seed, epoch))]
+    #[pyo3(signature = (identity, lists, most, seed, epoch))]
     fn new<'py>(
         py: Python<'py>,
         identity: &DrawIdentity,
         lists: Vec<ProposalsIn<'py>>,
-        anchors: &Bound<'py, PyAny>,
         most: u32,
         seed: u64,
         epoch: u64,
     ) -> PyResult<Self> {
-        let inputs = Detached((arrays(&lists)?, Borrowed::<i64>::new("anchors", anchors, "int64", 1..=1)?));
+        let inputs = Detached(arrays(&lists)?);
         let allotment = detached(py, None, |_| {
-            let (lists, anchors) = inputs.get();
-            let lists: Vec<_> = lists.iter().map(ProposalArrays::proposals).collect();
-            Allotment::new(&identity.0, &lists, &checked(anchors.slice(), identity.0.anchors())?, most, (seed, epoch))
+            let lists: Vec<_> = inputs.get().iter().map(ProposalArrays::proposals).collect();
+            Allotment::new(&identity.0, &lists, most, (seed, epoch))
         })?;
         Ok(Self(allotment))
     }

@@ -2,9 +2,10 @@
 //!
 //! A row that more anchors list than it may serve gives its tokens to some of them at random, others each epoch; the
 //! rest do not see it. So no order of draws, and no number of workers, can pass the cap, and the share of anchors that
-//! have a token is the probability by which draws weigh the row.
+//! have a token is the probability by which draws weigh the row. Tokens are bits that lie as the lists do, so that a draw
+//! reads those of an anchor in a row.
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::rng::stream;
 use crate::tiered::Proposals;
 use crate::tiered::identity::Identity;
@@ -15,81 +16,149 @@ const PURPOSE: u64 = 0x746f_6b65;
 #[derive(Debug)]
 pub struct Allotment {
     most: u32,
-    wanted: Vec<u32>,
-    starts: Vec<usize>,
-    anchors: Vec<u32>,
+    /// How many anchors list each row, where that is more than `most`; else 0.
+    scarce: Vec<u32>,
+    sources: Vec<Listed>,
+    /// One bit for each position of each list.
+    bits: Vec<u64>,
+}
+
+/// The lists of one source.
+#[derive(Debug)]
+struct Listed {
+    name: String,
+    start: usize,
+    width: usize,
 }
 
 impl Allotment {
-    /// Hands out `most` tokens of each row to anchors that list it: `lists` are parallel to `anchors`.
+    /// Hands out `most` tokens of each row to anchors that list it; `lists` are for all anchors.
     ///
     /// # Errors
     /// If a list holds a number that is no row.
-    pub fn new(
-        identity: &Identity,
-        lists: &[Proposals<'_>],
-        anchors: &[u32],
-        most: u32,
-        (seed, epoch): (u64, u64),
-    ) -> Result<Self> {
-        let mut pairs = wishes(identity, lists, anchors)?;
-        pairs.sort_unstable();
-        pairs.dedup();
-        let mut allotment =
-            Self { most, wanted: vec![0; identity.rows()], starts: vec![0; identity.rows() + 1], anchors: Vec::new() };
-        let mut row_starts = 0;
+    pub fn new(identity: &Identity, lists: &[Proposals<'_>], most: u32, (seed, epoch): (u64, u64)) -> Result<Self> {
+        let (mut sources, mut start) = (Vec::new(), 0);
+        for list in lists {
+            sources.push(Listed { name: list.name.to_owned(), start, width: list.width });
+            start += list.ids.len();
+        }
+        let (scarce, bits) = (vec![0; identity.rows()], vec![0; start.div_ceil(64)]);
+        let mut allotment = Self { most, scarce, sources, bits };
+        let (starts, cells) = allotment.wishes(identity, lists)?;
+        let mut mine = Vec::new();
         for row in 0..identity.rows() {
-            let mine = pairs[row_starts..].iter().take_while(|pair| (*pair >> 32) as usize == row).count();
-            allotment.hand_out(row, &mut pairs[row_starts..row_starts + mine], (seed, epoch));
-            row_starts += mine;
-            allotment.starts[row + 1] = allotment.anchors.len();
+            let of_row = &cells[starts[row]..starts[row + 1]];
+            if of_row.len() > most as usize {
+                mine.clear();
+                mine.extend(of_row.iter().map(|&cell| (allotment.anchor(cell), cell)));
+                allotment.hand_out(row, &mut mine, (seed, epoch));
+            }
         }
         Ok(allotment)
     }
 
-    fn hand_out(&mut self, row: usize, pairs: &mut [u64], (seed, epoch): (u64, u64)) {
-        self.wanted[row] = pairs.len() as u32;
-        if pairs.len() <= self.most as usize {
-            return;
-        }
-        let mut random = stream(seed, epoch, row as u64, PURPOSE);
-        for i in 0..self.most as usize {
-            let other = i + random.below((pairs.len() - i) as u32) as usize;
-            pairs.swap(i, other);
-        }
-        let chosen = &mut pairs[..self.most as usize];
-        chosen.sort_unstable();
-        self.anchors.extend(chosen.iter().map(|pair| *pair as u32));
-    }
-
-    /// One over the probability that an anchor which lists `row` may draw it.
-    pub fn scarcity(&self, row: u32) -> f64 {
-        f64::from(self.wanted[row as usize].max(self.most)) / f64::from(self.most)
-    }
-
-    /// Whether `anchor`, which lists `row`, may draw it.
-    pub fn allows(&self, row: u32, anchor: u32) -> bool {
-        let row = row as usize;
-        self.wanted[row] <= self.most
-            || self.anchors[self.starts[row]..self.starts[row + 1]].binary_search(&anchor).is_ok()
-    }
-}
-
-/// Rows above anchors, as one number each, of all listed rows that identity allows.
-fn wishes(identity: &Identity, lists: &[Proposals<'_>], anchors: &[u32]) -> Result<Vec<u64>> {
-    let mut pairs = Vec::new();
-    for list in lists {
-        list.check(anchors.len())?;
-        for (place, &anchor) in anchors.iter().enumerate() {
-            let judge = identity.judge(anchor);
-            for position in place * list.width..(place + 1) * list.width {
-                if let Some(row) = list.row(position, identity.rows())?
-                    && !judge.refuses(identity.unit(row))
-                {
-                    pairs.push(u64::from(row) << 32 | u64::from(anchor));
+    /// Marks the positions of all listed rows that identity allows, and returns them by row: where each begins, and all.
+    fn wishes(&mut self, identity: &Identity, lists: &[Proposals<'_>]) -> Result<(Vec<usize>, Vec<usize>)> {
+        let mut starts = vec![0; identity.rows() + 1];
+        for (list, source) in lists.iter().zip(&self.sources) {
+            list.check(identity.anchors())?;
+            for anchor in 0..identity.anchors() {
+                let judge = identity.judge(anchor as u32);
+                for position in anchor * list.width..(anchor + 1) * list.width {
+                    if let Some(row) = list.row(position, identity.rows())?
+                        && !judge.refuses(identity.content(row))
+                    {
+                        starts[row as usize] += 1;
+                        let cell = source.start + position;
+                        self.bits[cell / 64] |= 1 << (cell % 64);
+                    }
                 }
             }
         }
+        // Each row's count becomes its end, and its end, going down, its beginning.
+        let mut end = 0;
+        for start in &mut starts {
+            end += *start;
+            *start = end;
+        }
+        let mut cells = vec![0; end];
+        for (list, source) in lists.iter().zip(&self.sources).rev() {
+            for (position, &id) in list.ids.iter().enumerate().rev() {
+                if self.holds(source.start + position) {
+                    starts[id as usize] -= 1;
+                    cells[starts[id as usize]] = source.start + position;
+                }
+            }
+        }
+        Ok((starts, cells))
     }
-    Ok(pairs)
+
+    /// The anchor whose list a position is of.
+    fn anchor(&self, cell: usize) -> u32 {
+        let source = self.sources.partition_point(|source| source.start <= cell);
+        let Listed { start, width, .. } = self.sources[source - 1];
+        ((cell - start) / width) as u32
+    }
+
+    /// Leaves the bits of `most` of the anchors that list a row, at random, and takes those of the others.
+    fn hand_out(&mut self, row: usize, wishes: &mut [(u32, usize)], (seed, epoch): (u64, u64)) {
+        // Two sources may list a row for the same anchor.
+        wishes.sort_unstable();
+        let mut anchors: Vec<_> = wishes.iter().map(|&(anchor, _)| anchor).collect();
+        anchors.dedup();
+        if anchors.len() <= self.most as usize {
+            return;
+        }
+        self.scarce[row] = anchors.len() as u32;
+        let mut random = stream(seed, epoch, row as u64, PURPOSE);
+        for i in 0..self.most as usize {
+            let other = i + random.below((anchors.len() - i) as u32) as usize;
+            anchors.swap(i, other);
+        }
+        let chosen = &mut anchors[..self.most as usize];
+        chosen.sort_unstable();
+        for (anchor, cell) in wishes {
+            if chosen.binary_search(anchor).is_err() {
+                self.bits[*cell / 64] &= !(1 << (*cell % 64));
+            }
+        }
+    }
+
+    fn holds(&self, cell: usize) -> bool {
+        self.bits[cell / 64] >> (cell % 64) & 1 == 1
+    }
+
+    /// The tokens of a source; `None` if it is under no cap.
+    pub fn tokens(&self, name: &str) -> Option<Tokens<'_>> {
+        let source = self.sources.iter().find(|source| source.name == name)?;
+        Some(Tokens { allotment: self, start: source.start, width: source.width })
+    }
+}
+
+/// The tokens of one source.
+#[derive(Debug, Clone, Copy)]
+pub struct Tokens<'a> {
+    allotment: &'a Allotment,
+    start: usize,
+    width: usize,
+}
+
+impl Tokens<'_> {
+    /// Whether `anchor` may draw what stands at a position of its list, which is one that identity allows.
+    ///
+    /// # Errors
+    /// If its list was shorter when tokens were handed out.
+    pub(super) fn holds(&self, anchor: u32, position: usize, list: &Proposals<'_>) -> Result<bool> {
+        if position < self.width {
+            return Ok(self.allotment.holds(self.start + anchor as usize * self.width + position));
+        }
+        let (argument, expected) = (list.argument("ids"), format!("at most {} an anchor", self.width));
+        let remedy = "let a fixed source list the same rows in the same order throughout an epoch";
+        Err(Error::invalid(argument, expected, format!("one at position {position}"), remedy))
+    }
+
+    /// One over the probability that an anchor which lists `row` may draw it.
+    pub(super) fn scarcity(&self, row: u32) -> f64 {
+        f64::from(self.allotment.scarce[row as usize].max(self.allotment.most)) / f64::from(self.allotment.most)
+    }
 }

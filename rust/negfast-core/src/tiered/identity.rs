@@ -36,32 +36,41 @@ impl<T: Ord + Copy> Ragged<T> {
     }
 }
 
-/// Which rows are copies of each other.
-#[derive(Debug)]
-struct Copies {
-    unit_of: Vec<u32>,
-    members: Ragged<u32>,
+/// What a draw looks up about each row that is proposed, in one place of memory.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Content {
+    /// The unit that the row is of.
+    pub unit: u32,
+    /// Marks of the labels of the unit: what shares none with an anchor shares no label with it.
+    marks: u32,
 }
 
-impl Copies {
-    /// Rows of one label are copies; rows with a label below 0 are copies of none.
-    fn new(labels: &[i64]) -> Self {
-        let mut numbers = HashMap::new();
-        let mut n = 0u32;
-        let mut next = || {
-            n += 1;
-            n - 1
-        };
-        let unit_of: Vec<u32> = labels
-            .iter()
-            .map(|&label| if label < 0 { next() } else { *numbers.entry(label).or_insert_with(&mut next) })
-            .collect();
-        let mut members = vec![Vec::new(); n as usize];
-        for (row, &unit) in unit_of.iter().enumerate() {
-            members[unit as usize].push(row as u32);
-        }
-        Self { unit_of, members: Ragged::collect(members.len(), |unit, list| list.append(&mut members[unit])) }
+/// One of 32 marks; equal values have equal ones.
+fn mark(value: i64) -> u32 {
+    1 << ((value as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 59)
+}
+
+/// Numbers units: rows of one label are copies, rows with a label below 0 are copies of none. Returns how many there are.
+fn number(labels: &[i64], contents: &mut [Content]) -> usize {
+    let mut numbers = HashMap::new();
+    let mut n = 0u32;
+    let mut next = || {
+        n += 1;
+        n - 1
+    };
+    for (content, &label) in contents.iter_mut().zip(labels) {
+        content.unit = if label < 0 { next() } else { *numbers.entry(label).or_insert_with(&mut next) };
     }
+    n as usize
+}
+
+/// The rows of each unit.
+fn members(contents: &[Content], units: usize) -> Ragged<u32> {
+    let mut members = vec![Vec::new(); units];
+    for (row, content) in contents.iter().enumerate() {
+        members[content.unit as usize].push(row as u32);
+    }
+    Ragged::collect(units, |unit, list| list.append(&mut members[unit]))
 }
 
 /// Labels of one kind, keys or groups: what each anchor bans, and what each unit has.
@@ -74,8 +83,9 @@ struct Banned {
 /// What a draw knows about rows and anchors.
 #[derive(Debug)]
 pub struct Identity {
-    rows: usize,
-    copies: Option<Copies>,
+    contents: Vec<Content>,
+    /// The rows of each unit, where there are copies.
+    copies: Option<Ragged<u32>>,
     positives: Ragged<u32>,
     banned: Vec<Banned>,
 }
@@ -100,17 +110,25 @@ impl Identity {
             let (expected, remedy) = (format!("one label for each of the {rows} rows"), "use -1 for a row without");
             return Err(Error::invalid("duplicates", expected, found.to_string(), remedy));
         }
-        let mut identity = Self {
-            rows,
-            copies: copies.map(Copies::new),
-            positives: Ragged::collect(0, |_, _| ()),
-            banned: Vec::new(),
-        };
+        let mut contents: Vec<_> = (0..rows as u32).map(|unit| Content { unit, marks: 0 }).collect();
+        let units = copies.map(|labels| number(labels, &mut contents));
+        let copies = units.map(|units| members(&contents, units));
+        let mut identity = Self { contents, copies, positives: Ragged::collect(0, |_, _| ()), banned: Vec::new() };
         let units = |anchor: usize| positives.of(anchor).iter().map(|&row| identity.unit(row));
         let positive_units = Ragged::collect(positives.len(), |anchor, list| list.extend(units(anchor)));
         let banned = labels.iter().map(|pair| identity.bans(pair, &positive_units)).collect();
         (identity.positives, identity.banned) = (positive_units, banned);
+        identity.mark_rows();
         Ok(identity)
+    }
+
+    fn mark_rows(&mut self) {
+        let mut contents = std::mem::take(&mut self.contents);
+        for content in &mut contents {
+            let labels = self.banned.iter().flat_map(|banned| banned.by_unit.of(content.unit as usize));
+            content.marks = labels.fold(0, |marks, &label| marks | mark(label));
+        }
+        self.contents = contents;
     }
 
     fn bans(&self, (anchors, corpus): &(Labels<'_>, Labels<'_>), positives: &Ragged<u32>) -> Banned {
@@ -119,7 +137,7 @@ impl Identity {
             let mut add = |row: usize| list.extend(corpus.of(row).iter().filter(real));
             match &self.copies {
                 None => add(unit),
-                Some(copies) => copies.members.of(unit).iter().for_each(|&row| add(row as usize)),
+                Some(copies) => copies.of(unit).iter().for_each(|&row| add(row as usize)),
             }
         });
         let by_anchor = Ragged::collect(positives.starts.len() - 1, |anchor, list| {
@@ -131,7 +149,7 @@ impl Identity {
 
     /// Number of rows.
     pub fn rows(&self) -> usize {
-        self.rows
+        self.contents.len()
     }
 
     /// Number of anchors.
@@ -141,27 +159,31 @@ impl Identity {
 
     /// Number of distinct contents.
     pub fn units(&self) -> usize {
-        self.copies.as_ref().map_or(self.rows, |copies| copies.members.starts.len() - 1)
+        self.copies.as_ref().map_or(self.rows(), |copies| copies.starts.len() - 1)
+    }
+
+    /// What is known of a row at once.
+    pub fn content(&self, row: u32) -> Content {
+        self.contents[row as usize]
     }
 
     /// The unit that a row is of.
     pub fn unit(&self, row: u32) -> u32 {
-        self.copies.as_ref().map_or(row, |copies| copies.unit_of[row as usize])
+        self.content(row).unit
     }
 
     /// How many copies a unit has.
     pub fn size(&self, unit: u32) -> usize {
-        self.copies.as_ref().map_or(1, |copies| copies.members.of(unit as usize).len())
+        self.copies.as_ref().map_or(1, |copies| copies.of(unit as usize).len())
     }
 
     /// What is refused to one anchor.
     pub fn judge(&self, anchor: u32) -> Judge<'_> {
         let anchor = anchor as usize;
-        let bans = |banned: &'_ Banned| !banned.by_anchor.of(anchor).is_empty();
-        Judge {
-            positives: self.positives.of(anchor),
-            banned: self.banned.iter().filter(|banned| bans(banned)).map(|b| (b.by_anchor.of(anchor), b)).collect(),
-        }
+        let positives = self.positives.of(anchor);
+        let labels = self.banned.iter().flat_map(|banned| banned.by_anchor.of(anchor));
+        let marks = labels.fold(0, |marks, &label| marks | mark(label));
+        Judge { anchor, positives, banned: &self.banned, marks }
     }
 }
 
@@ -169,18 +191,24 @@ impl Identity {
 /// of it.
 #[derive(Debug)]
 pub struct Judge<'a> {
+    anchor: usize,
     positives: &'a [u32],
-    banned: Vec<(&'a [i64], &'a Banned)>,
+    banned: &'a [Banned],
+    marks: u32,
 }
 
 impl Judge<'_> {
-    /// Whether a unit must not be a negative of the anchor.
-    pub fn refuses(&self, unit: u32) -> bool {
-        holds(self.positives, unit)
-            || self
-                .banned
-                .iter()
-                .any(|(labels, banned)| banned.by_unit.of(unit as usize).iter().any(|&label| holds(labels, label)))
+    /// Whether a row must not be a negative of the anchor.
+    pub fn refuses(&self, content: Content) -> bool {
+        holds(self.positives, content.unit) || (self.marks & content.marks != 0 && self.shares_label(content.unit))
+    }
+
+    fn shares_label(&self, unit: u32) -> bool {
+        let shares = |banned: &Banned| {
+            let labels = banned.by_anchor.of(self.anchor);
+            banned.by_unit.of(unit as usize).iter().any(|&label| holds(labels, label))
+        };
+        self.banned.iter().any(shares)
     }
 }
 
@@ -202,7 +230,7 @@ mod tests {
             Identity::new(6, Some(&[0, 5, 5, -1, 0, -1]), &positives, &[(own, labels())]).expect("legal labels");
         assert_eq!((identity.units(), identity.size(identity.unit(4))), (4, 2));
         let refused =
-            |anchor| (0..6).filter(|&row| identity.judge(anchor).refuses(identity.unit(row))).collect::<Vec<_>>();
+            |anchor| (0..6).filter(|&row| identity.judge(anchor).refuses(identity.content(row))).collect::<Vec<_>>();
         assert_eq!(refused(0), [1, 2]); // the positive and its copy
         assert_eq!(refused(1), [3, 5]); // the group of the anchor
     }

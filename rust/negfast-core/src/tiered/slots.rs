@@ -2,8 +2,8 @@
 
 use crate::error::Result;
 use crate::rng::Stream;
-use crate::tiered::allotment::Allotment;
-use crate::tiered::identity::Identity;
+use crate::tiered::allotment::Tokens;
+use crate::tiered::identity::{Content, Identity};
 use crate::tiered::{Edges, Proposals};
 
 const NONE: u32 = u32::MAX;
@@ -18,6 +18,8 @@ pub(super) struct Member {
     pub(super) source: u16,
     pub(super) tier: u8,
     pub(super) sampled: bool,
+    /// Whether the anchor may draw it, as far as the cap goes.
+    allowed: bool,
     next: u32,
 }
 
@@ -66,6 +68,8 @@ pub(super) struct Slots {
     stamp: u32,
     slots: Vec<Slot>,
     members: Vec<Member>,
+    /// Rows that one source proposes, with their positions.
+    found: Vec<(usize, u32, Content)>,
 }
 
 impl Slots {
@@ -76,25 +80,40 @@ impl Slots {
     /// Collects what the sources propose to the anchor at `place`.
     pub(super) fn collect(
         &mut self,
-        proposals: &[Proposals<'_>],
+        proposals: &[(Proposals<'_>, Option<Tokens<'_>>)],
         (place, anchor): (usize, u32),
         identity: &Identity,
         edges: Edges,
     ) -> Result<()> {
-        self.clear(proposals.iter().map(|p| p.width).sum());
+        self.clear(proposals.iter().map(|(proposals, _)| proposals.width).sum());
         let judge = identity.judge(anchor);
-        for (source, proposals) in proposals.iter().enumerate() {
-            for position in place * proposals.width..(place + 1) * proposals.width {
-                let Some(row) = proposals.row(position, identity.rows())? else { continue };
-                let unit = identity.unit(row);
-                let slot = self.slot(unit, || judge.refuses(unit));
+        for (source, (proposals, tokens)) in proposals.iter().enumerate() {
+            self.find(proposals, place, identity)?;
+            for i in 0..self.found.len() {
+                let (position, row, content) = self.found[i];
+                let slot = self.slot(content.unit, || judge.refuses(content));
                 if !self.slots[slot].refused {
                     let (score, hardness) = proposals.score(place, position);
                     let log_inclusion = proposals.log_inclusion(position)?;
                     let sampled = proposals.log_inclusion.is_some();
                     let (tier, source) = (edges.tier(hardness), source as u16);
-                    self.add(slot, Member { row, score, log_inclusion, source, tier, sampled, next: NONE });
+                    let allowed = match tokens {
+                        Some(tokens) => tokens.holds(anchor, position - place * proposals.width, proposals)?,
+                        None => true,
+                    };
+                    self.add(slot, Member { row, score, log_inclusion, source, tier, sampled, allowed, next: NONE });
                 }
+            }
+        }
+        Ok(())
+    }
+
+    /// Looks up what a source proposes; all at once, so that one look at memory does not wait for another.
+    fn find(&mut self, proposals: &Proposals<'_>, place: usize, identity: &Identity) -> Result<()> {
+        self.found.clear();
+        for position in place * proposals.width..(place + 1) * proposals.width {
+            if let Some(row) = proposals.row(position, identity.rows())? {
+                self.found.push((position, row, identity.content(row)));
             }
         }
         Ok(())
@@ -153,13 +172,7 @@ impl Slots {
     }
 
     /// What may be drawn, in the order in which it was first proposed.
-    pub(super) fn chances(
-        &self,
-        anchor: u32,
-        allotment: Option<&Allotment>,
-        random: &mut Stream,
-        chances: &mut Vec<Chance>,
-    ) {
+    pub(super) fn chances(&self, random: &mut Stream, chances: &mut Vec<Chance>) {
         chances.clear();
         for slot in self.slots.iter().filter(|slot| !slot.refused) {
             let none = Choice::default();
@@ -172,7 +185,7 @@ impl Slots {
                 } else {
                     chance.n_listed += 1;
                     chance.tier = chance.tier.max(Some(member.tier));
-                    if allotment.is_none_or(|allotment| allotment.allows(member.row, anchor)) {
+                    if member.allowed {
                         chance.listed.offer(at, random);
                     }
                 }
