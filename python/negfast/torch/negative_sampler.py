@@ -132,8 +132,8 @@ class NegativeSampler:
     Sums are over what is allowed to the sampler. Lists that were mined under a margin leave out rows that it took for
     false negatives, but a random row may be one of them: mask by score in the loss. Copies of a listed row that are not
     listed themselves count as those that are. Of two sources that sample, a row that both can propose counts twice.
-    Scores are as old as the lists that they come from. Under `max_exposure` a second draw of an anchor in the same epoch
-    sees the same rows as the first, listed ones by their tokens and random ones by their turn.
+    Scores are as old as the lists that they come from. Under `max_exposure` a second draw of an anchor in the same
+    epoch sees the same rows as the first, listed ones by their tokens and random ones by their turn.
 
     Examples
     --------
