@@ -2,12 +2,14 @@
 
 from collections.abc import Callable
 from os import PathLike
-from typing import Any, TypeAlias, final
+from typing import Any, Self, TypeAlias, final
 
 import numpy as np
 from numpy.typing import NDArray
 
 __all__ = [
+    "DrawAllotment",
+    "DrawIdentity",
     "InvalidTypeError",
     "InvalidValueError",
     "MissingExtraError",
@@ -20,18 +22,22 @@ __all__ = [
     "fingerprint",
     "mine",
     "near_duplicates",
+    "pair_scores",
     "plan",
     "read_tensors",
     "refresh",
     "safetensors_layout",
     "search_depth",
     "select",
+    "shuffled_rows",
     "sign_candidates",
     "sign_centre",
     "sign_encode",
     "sign_hamming",
     "simd_level",
+    "tiered_draw",
     "topk",
+    "uniform_rows",
     "write_tensors",
 ]
 
@@ -167,3 +173,47 @@ def write_tensors(
 def read_tensors(
     path: str | PathLike[str],
 ) -> tuple[list[tuple[str, str, list[int], NDArray[np.uint8]]], str]: ...
+
+_Proposals: TypeAlias = tuple[
+    str,
+    NDArray[np.int64],
+    NDArray[np.float32] | None,
+    NDArray[np.float32] | None,
+    NDArray[np.float32] | None,
+]
+
+@final
+class DrawIdentity:
+    def __new__(
+        cls,
+        n_rows: int,
+        duplicates: NDArray[np.int64] | None,
+        positives: _Lists,
+        labels: list[tuple[str, tuple[Any, Any]]],
+    ) -> Self: ...
+
+@final
+class DrawAllotment:
+    def __new__(
+        cls,
+        identity: DrawIdentity,
+        lists: list[_Proposals],
+        most: int,
+        seed: int,
+        epoch: int,
+    ) -> Self: ...
+
+def tiered_draw(
+    identity: DrawIdentity,
+    allotment: DrawAllotment | None,
+    usefulness: NDArray[np.float32],
+    proposals: list[_Proposals],
+    anchors: NDArray[np.int64],
+    settings: dict[str, Any],
+    n_threads: int,
+) -> dict[str, NDArray[Any]]: ...
+def pair_scores(queries: NDArray[Any], corpus: NDArray[Any], metric: str) -> NDArray[np.float32]: ...
+def uniform_rows(
+    n: int, width: int, anchors: NDArray[np.int64], seed: int, epoch: int, step: int
+) -> NDArray[np.int64]: ...
+def shuffled_rows(n: int, seed: int, epoch: int) -> NDArray[np.int64]: ...

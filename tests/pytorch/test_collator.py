@@ -196,7 +196,7 @@ def test_a_batch_is_pinned_with_all_its_tensors(monkeypatch: pytest.MonkeyPatch)
     pinned: list[torch.Tensor] = []
     monkeypatch.setattr(torch.Tensor, "pin_memory", lambda self: pinned.append(self) or self)
     NegativesCollator(encoders()["mapping"])(EXAMPLES).pin_memory()
-    assert len(pinned) == 4 + 6
+    assert len(pinned) == 4 + 7
 
 
 def test_gradients_reach_anchors_and_allowed_documents_alone() -> None:

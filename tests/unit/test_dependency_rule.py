@@ -30,6 +30,7 @@ LAYERS = [
     {"codes", "reservoir"},
     {"clusters"},
     {"search", "rules", "draw", "exposure"},
+    {"tiered"},
     {"copies", "duplicates"},
     {"pool"},
     {"refresh"},

@@ -12,6 +12,23 @@ except ImportError as error:
 
 from negfast.torch.collator import NegativesBatch, NegativesCollator
 from negfast.torch.dataset import Example, NegativesDataset
+from negfast.torch.draw import Draw, DrawTensors
+from negfast.torch.negative_sampler import NegativeSampler
 from negfast.torch.sampler import EpochSampler
+from negfast.torch.sources import Candidates, MinedRows, Request, Source, UniformRows
 
-__all__ = ["EpochSampler", "Example", "NegativesBatch", "NegativesCollator", "NegativesDataset"]
+__all__ = [
+    "Candidates",
+    "Draw",
+    "DrawTensors",
+    "EpochSampler",
+    "Example",
+    "MinedRows",
+    "NegativeSampler",
+    "NegativesBatch",
+    "NegativesCollator",
+    "NegativesDataset",
+    "Request",
+    "Source",
+    "UniformRows",
+]

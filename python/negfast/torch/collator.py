@@ -34,6 +34,8 @@ class NegativesBatch:
         Their scores when they were mined, -inf beside -1.
     tiers : Tensor of uint8, shape (b, most)
         Their tiers, 0 beside -1.
+    log_weight : Tensor of float32, shape (b, most)
+        Their log weights, 0 where no :class:`NegativeSampler` drew them, -inf beside -1.
     mask : Tensor of bool, shape (b, b + n)
         Whether a document belongs in an anchor's softmax: true for its own positive and for all that may be its
         negatives, false for what is known to be another positive.
@@ -46,6 +48,7 @@ class NegativesBatch:
     negative_index: torch.Tensor
     scores: torch.Tensor
     tiers: torch.Tensor
+    log_weight: torch.Tensor
     mask: torch.Tensor
 
     def __len__(self) -> int:
@@ -165,6 +168,7 @@ class NegativesCollator:
             negative_index=_padded(index, len(examples), np.int64, -1),
             scores=_padded((example.scores for example in examples), len(examples), np.float32, -np.inf),
             tiers=_padded((example.tiers for example in examples), len(examples), np.uint8, 0),
+            log_weight=_padded(map(_log_weight, examples), len(examples), np.float32, -np.inf),
             mask=torch.from_numpy(mask),
         )
 
@@ -176,6 +180,12 @@ def _check_examples(examples: Sequence[Example]) -> None:
                 f"examples[{i}] must be an Example, got {type(example).__name__}; collate what a "
                 "NegativesDataset returns"
             )
+
+
+def _log_weight(example: Example) -> NDArray[np.float32]:
+    if example.log_weight is None:
+        return np.zeros(len(example.negative_rows), dtype=np.float32)
+    return example.log_weight
 
 
 def _padded(lists: Iterable[Any], n: int, dtype: Any, fill: float) -> torch.Tensor:

@@ -14,8 +14,10 @@ from negfast.errors import InvalidTypeError, InvalidValueError, RowIndexError, s
 from negfast.results import MinedNegatives
 from negfast.settings import one_of, optional_whole, whole
 from negfast.torch.epoch import SharedEpoch
+from negfast.torch.negative_sampler import NegativeSampler
 from negfast.torch.philox import random_bits
 
+_Negatives = tuple[Ints, NDArray[np.float32], NDArray[np.uint8], NDArray[np.float32] | None]
 _NO_LIST = -1
 
 
@@ -35,6 +37,8 @@ class Example:
     scores : ndarray of float32, shape (n,)
     tiers : ndarray of uint8, shape (n,)
         0 for anchors without a positive, 1 easy, 2 semi-hard, 3 hard.
+    log_weight : ndarray of float32, shape (n,), or None
+        As :class:`Draw` has it, of negatives that a :class:`NegativeSampler` drew.
     """
 
     anchor: Any
@@ -44,6 +48,7 @@ class Example:
     negative_rows: Ints
     scores: NDArray[np.float32]
     tiers: NDArray[np.uint8]
+    log_weight: NDArray[np.float32] | None = None
 
 
 class NegativesDataset(Dataset[Example]):
@@ -53,8 +58,8 @@ class NegativesDataset(Dataset[Example]):
     ----------
     pairs : sequence of (anchor, positive), or of mappings with named columns
         Anything with ``len`` and ``[]``, such as a list, a torch data set or a ``datasets.Dataset``.
-    mined : MinedNegatives
-        Negatives of the pairs' anchors.
+    mined : MinedNegatives or NegativeSampler
+        Negatives of the pairs' anchors, or a sampler that draws them, at step 0 of the epoch.
     corpus : sequence, length n_corpus
         What each row of the corpus is, its text for example.
     rows : int array of shape (n_pairs,), optional
@@ -63,7 +68,8 @@ class NegativesDataset(Dataset[Example]):
     columns : pair of str, default ("anchor", "positive")
         Names of both columns, where pairs are mappings.
     num_negatives : int, optional
-        Keep at most this many negatives of an example. All by default.
+        Keep at most this many negatives of an example. All by default. Not for a sampler, which has a number of its
+        own.
     choose : {"first", "random"}, default "first"
         Keep the first, which are the hardest where the draw was ``"top"``, or any, others each epoch.
     seed : int, default 0
@@ -103,7 +109,7 @@ class NegativesDataset(Dataset[Example]):
     def __init__(
         self,
         pairs: Any,
-        mined: MinedNegatives,
+        mined: MinedNegatives | NegativeSampler,
         corpus: Any,
         *,
         rows: NDArray[np.integer[Any]] | Sequence[int] | None = None,
@@ -114,13 +120,18 @@ class NegativesDataset(Dataset[Example]):
     ) -> None:
         _check_sequence("pairs", pairs, "a list of (anchor, positive)")
         _check_sequence("corpus", corpus, "a list with one text per row")
-        _check_mined(mined, len(corpus))
         self._pairs = pairs
         self._corpus = corpus
-        # The report stays behind: a spawned worker gets a copy of all that is kept here.
-        self._indices, self._scores, self._tiers = mined.indices, mined.scores, mined.tiers
-        self._rows = _rows_of_pairs(rows, len(pairs), mined.anchors)
-        self._lists = _positions(self._rows, mined.anchors)
+        self._sampler = mined if isinstance(mined, NegativeSampler) else None
+        if isinstance(mined, NegativeSampler):
+            _check_sampler(mined, len(corpus), num_negatives, choose)
+            self._rows = _rows_of_pairs(rows, len(pairs), np.arange(mined.n_queries))
+        else:
+            _check_mined(mined, len(corpus))
+            # The report stays behind: a spawned worker gets a copy of all that is kept here.
+            self._indices, self._scores, self._tiers = mined.indices, mined.scores, mined.tiers
+            self._rows = _rows_of_pairs(rows, len(pairs), mined.anchors)
+            self._lists = _positions(self._rows, mined.anchors)
         self._columns = _checked_columns(columns)
         self._most = optional_whole("num_negatives", num_negatives, low=1)
         self._random = one_of("choose", choose, ("first", "random")) == "random"
@@ -131,11 +142,11 @@ class NegativesDataset(Dataset[Example]):
 
     @property
     def epoch(self) -> int:
-        """The epoch that ``choose="random"`` chooses for."""
-        return self._epoch.value
+        """The epoch that ``choose="random"``, or the sampler, chooses for."""
+        return self._epoch.value if self._sampler is None else self._sampler.epoch
 
     def set_epoch(self, epoch: int) -> None:
-        """Choose for this epoch from now on, in the workers of data loaders too.
+        """Choose for this epoch from now on, in the workers of data loaders too; the sampler goes there with it.
 
         Raises
         ------
@@ -143,6 +154,8 @@ class NegativesDataset(Dataset[Example]):
             If `epoch` is no integer or below 0.
         """
         self._epoch.value = whole("epoch", epoch, low=0)
+        if self._sampler is not None:
+            self._sampler.set_epoch(epoch)
 
     def __len__(self) -> int:
         """Return the number of pairs."""
@@ -151,14 +164,15 @@ class NegativesDataset(Dataset[Example]):
     def __getitem__(self, index: int) -> Example:
         """Return one pair with its negatives."""
         index = self._checked(index)
-        return self._example(index, self._pairs[index])
+        return self._example(index, self._pairs[index], self._negatives([index])[0])
 
     def __getitems__(self, indices: Sequence[int]) -> list[Example]:
         """Return several pairs with their negatives; a data loader asks so for its batches."""
         places = [self._checked(index) for index in indices]
         read = getattr(self._pairs, "__getitems__", None)
         pairs = read(places) if read else [self._pairs[place] for place in places]
-        return [self._example(place, pair) for place, pair in zip(places, pairs, strict=True)]
+        negatives = self._negatives(places)
+        return [self._example(*parts) for parts in zip(places, pairs, negatives, strict=True)]
 
     def _checked(self, index: int) -> int:
         place = operator.index(index)
@@ -166,18 +180,18 @@ class NegativesDataset(Dataset[Example]):
             raise RowIndexError(f"index must be below the number of pairs, {len(self)}, got {place}; see len(dataset)")
         return place % len(self)
 
-    def _example(self, index: int, pair: Any) -> Example:
+    def _example(self, index: int, pair: Any, negatives: _Negatives) -> Example:
         anchor, positive = self._parts(index, pair)
-        row = int(self._rows[index])
-        negative_rows, scores, tiers = self._negatives(row, int(self._lists[index]))
+        negative_rows, scores, tiers, log_weight = negatives
         return Example(
             anchor=anchor,
             positive=positive,
             negatives=[self._corpus[negative] for negative in negative_rows.tolist()],
-            row=row,
+            row=int(self._rows[index]),
             negative_rows=negative_rows,
             scores=scores,
             tiers=tiers,
+            log_weight=log_weight,
         )
 
     def _parts(self, index: int, pair: Any) -> tuple[Any, Any]:
@@ -196,14 +210,22 @@ class NegativesDataset(Dataset[Example]):
             )
         return pair[0], pair[1]
 
-    def _negatives(self, row: int, position: int) -> tuple[Ints, NDArray[np.float32], NDArray[np.uint8]]:
-        """Return rows, scores and tiers of the negatives that an example gets from the list at `position`."""
+    def _negatives(self, places: list[int]) -> list[_Negatives]:
+        """Return rows, scores, tiers and log weights of the negatives of the pairs at these places."""
+        if self._sampler is None:
+            return [self._listed(int(self._rows[place]), int(self._lists[place])) for place in places]
+        draw = self._sampler.draw(self._rows[places], 0)
+        parts = zip(draw.ids, draw.scores, draw.tiers, draw.log_weight, strict=True)
+        return [(ids[ids >= 0], *(part[ids >= 0] for part in others)) for ids, *others in parts]
+
+    def _listed(self, row: int, position: int) -> _Negatives:
+        """Return what is kept of the list at `position`."""
         if position == _NO_LIST:
-            return np.empty(0, np.int64), np.empty(0, np.float32), np.empty(0, np.uint8)
+            return np.empty(0, np.int64), np.empty(0, np.float32), np.empty(0, np.uint8), None
         places = np.flatnonzero(self._indices[position] >= 0)
         if self._most is not None and len(places) > self._most:
             places = self._chosen(row, places)
-        return self._indices[position, places], self._scores[position, places], self._tiers[position, places]
+        return self._indices[position, places], self._scores[position, places], self._tiers[position, places], None
 
     def _chosen(self, row: int, places: Ints) -> Ints:
         if not self._random:
@@ -224,10 +246,24 @@ def _check_sequence(argument: str, value: Any, remedy: str) -> None:
     raise InvalidTypeError(f"{argument} must be a sequence, got {type(value).__name__}; {remedy}")
 
 
+def _check_sampler(sampler: NegativeSampler, n_corpus: int, num_negatives: object, choose: object) -> None:
+    if sampler.n_rows != n_corpus:
+        raise InvalidValueError(
+            f"corpus must have the {sampler.n_rows} rows that the sampler draws from, got {n_corpus}; "
+            "pass the texts of the same rows in the same order"
+        )
+    if num_negatives is not None or choose != "first":
+        raise InvalidValueError(
+            f"num_negatives and choose must be left out with a sampler, got {shown(num_negatives)} and "
+            f"{shown(choose)}; the sampler has num_negatives={sampler.num_negatives} and draws others each epoch"
+        )
+
+
 def _check_mined(mined: MinedNegatives, n_corpus: int) -> None:
     if not isinstance(mined, MinedNegatives):
         raise InvalidTypeError(
-            f"mined must be a MinedNegatives, got {type(mined).__name__}; pass what negfast.mine returned"
+            f"mined must be a MinedNegatives or a NegativeSampler, got {type(mined).__name__}; pass what negfast.mine "
+            "returned"
         )
     if mined.report.n_corpus != n_corpus:
         raise InvalidValueError(

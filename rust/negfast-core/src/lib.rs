@@ -3,7 +3,8 @@
 //! For every anchor, the hardest rows of a corpus that are *allowed* negatives: a [`search`] that is exact, or has the
 //! recall that was asked for; guard rails that it applies while it scans ([`rules`]), draws over what is left ([`draw`]),
 //! and a cap on how often a row may serve ([`exposure`]). [`mine`] is the whole pipeline. The same search finds the
-//! near-copies of a corpus in itself ([`duplicates`]). A [`reservoir`] is a sample of a stream.
+//! near-copies of a corpus in itself ([`duplicates`]). [`tiered`] draws the negatives of a training step.
+//! A [`reservoir`] is a sample of a stream.
 //!
 //! One function decides what a [`score`] is. Searches multiply all pairs in `f32`, or estimate them from [`codes`] in lists
 //! of near rows ([`clusters`]); either only nominates. [`search::Engine`] chooses, and measures recall where it is not proven.
@@ -42,4 +43,5 @@ pub mod score;
 pub mod search;
 pub mod tensors;
 pub mod threads;
+pub mod tiered;
 pub mod topk;

@@ -20,6 +20,13 @@ pub fn stream(seed: u64, epoch: u64, row: u64, purpose: u64) -> Stream {
     Stream(ChaCha8Rng::from_seed(key))
 }
 
+/// The stream of one row in one step of an epoch; at step 0 it is [`stream`].
+pub fn step_stream(seed: u64, epoch: u64, row: u64, purpose: u64, step: u64) -> Stream {
+    let mut stream = stream(seed, epoch, row, purpose);
+    stream.0.set_stream(step);
+    stream
+}
+
 impl Stream {
     /// Sixty-four random bits.
     pub fn bits(&mut self) -> u64 {
@@ -32,6 +39,11 @@ impl Stream {
         let bits = self.bits() >> 11;
         // The largest sum would be rounded to 1.
         ((bits as f64 + 0.5) * (1.0 / 9_007_199_254_740_992.0)).min(1.0 - f64::EPSILON / 2.0)
+    }
+
+    /// A whole number uniform on `0..n`, up to one part in 2^32; `n` is at least 1 and fits 32 bits.
+    pub fn below(&mut self, n: u32) -> u32 {
+        ((u128::from(self.0.next_u64()) * u128::from(n)) >> 64) as u32
     }
 
     /// A standard Gumbel number, −ln(−ln u). The logarithm is a software one, so that every machine draws alike.

@@ -25,9 +25,9 @@ use crate::monitor::Watch;
 use crate::settings::{SearchIn, SettingsIn, metric};
 
 /// Per-anchor lists: `(indptr, indices)`.
-type ListsIn<'py> = (Bound<'py, PyAny>, Bound<'py, PyAny>);
+pub(crate) type ListsIn<'py> = (Bound<'py, PyAny>, Bound<'py, PyAny>);
 /// Labels of queries and corpus.
-type PairIn<'py> = (LabelsIn<'py>, LabelsIn<'py>);
+pub(crate) type PairIn<'py> = (LabelsIn<'py>, LabelsIn<'py>);
 
 /// Labels of the rows of a matrix.
 #[derive(FromPyObject)]
@@ -49,14 +49,14 @@ pub(crate) struct KnownIn<'py> {
     forbidden: Option<Bound<'py, PyAny>>,
 }
 
-struct ListArrays<'py> {
+pub(crate) struct ListArrays<'py> {
     argument: &'static str,
     indptr: Borrowed<'py, i64>,
     indices: Borrowed<'py, i64>,
 }
 
 impl<'py> ListArrays<'py> {
-    fn new(argument: &'static str, (indptr, indices): &ListsIn<'py>) -> PyResult<Self> {
+    pub(crate) fn new(argument: &'static str, (indptr, indices): &ListsIn<'py>) -> PyResult<Self> {
         Ok(Self {
             argument,
             indptr: Borrowed::new(argument, indptr, "int64", 1..=1)?,
@@ -64,7 +64,7 @@ impl<'py> ListArrays<'py> {
         })
     }
 
-    fn lists(&self, anchors: usize, corpus: usize) -> Result<Lists> {
+    pub(crate) fn lists(&self, anchors: usize, corpus: usize) -> Result<Lists> {
         Lists::new(self.argument, self.indptr.slice(), self.indices.slice(), anchors, corpus)
     }
 }
@@ -100,18 +100,18 @@ impl<'py> LabelArrays<'py> {
 }
 
 /// Labels of queries and corpus, borrowed.
-struct LabelPair<'py> {
+pub(crate) struct LabelPair<'py> {
     queries: LabelArrays<'py>,
     corpus: LabelArrays<'py>,
 }
 
 impl<'py> LabelPair<'py> {
-    fn new(argument: &str, (queries, corpus): &PairIn<'py>) -> PyResult<Self> {
+    pub(crate) fn new(argument: &str, (queries, corpus): &PairIn<'py>) -> PyResult<Self> {
         let side = |name: &str, labels| LabelArrays::new(format!("{argument} of the {name}"), labels);
         Ok(Self { queries: side("queries", queries)?, corpus: side("corpus", corpus)? })
     }
 
-    fn labels(&self, anchors: usize, rows: usize) -> Result<(Labels<'_>, Labels<'_>)> {
+    pub(crate) fn labels(&self, anchors: usize, rows: usize) -> Result<(Labels<'_>, Labels<'_>)> {
         Ok((self.queries.labels(anchors)?, self.corpus.labels(rows)?))
     }
 }
@@ -154,7 +154,7 @@ impl<'py> KnownArrays<'py> {
 }
 
 /// What every call measures.
-struct Ran {
+pub(crate) struct Ran {
     level: Level,
     threads: usize,
     measuring: Duration,
@@ -165,7 +165,7 @@ struct Ran {
 }
 
 /// Measures the matrices, makes a scorer, and hands it to `call`.
-fn with_scorer<T>(
+pub(crate) fn with_scorer<T>(
     queries: &Matrix<'_>,
     corpus: &Matrix<'_>,
     metric: Metric,

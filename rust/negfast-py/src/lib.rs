@@ -14,6 +14,7 @@ mod reservoir;
 mod settings;
 mod signs;
 mod state;
+mod tiered;
 
 use pyo3::prelude::*;
 
@@ -32,6 +33,12 @@ fn _negfast(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(signs::sign_encode, module)?)?;
     module.add_function(wrap_pyfunction!(signs::sign_hamming, module)?)?;
     module.add_function(wrap_pyfunction!(signs::sign_candidates, module)?)?;
+    module.add_class::<tiered::DrawIdentity>()?;
+    module.add_class::<tiered::DrawAllotment>()?;
+    module.add_function(wrap_pyfunction!(tiered::tiered_draw, module)?)?;
+    module.add_function(wrap_pyfunction!(tiered::pair_scores, module)?)?;
+    module.add_function(wrap_pyfunction!(tiered::uniform_rows, module)?)?;
+    module.add_function(wrap_pyfunction!(tiered::shuffled_rows, module)?)?;
     module.add_class::<reservoir::ReservoirCore>()?;
     module.add_function(wrap_pyfunction!(calls::simd_level, module)?)?;
     module.add_function(wrap_pyfunction!(calls::available_threads, module)?)?;
