@@ -215,7 +215,7 @@ TABLE: list[tuple[str, Callable[[], Any], type[Exception], str]] = [
     ("late pair", lambda: NegativesDataset(Late(PAIRS), mined(), CORPUS)[3], Type, r"pairs\[3\].*int 7"),
     ("columns is a text", make(columns="ab"), Type, "columns must be two names, got 'ab'"),
     ("three columns", make(columns=("a", "b", "c")), Type, "columns must be two names"),
-    ("mined is an array", make(result=np.zeros((3, 2))), Type, "mined must be a MinedNegatives, got ndarray"),
+    ("mined is an array", make(result=np.zeros((3, 2))), Type, "a MinedNegatives or a NegativeSampler, got ndarray"),
     ("corpus is a text", make(corpus="text"), Type, "corpus must be a sequence, got str"),
     ("corpus is a mapping", make(corpus={0: "text"}), Type, "corpus must be a sequence, got dict"),
     ("corpus of another length", make(corpus=CORPUS[:-1]), Value, rf"corpus.*{N_CORPUS} rows.*got {N_CORPUS - 1}"),

@@ -20,7 +20,9 @@ pub fn probabilities(weights: &mut [f64], slots: f64) {
     let (total, highest) = weights.iter().fold((0.0, 0.0f64), |(sum, max), &weight| (sum + weight, max.max(weight)));
     let scale = slots / total;
     if highest * scale < 1.0 {
-        weights.iter_mut().for_each(|weight| *weight *= scale);
+        for weight in weights.iter_mut() {
+            *weight *= scale;
+        }
         return;
     }
     let (mut certain, mut left) = (vec![false; weights.len()], slots);
