@@ -301,9 +301,11 @@ fn rows_are_drawn_as_often_as_they_are_probable() {
     for seed in 0..4 {
         let mut case = Case { copies: None, most: None, ..Case::any(seed) };
         case.anchors = 1;
-        (case.listed.truncate(case.width), case.scores.truncate(case.width));
+        case.listed.truncate(case.width);
+        case.scores.truncate(case.width);
         case.sampled.truncate(case.sampled_width);
-        (case.positives.truncate(1), case.positive_scores.truncate(1));
+        case.positives.truncate(1);
+        case.positive_scores.truncate(1);
         case.groups = None;
         let mut counts: HashMap<i64, f64> = HashMap::new();
         for step in 0..steps {
