@@ -16,6 +16,9 @@ __all__ = [
     "StateError",
     "__version__",
     "available_threads",
+    "batch_conflicts",
+    "batch_epoch",
+    "batch_sizes",
     "fingerprint",
     "mine",
     "near_duplicates",
@@ -45,6 +48,8 @@ class MissingExtraError(NegfastError, ImportError): ...
 
 _Progress: TypeAlias = Callable[[int, int], None] | None
 _Lists: TypeAlias = tuple[NDArray[np.int64], NDArray[np.int64]]
+_Labels: TypeAlias = NDArray[np.int64] | _Lists
+_Conflicts: TypeAlias = tuple[NDArray[np.int64], NDArray[np.uint32]]
 
 def mine(
     queries: NDArray[Any],
@@ -109,6 +114,15 @@ def sign_candidates(
     n_threads: int,
     progress: _Progress,
 ) -> NDArray[np.int64]: ...
+def batch_conflicts(
+    n_rows: int, keys: _Labels | None, groups: _Labels | None
+) -> tuple[NDArray[np.int64], NDArray[np.uint32]]: ...
+def batch_sizes(
+    conflicts: _Conflicts, batch_size: int, n_ranks: int, drop_last: bool, seed: int
+) -> NDArray[np.int64]: ...
+def batch_epoch(
+    conflicts: _Conflicts, sizes: NDArray[np.int64], n_ranks: int, first: NDArray[np.int64], seed: int, epoch: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]: ...
 def simd_level() -> str: ...
 def available_threads() -> int: ...
 def fingerprint(data: NDArray[np.uint8]) -> str: ...

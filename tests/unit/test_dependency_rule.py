@@ -30,6 +30,7 @@ LAYERS = [
     {"codes"},
     {"clusters"},
     {"search", "rules", "draw", "exposure"},
+    {"batches"},
     {"copies", "duplicates"},
     {"pool"},
     {"refresh"},

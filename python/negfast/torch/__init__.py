@@ -1,4 +1,4 @@
-"""A data set, a collator and a sampler for training loops in PyTorch.
+"""A data set, a collator and samplers for training loops in PyTorch.
 
 The only part of the package that imports torch.
 """
@@ -10,8 +10,9 @@ try:
 except ImportError as error:
     raise MissingExtraError("negfast.torch needs torch; install negfast[torch]") from error
 
+from negfast.torch.batches import HardBatchSampler
 from negfast.torch.collator import NegativesBatch, NegativesCollator
 from negfast.torch.dataset import Example, NegativesDataset
 from negfast.torch.sampler import EpochSampler
 
-__all__ = ["EpochSampler", "Example", "NegativesBatch", "NegativesCollator", "NegativesDataset"]
+__all__ = ["EpochSampler", "Example", "HardBatchSampler", "NegativesBatch", "NegativesCollator", "NegativesDataset"]

@@ -21,6 +21,7 @@
 pub mod accept;
 pub mod aligned;
 pub mod anchors;
+pub mod batches;
 pub mod clusters;
 pub mod codes;
 pub mod copies;

@@ -135,7 +135,8 @@ impl<'a> Labels<'a> {
         Ok(Self { values, cuts: Cuts::Starts(starts(argument, indptr, values.len(), rows, "rows")?) })
     }
 
-    fn of(&self, row: usize) -> &'a [i64] {
+    /// The labels of a row.
+    pub fn of(&self, row: usize) -> &'a [i64] {
         match &self.cuts {
             Cuts::Columns(columns) => &self.values[row * columns..(row + 1) * columns],
             Cuts::Starts(starts) => &self.values[starts[row]..starts[row + 1]],

@@ -7,6 +7,7 @@
 #![expect(clippy::needless_pass_by_value, reason = "arguments that Python passes are extracted as owned values")]
 
 mod arrays;
+mod batches;
 mod calls;
 mod errors;
 mod monitor;
@@ -31,6 +32,9 @@ fn _negfast(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(signs::sign_encode, module)?)?;
     module.add_function(wrap_pyfunction!(signs::sign_hamming, module)?)?;
     module.add_function(wrap_pyfunction!(signs::sign_candidates, module)?)?;
+    module.add_function(wrap_pyfunction!(batches::batch_conflicts, module)?)?;
+    module.add_function(wrap_pyfunction!(batches::batch_sizes, module)?)?;
+    module.add_function(wrap_pyfunction!(batches::batch_epoch, module)?)?;
     module.add_function(wrap_pyfunction!(calls::simd_level, module)?)?;
     module.add_function(wrap_pyfunction!(calls::available_threads, module)?)?;
     module.add_function(wrap_pyfunction!(state::fingerprint, module)?)?;

@@ -1,0 +1,236 @@
+//! Epochs of clean batches: no row meets one that it conflicts with, and every batch is full.
+//!
+//! Rows are dealt into places, those of the largest classes first, because they have the fewest batches to choose from. Each
+//! takes a place at random among the free ones where it fits. A row without conflicts fits anywhere, so all such rows end up
+//! as in a plain shuffle. Where the last places and the last rows do not fit each other, a row that sits elsewhere moves.
+//!
+//! How many batches an epoch has is found once, by dealing. An epoch that is dealt with other luck and comes out short (which
+//! takes data where conflicts leave hardly any choice) is dealt again, and in the end made from the one that was found, by
+//! random exchanges that keep it clean: no epoch has fewer batches than another.
+
+use std::cmp::Reverse;
+
+use crate::batches::conflicts::Conflicts;
+use crate::batches::shape::{Shape, most_steps};
+use crate::batches::table::Table;
+use crate::error::Result;
+use crate::rng::{Stream, stream};
+use crate::threads::{Progress, Workers};
+
+/// Keeps the dealing apart from other uses of a seed; the number of the attempt is added.
+const PURPOSE: u64 = 0x6261_7463_6800;
+/// The epoch whose dealing decides about sizes, far from any that is trained on.
+const MODEL: u64 = u64::MAX;
+/// How often an epoch is dealt before it is made from the model.
+const ATTEMPTS: u64 = 4;
+/// Pairs of rows that are tried before a place counts as one that nobody can be brought to.
+const EXCHANGES: usize = 20_000;
+/// Exchanges that are tried on the model for each row.
+const EXCHANGES_PER_ROW: usize = 4;
+/// Rows between two looks at whether the call was cancelled.
+const SPAN: usize = 1 << 14;
+
+/// What an epoch consists of.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Epoch {
+    /// The rows of each batch, step by step and rank by rank.
+    pub rows: Vec<u32>,
+    /// Rows that no batch has, ascending.
+    pub left_out: Vec<u32>,
+}
+
+/// Sizes that every epoch can have: as many full steps as were found possible, then, unless `drop_last`, short ones for the
+/// rows that remain.
+///
+/// # Errors
+/// If the call is cancelled.
+pub fn shape(
+    conflicts: &Conflicts,
+    batch_size: usize,
+    ranks: usize,
+    drop_last: bool,
+    seed: u64,
+    workers: &mut Workers<'_>,
+) -> Result<Shape> {
+    workers.alone(work(conflicts), |progress| found_shape(conflicts, batch_size, ranks, drop_last, seed, progress))
+}
+
+fn found_shape(
+    conflicts: &Conflicts,
+    batch_size: usize,
+    ranks: usize,
+    drop_last: bool,
+    seed: u64,
+    progress: &Progress,
+) -> Result<Shape> {
+    let step_rows = batch_size.saturating_mul(ranks);
+    let mut steps = most_steps(conflicts, step_rows);
+    let full = loop {
+        let shape = Shape::full(steps, batch_size, ranks);
+        let lacking = lacking(conflicts, &shape, seed, progress)?;
+        if lacking == 0 {
+            break shape;
+        }
+        steps = (steps - 1).min((shape.rows() - lacking) / step_rows);
+    };
+    if drop_last { Ok(full) } else { with_short(conflicts, &full, step_rows, seed, progress) }
+}
+
+/// Adds few short steps that take all remaining rows, or as many as they can with one row for every rank.
+fn with_short(conflicts: &Conflicts, full: &Shape, step_rows: usize, seed: u64, progress: &Progress) -> Result<Shape> {
+    let mut rows = conflicts.len() - full.rows();
+    let at_least = largest_class(conflicts).saturating_sub(full.steps());
+    let mut steps = rows.div_ceil(step_rows).max(at_least);
+    loop {
+        steps = steps.min(rows / full.ranks());
+        if steps == 0 {
+            return Ok(full.clone());
+        }
+        let shape = full.with_short(steps, rows);
+        let lacking = lacking(conflicts, &shape, seed, progress)?;
+        if lacking == 0 {
+            return Ok(shape);
+        }
+        if steps == rows / full.ranks() {
+            rows -= lacking;
+        } else {
+            steps += 1 + steps / 8;
+        }
+    }
+}
+
+fn largest_class(conflicts: &Conflicts) -> usize {
+    (0..conflicts.n_classes() as u32).map(|class| conflicts.size(class)).max().unwrap_or(0)
+}
+
+/// Places that stay free in the model of a shape.
+fn lacking(conflicts: &Conflicts, shape: &Shape, seed: u64, progress: &Progress) -> Result<usize> {
+    Ok(deal(conflicts, shape, &[], &mut model(seed), progress)?.free().len())
+}
+
+fn model(seed: u64) -> Stream {
+    stream(seed, MODEL, 0, PURPOSE)
+}
+
+/// The batches of an epoch; rows in `first`, ascending, are placed before others.
+///
+/// # Errors
+/// If the call is cancelled.
+pub fn compose(
+    conflicts: &Conflicts,
+    shape: &Shape,
+    first: &[u32],
+    seed: u64,
+    epoch: u64,
+    workers: &mut Workers<'_>,
+) -> Result<Epoch> {
+    workers.alone(work(conflicts), |progress| composed(conflicts, shape, first, seed, epoch, progress))
+}
+
+/// Multiply-adds that take about as long as dealing all rows.
+fn work(conflicts: &Conflicts) -> u64 {
+    1000 * conflicts.len() as u64
+}
+
+fn composed(
+    conflicts: &Conflicts,
+    shape: &Shape,
+    first: &[u32],
+    seed: u64,
+    epoch: u64,
+    progress: &Progress,
+) -> Result<Epoch> {
+    for attempt in 0..ATTEMPTS {
+        let mut random = stream(seed, epoch, 0, PURPOSE + attempt);
+        let table = deal(conflicts, shape, first, &mut random, progress)?;
+        if table.free().is_empty() {
+            return Ok(finished(table, shape, &mut random));
+        }
+    }
+    from_model(conflicts, shape, first, seed, epoch, progress)
+}
+
+/// Deals rows into places until no place is free or no row fits.
+fn deal<'a>(
+    conflicts: &'a Conflicts,
+    shape: &Shape,
+    first: &[u32],
+    random: &mut Stream,
+    progress: &Progress,
+) -> Result<Table<'a>> {
+    let mut table = Table::new(conflicts, shape);
+    let rows = order(conflicts, first, random);
+    let mut waiting = Vec::new();
+    for (i, row) in rows.into_iter().enumerate() {
+        if i % SPAN == 0 {
+            progress.advance(0)?;
+        }
+        if !table.seat(row, random) {
+            waiting.push(row);
+        }
+    }
+    table.mend(&mut waiting, EXCHANGES, random);
+    Ok(table)
+}
+
+/// All rows in the order in which they are dealt: those in `first`, then others, of either those of large classes first.
+fn order(conflicts: &Conflicts, first: &[u32], random: &mut Stream) -> Vec<u32> {
+    let mut weights: Vec<u32> = (0..conflicts.len() as u32)
+        .map(|row| conflicts.of(row).iter().map(|&class| conflicts.size(class)).max().unwrap_or(0) as u32)
+        .collect();
+    // One bit for what comes first, above all sizes that a class can have.
+    for &row in first {
+        weights[row as usize] |= 1 << 31;
+    }
+    let mut rows: Vec<u32> = (0..conflicts.len() as u32).collect();
+    random.shuffle(&mut rows);
+    rows.sort_by_key(|&row| Reverse(weights[row as usize]));
+    rows
+}
+
+/// The model of the shape after random exchanges that keep it clean.
+fn from_model(
+    conflicts: &Conflicts,
+    shape: &Shape,
+    first: &[u32],
+    seed: u64,
+    epoch: u64,
+    progress: &Progress,
+) -> Result<Epoch> {
+    let mut table = deal(conflicts, shape, &[], &mut model(seed), progress)?;
+    let mut random = stream(seed, epoch, 0, PURPOSE + ATTEMPTS);
+    let n = conflicts.len();
+    let waited = |row: u32| first.binary_search(&row).is_ok();
+    for &row in first {
+        if !table.seated(row) {
+            (0..EXCHANGES).any(|_| {
+                let other = random.below(n) as u32;
+                !waited(other) && table.exchange(row, other)
+            });
+        }
+    }
+    for i in 0..EXCHANGES_PER_ROW * n {
+        let (a, b) = (random.below(n) as u32, random.below(n) as u32);
+        if table.seated(a) == table.seated(b) || !waited(a) && !waited(b) {
+            table.exchange(a, b);
+        }
+        if i % SPAN == 0 {
+            progress.advance(0)?;
+        }
+    }
+    Ok(finished(table, shape, &mut random))
+}
+
+/// Takes the epoch off a table, each batch in random order: places were given to rows with conflicts first.
+fn finished(table: Table<'_>, shape: &Shape, random: &mut Stream) -> Epoch {
+    let rows = 0..table.n_rows() as u32;
+    let left_out = rows.filter(|&row| !table.seated(row)).collect();
+    let mut rows = table.into_rows();
+    let mut rest = &mut rows[..];
+    for &size in shape.sizes() {
+        let (batch, others) = rest.split_at_mut(size);
+        random.shuffle(batch);
+        rest = others;
+    }
+    Epoch { rows, left_out }
+}

@@ -1,0 +1,210 @@
+//! Batches while they are filled: who sits where, which places are free, and which classes are in which step.
+
+use crate::batches::conflicts::Conflicts;
+use crate::batches::occupied::Occupied;
+use crate::batches::shape::Shape;
+use crate::rng::Stream;
+
+/// Free places that a row tries at random before it looks at all of them.
+const PROBES: usize = 24;
+/// Looks at free places, over all rows that found none, after which such rows are given up at once.
+const PATIENCE: usize = 1 << 26;
+/// Where a row is that has no place, and who is in a place that is free.
+const NONE: u32 = u32::MAX;
+
+/// The places of one epoch, batch by batch.
+#[derive(Debug)]
+pub(super) struct Table<'a> {
+    conflicts: &'a Conflicts,
+    n_steps: usize,
+    step_of: Vec<u32>,
+    row_at: Vec<u32>,
+    place_of: Vec<u32>,
+    free: Vec<u32>,
+    occupied: Occupied,
+    /// In how many steps each class is.
+    spread: Vec<u32>,
+    patience: usize,
+}
+
+impl<'a> Table<'a> {
+    /// A table where all places are free.
+    pub(super) fn new(conflicts: &'a Conflicts, shape: &Shape) -> Self {
+        let steps = (0..shape.batches()).flat_map(|batch| {
+            let step = batch / shape.ranks();
+            std::iter::repeat_n(step as u32, shape.sizes()[batch])
+        });
+        Self {
+            conflicts,
+            n_steps: shape.steps(),
+            step_of: steps.collect(),
+            row_at: vec![NONE; shape.rows()],
+            place_of: vec![NONE; conflicts.len()],
+            free: (0..shape.rows() as u32).collect(),
+            occupied: Occupied::new(conflicts.n_entries()),
+            spread: vec![0; conflicts.n_classes()],
+            patience: PATIENCE,
+        }
+    }
+
+    /// Places where nobody sits.
+    pub(super) fn free(&self) -> &[u32] {
+        &self.free
+    }
+
+    /// Number of places.
+    pub(super) fn places(&self) -> usize {
+        self.row_at.len()
+    }
+
+    /// Number of rows, with and without a place.
+    pub(super) fn n_rows(&self) -> usize {
+        self.place_of.len()
+    }
+
+    /// Whether `row` has a place.
+    pub(super) fn seated(&self, row: u32) -> bool {
+        self.place_of[row as usize] != NONE
+    }
+
+    /// Who sits where, once no place is free.
+    pub(super) fn into_rows(self) -> Vec<u32> {
+        self.row_at
+    }
+
+    /// Gives `row` a free place, each as likely as the other, where it meets no row that it conflicts with.
+    ///
+    /// Returns whether there was one.
+    pub(super) fn seat(&mut self, row: u32, random: &mut Stream) -> bool {
+        if self.free.is_empty() || self.in_every_step(row) {
+            return false;
+        }
+        let probed = (0..PROBES).map(|_| random.below(self.free.len())).find(|&index| self.fits(row, self.free[index]));
+        match probed.or_else(|| self.search(row, random)) {
+            Some(index) => {
+                let place = self.free.swap_remove(index);
+                self.enter(row, place);
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// The first free place from one at random on where `row` fits.
+    fn search(&mut self, row: u32, random: &mut Stream) -> Option<usize> {
+        let (begin, n) = (random.below(self.free.len()), self.free.len());
+        if self.patience < n {
+            return None;
+        }
+        let found = (begin..n).chain(0..begin).find(|&index| self.fits(row, self.free[index]));
+        if found.is_none() {
+            self.patience -= n;
+        }
+        found
+    }
+
+    /// Puts a row into a free place of the caller's choice, if it fits. Places have to be [`cleared`](Self::clear) then.
+    pub(super) fn put(&mut self, row: u32, place: u32) -> bool {
+        let fits = self.fits(row, place);
+        if fits {
+            self.enter(row, place);
+        }
+        fits
+    }
+
+    /// Finds out which places are free.
+    pub(super) fn clear(&mut self) {
+        self.free.retain(|&place| self.row_at[place as usize] == NONE);
+    }
+
+    /// Fills free places whose step no waiting row fits into, by letting a row that does change over to them and giving
+    /// its place to a waiting one. Looks at `most` pairs for each place.
+    pub(super) fn mend(&mut self, waiting: &mut Vec<u32>, most: usize, random: &mut Stream) {
+        waiting.retain(|&row| !self.in_every_step(row));
+        while let Some(&place) = self.free.last()
+            && !waiting.is_empty()
+            && (0..most).any(|_| self.change_over(place, waiting, random))
+        {
+            self.free.pop();
+        }
+    }
+
+    fn change_over(&mut self, place: u32, waiting: &mut Vec<u32>, random: &mut Stream) -> bool {
+        let (index, from) = (random.below(waiting.len()), random.below(self.places()) as u32);
+        let (row, mover) = (waiting[index], self.row_at[from as usize]);
+        if mover == NONE || !self.fits(mover, place) || !self.fits_without(row, from, mover) {
+            return false;
+        }
+        self.leave(mover);
+        self.enter(row, from);
+        // Where both places are of one step, the row that came may be what the mover conflicts with.
+        if !self.fits(mover, place) {
+            self.leave(row);
+            self.enter(mover, from);
+            return false;
+        }
+        self.enter(mover, place);
+        waiting.swap_remove(index);
+        true
+    }
+
+    /// Lets two rows change places, of which one may have none, if both fit.
+    pub(super) fn exchange(&mut self, a: u32, b: u32) -> bool {
+        let (from_a, from_b) = (self.place_of[a as usize], self.place_of[b as usize]);
+        if from_a == from_b {
+            return false;
+        }
+        for (row, place) in [(a, from_a), (b, from_b)] {
+            if place != NONE {
+                self.leave(row);
+            }
+        }
+        let fits = (from_b == NONE || self.fits(a, from_b)) && (from_a == NONE || self.fits(b, from_a));
+        // Two rows of one step stay beside each other, which they were before.
+        let (to_a, to_b) = if fits { (from_b, from_a) } else { (from_a, from_b) };
+        for (row, place) in [(a, to_a), (b, to_b)] {
+            if place != NONE {
+                self.enter(row, place);
+            }
+        }
+        fits
+    }
+
+    /// Whether no row of the step of `place` conflicts with `row`.
+    fn fits(&self, row: u32, place: u32) -> bool {
+        let step = self.step_of[place as usize];
+        self.conflicts.of(row).iter().all(|&class| !self.occupied.holds(class, step))
+    }
+
+    /// Whether no row of the step of `place`, but for `leaving` who sits there, conflicts with `row`.
+    fn fits_without(&self, row: u32, place: u32, leaving: u32) -> bool {
+        let step = self.step_of[place as usize];
+        let left = self.conflicts.of(leaving);
+        self.conflicts.of(row).iter().all(|class| left.contains(class) || !self.occupied.holds(*class, step))
+    }
+
+    /// Whether a class of `row` is in every step already.
+    fn in_every_step(&self, row: u32) -> bool {
+        self.conflicts.of(row).iter().any(|&class| self.spread[class as usize] as usize == self.n_steps)
+    }
+
+    fn enter(&mut self, row: u32, place: u32) {
+        let step = self.step_of[place as usize];
+        for &class in self.conflicts.of(row) {
+            self.occupied.insert(class, step);
+            self.spread[class as usize] += 1;
+        }
+        self.row_at[place as usize] = row;
+        self.place_of[row as usize] = place;
+    }
+
+    fn leave(&mut self, row: u32) {
+        let place = std::mem::replace(&mut self.place_of[row as usize], NONE);
+        let step = self.step_of[place as usize];
+        for &class in self.conflicts.of(row) {
+            self.occupied.remove(class, step);
+            self.spread[class as usize] -= 1;
+        }
+        self.row_at[place as usize] = NONE;
+    }
+}
