@@ -1,7 +1,11 @@
 //! Batches, as Python calls them.
 
+use std::ops::Range;
+
+use negfast_core::batches::communities::communities;
 use negfast_core::batches::compose::{compose, shape};
 use negfast_core::batches::conflicts::Conflicts;
+use negfast_core::batches::graph::Neighbours;
 use negfast_core::batches::shape::Shape;
 use negfast_core::error::{Error, Result};
 use negfast_core::threads::Workers;
@@ -58,6 +62,66 @@ pub(crate) fn batch_conflicts<'py>(
     Ok((column(py, starts.into_iter().map(|start| start as i64)), PyArray1::from_vec(py, classes)))
 }
 
+/// Mined lists, as they cross.
+#[derive(FromPyObject)]
+#[pyo3(from_item_all)]
+pub(crate) struct MinedIn<'py> {
+    anchors: Bound<'py, PyAny>,
+    indices: Bound<'py, PyAny>,
+    scores: Bound<'py, PyAny>,
+    positive_scores: Bound<'py, PyAny>,
+    margin: f64,
+    range_min: usize,
+    range_max: usize,
+}
+
+/// Borrowed arrays behind [`Neighbours`].
+struct MinedArrays<'py> {
+    anchors: Borrowed<'py, i64>,
+    indices: Borrowed<'py, i64>,
+    scores: Borrowed<'py, f32>,
+    positive_scores: Borrowed<'py, f32>,
+    margin: f64,
+    window: Range<usize>,
+}
+
+impl<'py> MinedArrays<'py> {
+    fn new(mined: &MinedIn<'py>) -> PyResult<Self> {
+        Ok(Self {
+            anchors: Borrowed::new("mined.anchors", &mined.anchors, "int64", 1..=1)?,
+            indices: Borrowed::new("mined.indices", &mined.indices, "int64", 2..=2)?,
+            scores: Borrowed::new("mined.scores", &mined.scores, "float32", 2..=2)?,
+            positive_scores: Borrowed::new("mined.positive_scores", &mined.positive_scores, "float32", 1..=1)?,
+            margin: mined.margin,
+            window: mined.range_min..mined.range_max,
+        })
+    }
+
+    fn neighbours(&self, rows: usize) -> Result<Neighbours<'_>> {
+        let lists = (self.indices.slice(), self.scores.slice(), self.indices.shape()[1]);
+        let (anchors, positives) = (self.anchors.slice(), self.positive_scores.slice());
+        Neighbours::new(lists, anchors, positives, self.margin, self.window.clone(), rows)
+    }
+}
+
+/// The community of each row, and the weight within communities and in all.
+#[pyfunction]
+pub(crate) fn batch_communities<'py>(
+    py: Python<'py>,
+    conflicts: ConflictsIn<'py>,
+    mined: MinedIn<'py>,
+    most: usize,
+    n_threads: usize,
+) -> PyResult<(Whole<'py>, (f64, f64))> {
+    let inputs = Detached((ConflictArrays::new(&conflicts)?, MinedArrays::new(&mined)?));
+    let found = detached(py, None, |watch| {
+        let (conflicts, mined) = inputs.get();
+        let (conflicts, mut workers) = (conflicts.conflicts()?, Workers::new(n_threads, watch));
+        communities(&mined.neighbours(conflicts.len())?, &conflicts, most, &mut workers)
+    })?;
+    Ok((column(py, found.of.into_iter().map(i64::from)), (found.within, found.all)))
+}
+
 /// The sizes of all batches of any epoch, step by step and rank by rank.
 #[pyfunction]
 pub(crate) fn batch_sizes<'py>(
@@ -78,7 +142,6 @@ pub(crate) fn batch_sizes<'py>(
 
 /// The rows of all batches of an epoch, one batch after the other, and the rows that none has.
 #[pyfunction]
-#[expect(clippy::too_many_arguments, reason = "what an epoch depends on")]
 pub(crate) fn batch_epoch<'py>(
     py: Python<'py>,
     conflicts: ConflictsIn<'py>,

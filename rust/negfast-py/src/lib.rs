@@ -32,6 +32,7 @@ fn _negfast(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(signs::sign_encode, module)?)?;
     module.add_function(wrap_pyfunction!(signs::sign_hamming, module)?)?;
     module.add_function(wrap_pyfunction!(signs::sign_candidates, module)?)?;
+    module.add_function(wrap_pyfunction!(batches::batch_communities, module)?)?;
     module.add_function(wrap_pyfunction!(batches::batch_conflicts, module)?)?;
     module.add_function(wrap_pyfunction!(batches::batch_sizes, module)?)?;
     module.add_function(wrap_pyfunction!(batches::batch_epoch, module)?)?;

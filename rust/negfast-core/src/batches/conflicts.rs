@@ -60,6 +60,19 @@ impl Conflicts {
         Self { starts, classes, sizes }
     }
 
+    /// The same with row `row_of[i]` as number `i`.
+    #[must_use]
+    pub fn renumbered(&self, row_of: &[u32]) -> Self {
+        let mut starts = Vec::with_capacity(self.starts.len());
+        let mut classes = Vec::with_capacity(self.classes.len());
+        starts.push(0);
+        for &row in row_of {
+            classes.extend(self.of(row));
+            starts.push(classes.len());
+        }
+        Self { starts, classes, sizes: self.sizes.clone() }
+    }
+
     /// Number of rows.
     pub fn len(&self) -> usize {
         self.starts.len().saturating_sub(1)
