@@ -6,6 +6,7 @@ use negfast_core::batches::communities::communities;
 use negfast_core::batches::compose::{compose, shape};
 use negfast_core::batches::conflicts::Conflicts;
 use negfast_core::batches::graph::Neighbours;
+use negfast_core::batches::pour::Together;
 use negfast_core::batches::shape::Shape;
 use negfast_core::error::{Error, Result};
 use negfast_core::threads::Workers;
@@ -142,24 +143,31 @@ pub(crate) fn batch_sizes<'py>(
 
 /// The rows of all batches of an epoch, one batch after the other, and the rows that none has.
 #[pyfunction]
+#[expect(clippy::too_many_arguments, reason = "what an epoch depends on")]
 pub(crate) fn batch_epoch<'py>(
     py: Python<'py>,
     conflicts: ConflictsIn<'py>,
     sizes: &Bound<'py, PyAny>,
     n_ranks: usize,
     first: &Bound<'py, PyAny>,
+    together: Option<(Bound<'py, PyAny>, f64)>,
     seed: u64,
     epoch: u64,
 ) -> PyResult<(Whole<'py>, Whole<'py>)> {
     let sizes = Borrowed::<i64>::new("sizes", sizes, "int64", 1..=1)?;
     let first = Borrowed::<i64>::new("first", first, "int64", 1..=1)?;
-    let inputs = Detached((ConflictArrays::new(&conflicts)?, sizes, first));
+    let community = together.as_ref().map(|(community, _)| Borrowed::<i64>::new("together", community, "int64", 1..=1));
+    let random_share = together.as_ref().map_or(0.0, |&(_, random_share)| random_share);
+    let inputs = Detached((ConflictArrays::new(&conflicts)?, sizes, first, community.transpose()?));
     let epoch = detached(py, None, |watch| {
-        let (conflicts, sizes, first) = inputs.get();
+        let (conflicts, sizes, first, community) = inputs.get();
         let conflicts = conflicts.conflicts()?;
         let shape = Shape::from_sizes(&conflicts, sizes.slice(), n_ranks)?;
         let first = first_rows(first.slice(), conflicts.len())?;
-        compose(&conflicts, &shape, &first, seed, epoch, &mut Workers::new(1, watch))
+        let community =
+            community.as_ref().map(|numbers| community_numbers(numbers.slice(), conflicts.len())).transpose()?;
+        let together = community.as_ref().map(|community| Together { community, random_share });
+        compose(&conflicts, &shape, &first, together.as_ref(), (seed, epoch), &mut Workers::new(1, watch))
     })?;
     let rows = |rows: Vec<u32>| column(py, rows.into_iter().map(i64::from));
     Ok((rows(epoch.rows), rows(epoch.left_out)))
@@ -172,5 +180,15 @@ fn first_rows(rows: &[i64], n_rows: usize) -> Result<Vec<u32>> {
     found.filter(|rows| rows.is_sorted_by(|a, b| a < b)).ok_or_else(|| {
         let expected = format!("ascending numbers of the {n_rows} rows");
         Error::invalid("first", expected, "others", "pass what batch_epoch returned")
+    })
+}
+
+/// One number for each row, none larger than so many rows can need.
+fn community_numbers(numbers: &[i64], n_rows: usize) -> Result<Vec<u32>> {
+    let below = |&number: &i64| u32::try_from(number).ok().filter(|&number| (number as usize) < n_rows);
+    let found = numbers.iter().map(below).collect::<Option<Vec<u32>>>();
+    found.filter(|found| found.len() == n_rows).ok_or_else(|| {
+        let expected = format!("one number below {n_rows} for each row");
+        Error::invalid("together", expected, "others", "pass what batch_communities returned")
     })
 }

@@ -11,6 +11,7 @@
 use std::cmp::Reverse;
 
 use crate::batches::conflicts::Conflicts;
+use crate::batches::pour::{Together, pour};
 use crate::batches::shape::{Shape, most_steps};
 use crate::batches::table::Table;
 use crate::error::Result;
@@ -105,14 +106,17 @@ fn largest_class(conflicts: &Conflicts) -> usize {
 
 /// Places that stay free in the model of a shape.
 fn lacking(conflicts: &Conflicts, shape: &Shape, seed: u64, progress: &Progress) -> Result<usize> {
-    Ok(deal(conflicts, shape, &[], &mut model(seed), progress)?.free().len())
+    Ok(model(conflicts, shape, seed, progress)?.free().len())
 }
 
-fn model(seed: u64) -> Stream {
-    stream(seed, MODEL, 0, PURPOSE)
+fn model<'a>(conflicts: &'a Conflicts, shape: &Shape, seed: u64, progress: &Progress) -> Result<Table<'a>> {
+    let mut table = Table::new(conflicts, shape);
+    deal(&mut table, &[], &mut stream(seed, MODEL, 0, PURPOSE), progress)?;
+    Ok(table)
 }
 
-/// The batches of an epoch; rows in `first`, ascending, are placed before others.
+/// The batches of an epoch. Rows in `first`, ascending, are placed before others, and those that belong together into one
+/// batch, as far as there is room and they do not conflict.
 ///
 /// # Errors
 /// If the call is cancelled.
@@ -120,11 +124,11 @@ pub fn compose(
     conflicts: &Conflicts,
     shape: &Shape,
     first: &[u32],
-    seed: u64,
-    epoch: u64,
+    together: Option<&Together<'_>>,
+    (seed, epoch): (u64, u64),
     workers: &mut Workers<'_>,
 ) -> Result<Epoch> {
-    workers.alone(work(conflicts), |progress| composed(conflicts, shape, first, seed, epoch, progress))
+    workers.alone(work(conflicts), |progress| composed(conflicts, shape, first, together, (seed, epoch), progress))
 }
 
 /// Multiply-adds that take about as long as dealing all rows.
@@ -136,30 +140,29 @@ fn composed(
     conflicts: &Conflicts,
     shape: &Shape,
     first: &[u32],
-    seed: u64,
-    epoch: u64,
+    together: Option<&Together<'_>>,
+    (seed, epoch): (u64, u64),
     progress: &Progress,
 ) -> Result<Epoch> {
     for attempt in 0..ATTEMPTS {
         let mut random = stream(seed, epoch, 0, PURPOSE + attempt);
-        let table = deal(conflicts, shape, first, &mut random, progress)?;
+        let mut table = Table::new(conflicts, shape);
+        if let Some(together) = together {
+            pour(&mut table, shape, together, first, &mut random);
+            table.clear();
+        }
+        deal(&mut table, first, &mut random, progress)?;
         if table.free().is_empty() {
             return Ok(finished(table, shape, &mut random));
         }
     }
-    from_model(conflicts, shape, first, seed, epoch, progress)
+    from_model(conflicts, shape, first, (seed, epoch), progress)
 }
 
-/// Deals rows into places until no place is free or no row fits.
-fn deal<'a>(
-    conflicts: &'a Conflicts,
-    shape: &Shape,
-    first: &[u32],
-    random: &mut Stream,
-    progress: &Progress,
-) -> Result<Table<'a>> {
-    let mut table = Table::new(conflicts, shape);
-    let rows = order(conflicts, first, random);
+/// Deals rows that have no place into free places, until no place is free or no row fits.
+fn deal(table: &mut Table<'_>, first: &[u32], random: &mut Stream, progress: &Progress) -> Result<()> {
+    let mut rows = order(table.conflicts(), first, random);
+    rows.retain(|&row| !table.seated(row));
     let mut waiting = Vec::new();
     for (i, row) in rows.into_iter().enumerate() {
         if i % SPAN == 0 {
@@ -170,7 +173,7 @@ fn deal<'a>(
         }
     }
     table.mend(&mut waiting, EXCHANGES, random);
-    Ok(table)
+    Ok(())
 }
 
 /// All rows in the order in which they are dealt: those in `first`, then others, of either those of large classes first.
@@ -193,11 +196,10 @@ fn from_model(
     conflicts: &Conflicts,
     shape: &Shape,
     first: &[u32],
-    seed: u64,
-    epoch: u64,
+    (seed, epoch): (u64, u64),
     progress: &Progress,
 ) -> Result<Epoch> {
-    let mut table = deal(conflicts, shape, &[], &mut model(seed), progress)?;
+    let mut table = model(conflicts, shape, seed, progress)?;
     let mut random = stream(seed, epoch, 0, PURPOSE + ATTEMPTS);
     let n = conflicts.len();
     let waited = |row: u32| first.binary_search(&row).is_ok();

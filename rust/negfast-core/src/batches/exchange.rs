@@ -14,7 +14,7 @@ use crate::threads::{Workers, split};
 /// The most rounds.
 const ROUNDS: usize = 6;
 /// A round that gains less than this share of all weight within communities is the last.
-const WORTH: f64 = 0.01;
+const WORTH: f64 = 0.015;
 /// Communities with whose rows a row considers to change places.
 const TARGETS: usize = 2;
 /// Communities that a task looks at.

@@ -10,11 +10,15 @@ use std::ops::Range;
 
 use crate::batches::conflicts::Conflicts;
 use crate::error::{Error, Result};
-use crate::threads::{Progress, Workers, cut, split};
+use crate::threads::{Workers, split};
 
 /// Multiply-adds that looking at one entry of a list takes the time of.
 const WORK: u64 = 20;
-/// Lists between two looks at whether the call was cancelled.
+/// A search of a list takes the time of looking at so many entries.
+const SEARCH: u64 = 4;
+/// Entries that are compared without a branch.
+const CHUNK: usize = 32;
+/// Rows of a task.
 const SPAN: usize = 1 << 12;
 /// Neighbours that a path may go on to.
 const BRANCHES: usize = 8;
@@ -191,59 +195,43 @@ impl<'a> Arranged<'a> {
         entries.filter(|&(&other, _)| other != NO_LIST).map(|(&other, &score)| (other as usize, score))
     }
 
-    /// Entries that point to a lower row, gathered there: list `i` holds the `j > i` whose list has `i`.
-    fn backward(&self, workers: &mut Workers<'_>) -> Result<Graph> {
-        gathered(self.len(), self.lists.work(), workers, |targets, progress, meet| {
-            for row in targets.start..self.len() {
-                if row % SPAN == 0 {
-                    progress.advance(0)?;
+    /// Entries that point both ways as edges, without those of rows that conflict.
+    fn mutual(&self, conflicts: &Conflicts, workers: &mut Workers<'_>) -> Result<Graph> {
+        Graph::by_parts(
+            self.len(),
+            SEARCH * self.lists.work(),
+            workers,
+            || (),
+            |(), row, part| {
+                for (other, score) in self.of(row) {
+                    if let Some(back) = self.score_of(other, row as u32)
+                        && !conflicts.between(row as u32, other as u32)
+                    {
+                        part.add(other as u32, (0.5 * (score + back)).max(LEAST));
+                    }
                 }
-                for (other, score) in self.of(row).filter(|(other, _)| *other < row && targets.contains(other)) {
-                    meet(other, row as u32, score);
-                }
-            }
-            Ok(())
-        })
+            },
+        )
     }
 
-    /// Entries that point both ways, at the lower row.
-    fn both_ways(&self, back: &Graph, conflicts: &Conflicts, workers: &mut Workers<'_>) -> Result<Graph> {
-        let spans = split(self.len(), self.len().div_ceil(SPAN));
-        let mut parts: Vec<Part> = vec![Part::default(); spans.len()];
-        workers.run(
-            self.lists.work(),
-            spans.into_iter().zip(&mut parts).collect(),
-            || vec![f32::NAN; self.len()],
-            |own, (span, part), progress| {
-                progress.advance(0)?;
-                for row in span {
-                    for (other, score) in self.of(row).filter(|(other, _)| *other > row) {
-                        own[other] = score;
-                    }
-                    for (other, score) in back.of(row) {
-                        let mine = std::mem::replace(&mut own[other as usize], f32::NAN);
-                        if !mine.is_nan() && !conflicts.between(row as u32, other) {
-                            part.add(other, (0.5 * (mine + score)).max(LEAST));
-                        }
-                    }
-                    for (other, _) in self.of(row) {
-                        own[other] = f32::NAN;
-                    }
-                    part.end_row();
-                }
-                Ok(())
-            },
-        )?;
-        Ok(Graph::joined(parts))
+    /// The score of `entry` in the list of a row.
+    fn score_of(&self, number: usize, entry: u32) -> Option<f32> {
+        let width = self.lists.window.len();
+        let list = &self.entries[number * width..(number + 1) * width];
+        // Whole chunks without a branch inside are compared many at a time.
+        let holds = |chunk: &[u32]| chunk.iter().map(|&other| u32::from(other == entry)).sum::<u32>() > 0;
+        let chunk = list.chunks(CHUNK).position(holds)?;
+        let place = chunk * CHUNK + list[chunk * CHUNK..].iter().position(|&other| other == entry)?;
+        self.lists.scores[self.lists.span(self.row_of[number] as usize)].get(place).copied()
     }
 }
 
 /// An undirected graph with weights; each edge is in the lists of both ends.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Graph {
-    starts: Vec<usize>,
-    neighbours: Vec<u32>,
-    weights: Vec<f32>,
+    /// Of `SPAN` rows each.
+    parts: Vec<Part>,
+    rows: usize,
 }
 
 impl Graph {
@@ -259,128 +247,68 @@ impl Graph {
     ) -> Result<(Self, Vec<u32>)> {
         lists.check(workers)?;
         let arranged = Arranged::new(lists, workers)?;
-        let back = arranged.backward(workers)?;
-        let forward = arranged.both_ways(&back, &conflicts.renumbered(&arranged.row_of), workers)?;
-        drop(back);
-        Ok((symmetric(&forward, workers)?, arranged.row_of))
+        let graph = arranged.mutual(&conflicts.renumbered(&arranged.row_of), workers)?;
+        Ok((graph, arranged.row_of))
     }
 
-    /// Puts parts one after the other.
-    pub(super) fn joined(parts: Vec<Part>) -> Self {
-        let mut graph = Self { starts: vec![0], ..Self::default() };
-        let total = parts.iter().map(|part| part.neighbours.len()).sum();
-        graph.neighbours.reserve_exact(total);
-        graph.weights.reserve_exact(total);
-        for part in parts {
-            let begin = graph.neighbours.len();
-            graph.starts.extend(part.ends.iter().map(|end| begin + end));
-            graph.neighbours.extend(part.neighbours);
-            graph.weights.extend(part.weights);
-        }
-        graph
+    /// Makes the edges of each row by `edges`, on threads that each have a state of their own from `start`.
+    ///
+    /// # Errors
+    /// If the call is cancelled.
+    pub(super) fn by_parts<S>(
+        rows: usize,
+        work: u64,
+        workers: &mut Workers<'_>,
+        start: impl Fn() -> S + Sync,
+        edges: impl Fn(&mut S, usize, &mut Part) + Sync,
+    ) -> Result<Self> {
+        let mut parts = vec![Part::default(); rows.div_ceil(SPAN)];
+        workers.run(work, parts.iter_mut().enumerate().collect(), start, |state, (span, part), progress| {
+            progress.advance(0)?;
+            for row in span * SPAN..rows.min((span + 1) * SPAN) {
+                edges(state, row, part);
+                part.ends.push(part.edges.len() as u32);
+            }
+            part.edges.shrink_to_fit();
+            Ok(())
+        })?;
+        Ok(Self { parts, rows })
     }
 
     /// Number of rows.
     pub(super) fn len(&self) -> usize {
-        self.starts.len().saturating_sub(1)
+        self.rows
     }
 
     /// Number of edges, each counted from both ends.
     pub(super) fn ends(&self) -> usize {
-        self.neighbours.len()
+        self.parts.iter().map(|part| part.edges.len()).sum()
     }
 
     /// Edges of a row: the other ends and the weights.
     pub(super) fn of(&self, row: usize) -> impl Iterator<Item = (u32, f32)> + '_ {
-        let span = self.starts[row]..self.starts[row + 1];
-        self.neighbours[span.clone()].iter().copied().zip(self.weights[span].iter().copied())
+        let (part, at) = (&self.parts[row / SPAN], row % SPAN);
+        let begin = if at == 0 { 0 } else { part.ends[at - 1] as usize };
+        part.edges[begin..part.ends[at] as usize].iter().copied()
     }
 }
 
 /// The edges of some rows that follow each other.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Part {
-    ends: Vec<usize>,
-    neighbours: Vec<u32>,
-    weights: Vec<f32>,
+    ends: Vec<u32>,
+    edges: Vec<(u32, f32)>,
 }
 
 impl Part {
-    /// Adds an edge to the row that is not ended yet.
+    /// Adds an edge to the row that is being made.
     pub(super) fn add(&mut self, other: u32, weight: f32) {
-        self.neighbours.push(other);
-        self.weights.push(weight);
+        self.edges.push((other, weight));
     }
 
-    /// The edges of the row that is not ended yet.
-    pub(super) fn row(&mut self) -> (&[u32], &mut [f32]) {
-        let begin = self.ends.last().copied().unwrap_or(0);
-        (&self.neighbours[begin..], &mut self.weights[begin..])
+    /// The edges of the row that is being made.
+    pub(super) fn row(&mut self) -> &mut [(u32, f32)] {
+        let begin = self.ends.last().map_or(0, |&end| end as usize);
+        &mut self.edges[begin..]
     }
-
-    /// Ends the row.
-    pub(super) fn end_row(&mut self) {
-        self.ends.push(self.neighbours.len());
-    }
-}
-
-/// Edges at both of their ends, from edges at the lower one.
-fn symmetric(forward: &Graph, workers: &mut Workers<'_>) -> Result<Graph> {
-    gathered(forward.len(), WORK * forward.ends() as u64, workers, |targets, progress, meet| {
-        for row in 0..targets.end {
-            if row % SPAN == 0 {
-                progress.advance(0)?;
-            }
-            let own = targets.contains(&row);
-            for (other, weight) in forward.of(row) {
-                if own {
-                    meet(row, other, weight);
-                }
-                if targets.contains(&(other as usize)) {
-                    meet(other as usize, row as u32, weight);
-                }
-            }
-        }
-        Ok(())
-    })
-}
-
-/// Gathers entries by the row that they belong to. `visit` tells those that belong to a range of rows, always in the same
-/// order. Each thread owns a range and visits everything, which beats exchanging entries between threads.
-fn gathered(
-    rows: usize,
-    work: u64,
-    workers: &mut Workers<'_>,
-    visit: impl Fn(&Range<usize>, &Progress, &mut dyn FnMut(usize, u32, f32)) -> Result<()> + Sync,
-) -> Result<Graph> {
-    let spans = split(rows, workers.threads());
-    let mut counts = vec![0usize; rows];
-    let pieces = cut(&mut counts, spans.iter().map(ExactSizeIterator::len));
-    let count = |(span, counts): (Range<usize>, &mut [usize]), progress: &Progress| {
-        visit(&span, progress, &mut |row, _, _| counts[row - span.start] += 1)
-    };
-    workers.run(
-        work,
-        spans.iter().cloned().zip(pieces).collect(),
-        || (),
-        |(), task, progress| count(task, progress),
-    )?;
-    let mut starts = Vec::with_capacity(rows + 1);
-    starts.push(0);
-    for count in &counts {
-        starts.push(starts[starts.len() - 1] + count);
-    }
-    let (mut neighbours, mut weights) = (vec![0u32; starts[rows]], vec![0f32; starts[rows]]);
-    let lengths = || spans.iter().map(|span| starts[span.end] - starts[span.start]);
-    let pieces = cut(&mut neighbours, lengths()).into_iter().zip(cut(&mut weights, lengths()));
-    let fill = |(span, (neighbours, weights)): (Range<usize>, (&mut [u32], &mut [f32])), progress: &Progress| {
-        let mut next: Vec<usize> = starts[span.clone()].iter().map(|start| start - starts[span.start]).collect();
-        visit(&span, progress, &mut |row, other, weight| {
-            let place = &mut next[row - span.start];
-            (neighbours[*place], weights[*place]) = (other, weight);
-            *place += 1;
-        })
-    };
-    workers.run(work, spans.iter().cloned().zip(pieces).collect(), || (), |(), task, progress| fill(task, progress))?;
-    Ok(Graph { starts, neighbours, weights })
 }

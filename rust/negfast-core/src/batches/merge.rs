@@ -7,11 +7,12 @@
 //! scheme for irregular graphs*, 1998).
 
 use std::borrow::Cow;
+use std::cmp::Ordering;
 
 use crate::batches::conflicts::Conflicts;
-use crate::batches::graph::{Graph, Part};
+use crate::batches::graph::Graph;
 use crate::error::Result;
-use crate::threads::{Workers, split};
+use crate::threads::Workers;
 
 /// Rows that a task looks at.
 const SPAN: usize = 1 << 12;
@@ -106,7 +107,12 @@ fn best(clusters: &Clusters<'_>, cluster: usize, partner: &[u32]) -> u32 {
         }
         // The own size divides all of them.
         let mean = weight / clusters.sizes[other as usize] as f32;
-        if mean > highest || (mean == highest && found != NONE && tie(cluster as u32, other) > key) {
+        let better = match mean.total_cmp(&highest) {
+            Ordering::Less => false,
+            Ordering::Equal => tie(cluster as u32, other) > key,
+            Ordering::Greater => true,
+        };
+        if better {
             (found, highest, key) = (other, mean, tie(cluster as u32, other));
         }
     }
@@ -140,39 +146,34 @@ fn contracted(
     for list in &mut classes {
         list.sort_unstable();
     }
-    let graph = clusters.graph;
-    let spans = split(count, count.div_ceil(SPAN));
-    let mut parts: Vec<Part> = vec![Part::default(); spans.len()];
-    workers.run(
-        WORK * graph.ends() as u64,
-        spans.into_iter().zip(&mut parts).collect(),
+    let old = clusters.graph;
+    let work = WORK * old.ends() as u64;
+    let graph = Graph::by_parts(
+        count,
+        work,
+        workers,
         || vec![NONE; count],
-        |place, (span, part), progress| {
-            progress.advance(0)?;
-            for cluster in span {
-                let mut found = 0;
-                for &child in children[cluster].iter().filter(|&&child| child != NONE) {
-                    for (other, weight) in graph.of(child as usize) {
-                        let other = parent[other as usize] as usize;
-                        let (known, fits) = (place[other], (sizes[cluster] + sizes[other]) as usize <= most);
-                        if known != NONE {
-                            part.row().1[known as usize] += weight;
-                        } else if other != cluster && fits && apart(&classes[cluster], &classes[other]) {
-                            place[other] = found;
-                            part.add(other as u32, weight);
-                            found += 1;
-                        }
+        |place, cluster, part| {
+            let mut found = 0;
+            for &child in children[cluster].iter().filter(|&&child| child != NONE) {
+                for (other, weight) in old.of(child as usize) {
+                    let other = parent[other as usize] as usize;
+                    let (known, fits) = (place[other], (sizes[cluster] + sizes[other]) as usize <= most);
+                    if known != NONE {
+                        part.row()[known as usize].1 += weight;
+                    } else if other != cluster && fits && apart(&classes[cluster], &classes[other]) {
+                        place[other] = found;
+                        part.add(other as u32, weight);
+                        found += 1;
                     }
                 }
-                for &other in part.row().0 {
-                    place[other as usize] = NONE;
-                }
-                part.end_row();
             }
-            Ok(())
+            for &mut (other, _) in part.row() {
+                place[other as usize] = NONE;
+            }
         },
     )?;
-    Ok(Clusters { graph: Cow::Owned(Graph::joined(parts)), sizes, classes })
+    Ok(Clusters { graph: Cow::Owned(graph), sizes, classes })
 }
 
 /// Whether two ascending lists have nothing in common.
@@ -183,9 +184,9 @@ fn apart(a: &[u32], b: &[u32]) -> bool {
     let (mut i, mut j) = (0, 0);
     while i < a.len() && j < b.len() {
         match a[i].cmp(&b[j]) {
-            std::cmp::Ordering::Less => i += 1,
-            std::cmp::Ordering::Greater => j += 1,
-            std::cmp::Ordering::Equal => return false,
+            Ordering::Less => i += 1,
+            Ordering::Greater => j += 1,
+            Ordering::Equal => return false,
         }
     }
     true

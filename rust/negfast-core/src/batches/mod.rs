@@ -9,5 +9,6 @@ mod exchange;
 pub mod graph;
 mod merge;
 mod occupied;
+pub mod pour;
 pub mod shape;
 mod table;

@@ -24,7 +24,7 @@ impl Shape {
         let whole = sizes.iter().map(|&size| usize::try_from(size).ok()).collect::<Option<Vec<_>>>();
         let fits = |sizes: &Vec<usize>| {
             let total = sizes.iter().try_fold(0usize, |total, &size| total.checked_add(size));
-            ranks > 0 && sizes.len() % ranks == 0 && total.is_some_and(|total| total <= conflicts.len())
+            ranks > 0 && sizes.len().is_multiple_of(ranks) && total.is_some_and(|total| total <= conflicts.len())
         };
         let sizes = whole.filter(fits).ok_or_else(|| {
             let expected = format!("sizes of batches of {ranks} ranks for {} rows", conflicts.len());

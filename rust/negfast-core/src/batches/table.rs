@@ -47,6 +47,11 @@ impl<'a> Table<'a> {
         }
     }
 
+    /// What keeps rows apart.
+    pub(super) fn conflicts(&self) -> &'a Conflicts {
+        self.conflicts
+    }
+
     /// Places where nobody sits.
     pub(super) fn free(&self) -> &[u32] {
         &self.free
