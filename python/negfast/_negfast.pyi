@@ -16,6 +16,7 @@ __all__ = [
     "StateError",
     "__version__",
     "available_threads",
+    "batch_communities",
     "batch_conflicts",
     "batch_epoch",
     "batch_sizes",
@@ -114,6 +115,9 @@ def sign_candidates(
     n_threads: int,
     progress: _Progress,
 ) -> NDArray[np.int64]: ...
+def batch_communities(
+    conflicts: _Conflicts, mined: dict[str, Any], most: int, n_threads: int
+) -> tuple[NDArray[np.int64], tuple[float, float]]: ...
 def batch_conflicts(
     n_rows: int, keys: _Labels | None, groups: _Labels | None
 ) -> tuple[NDArray[np.int64], NDArray[np.uint32]]: ...
@@ -121,7 +125,13 @@ def batch_sizes(
     conflicts: _Conflicts, batch_size: int, n_ranks: int, drop_last: bool, seed: int
 ) -> NDArray[np.int64]: ...
 def batch_epoch(
-    conflicts: _Conflicts, sizes: NDArray[np.int64], n_ranks: int, first: NDArray[np.int64], seed: int, epoch: int
+    conflicts: _Conflicts,
+    sizes: NDArray[np.int64],
+    n_ranks: int,
+    first: NDArray[np.int64],
+    together: tuple[NDArray[np.int64], float] | None,
+    seed: int,
+    epoch: int,
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]: ...
 def simd_level() -> str: ...
 def available_threads() -> int: ...

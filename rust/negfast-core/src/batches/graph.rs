@@ -8,6 +8,7 @@
 
 use std::ops::Range;
 
+use crate::aligned::Aligned;
 use crate::batches::conflicts::Conflicts;
 use crate::error::{Error, Result};
 use crate::threads::{Workers, split};
@@ -149,8 +150,8 @@ impl<'a> Neighbours<'a> {
 struct Arranged<'a> {
     lists: &'a Neighbours<'a>,
     row_of: Vec<u32>,
-    /// The entries of each list, `NO_LIST` for those that can be no edge.
-    entries: Vec<u32>,
+    /// The entries of each list, `NO_LIST` for those that can be no edge. Looked up in no order, so in large pages.
+    entries: Aligned<u32>,
 }
 
 impl<'a> Arranged<'a> {
@@ -161,7 +162,7 @@ impl<'a> Arranged<'a> {
             number_of[row as usize] = number as u32;
         }
         let width = lists.window.len();
-        let mut entries = crate::topk::table("mined", row_of.len(), width, NO_LIST)?;
+        let mut entries = Aligned::zeros(row_of.len() * width);
         workers.run(
             lists.work(),
             entries.chunks_mut((SPAN * width).max(1)).enumerate().collect(),
@@ -171,6 +172,7 @@ impl<'a> Arranged<'a> {
                 for (offset, own) in entries.chunks_mut(width.max(1)).enumerate() {
                     let row = row_of[span * SPAN + offset] as usize;
                     let (places, cap) = (lists.span(row), lists.cap(row));
+                    own.fill(NO_LIST);
                     let held = lists.indices[places.clone()].iter().zip(&lists.scores[places]);
                     for (entry, (&other, &score)) in own.iter_mut().zip(held) {
                         let number = number_of.get(other as usize).filter(|_| score <= cap && other as usize != row);
