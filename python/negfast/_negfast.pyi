@@ -123,10 +123,10 @@ def batch_conflicts(
 ) -> tuple[NDArray[np.int64], NDArray[np.uint32]]: ...
 def batch_sizes(
     conflicts: _Conflicts, batch_size: int, n_ranks: int, drop_last: bool, seed: int
-) -> NDArray[np.int64]: ...
+) -> tuple[NDArray[np.int64], int]: ...
 def batch_epoch(
     conflicts: _Conflicts,
-    sizes: NDArray[np.int64],
+    sizes: tuple[NDArray[np.int64], int],
     n_ranks: int,
     first: NDArray[np.int64],
     together: tuple[NDArray[np.int64], float] | None,

@@ -99,9 +99,8 @@ class HardBatchSampler(Sampler[list[int]]):
     who cut the graph with METIS.
 
     Call :meth:`set_epoch` before each epoch, and :meth:`update` with lists that were mined anew. Batches are a function
-    of the arguments, the epoch, the lists, and the rows that the epoch before left out; the number of threads and workers
-    changes nothing. An epoch that is jumped to composes all before it, with the lists of now, to know what they leave
-    out.
+    of the arguments, the epoch, the lists, and the rows that the epoch before left out; threads and workers change
+    nothing. An epoch that is jumped to composes all before it, with the lists of now, to know what they leave out.
 
     A data loader with workers asks for batches ahead of the loop. A loop that saves its state calls :meth:`consumed`
     after each step; else what was handed out counts as done.
@@ -155,7 +154,8 @@ class HardBatchSampler(Sampler[list[int]]):
         self.rank = whole("rank", rank, low=0, high=self.world_size - 1)
         labels = [_labels("keys", keys), _labels("groups", groups)]
         self._conflicts = _negfast.batch_conflicts(self.n_rows, *labels)
-        self._sizes = _negfast.batch_sizes(self._conflicts, self.batch_size, self.world_size, self.drop_last, self.seed)
+        self._shape = _negfast.batch_sizes(self._conflicts, self.batch_size, self.world_size, self.drop_last, self.seed)
+        self._sizes = self._shape[0]
         self._ends = np.cumsum(self._sizes)
         self._fingerprint = "".join(inputs.fingerprints(indptr=self._conflicts[0], classes=self._conflicts[1]).values())
         self._mined = None if mined is None else self._checked_lists(mined)
@@ -365,7 +365,7 @@ class HardBatchSampler(Sampler[list[int]]):
         while self._last.number < self.epoch:
             number, first, together = self._last.number + 1, self._last.left_out, self._together()
             made = _negfast.batch_epoch(
-                self._conflicts, self._sizes, self.world_size, first, together, self.seed, number
+                self._conflicts, self._shape, self.world_size, first, together, self.seed, number
             )
             self._last = _Epoch(number, first, *made, self._lists())
         return self._last

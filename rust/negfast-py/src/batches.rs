@@ -123,7 +123,7 @@ pub(crate) fn batch_communities<'py>(
     Ok((column(py, found.of.into_iter().map(i64::from)), (found.within, found.all)))
 }
 
-/// The sizes of all batches of any epoch, step by step and rank by rank.
+/// The sizes of all batches of any epoch, step by step and rank by rank, and how many steps are full.
 #[pyfunction]
 pub(crate) fn batch_sizes<'py>(
     py: Python<'py>,
@@ -132,13 +132,13 @@ pub(crate) fn batch_sizes<'py>(
     n_ranks: usize,
     drop_last: bool,
     seed: u64,
-) -> PyResult<Whole<'py>> {
+) -> PyResult<(Whole<'py>, usize)> {
     let inputs = Detached(ConflictArrays::new(&conflicts)?);
     let shape = detached(py, None, |watch| {
         let conflicts = inputs.get().conflicts()?;
         shape(&conflicts, batch_size, n_ranks, drop_last, seed, &mut Workers::new(1, watch))
     })?;
-    Ok(column(py, shape.sizes().iter().map(|&size| size as i64)))
+    Ok((column(py, shape.sizes().iter().map(|&size| size as i64)), shape.full_steps()))
 }
 
 /// The rows of all batches of an epoch, one batch after the other, and the rows that none has.
@@ -147,14 +147,15 @@ pub(crate) fn batch_sizes<'py>(
 pub(crate) fn batch_epoch<'py>(
     py: Python<'py>,
     conflicts: ConflictsIn<'py>,
-    sizes: &Bound<'py, PyAny>,
+    sizes: (Bound<'py, PyAny>, usize),
     n_ranks: usize,
     first: &Bound<'py, PyAny>,
     together: Option<(Bound<'py, PyAny>, f64)>,
     seed: u64,
     epoch: u64,
 ) -> PyResult<(Whole<'py>, Whole<'py>)> {
-    let sizes = Borrowed::<i64>::new("sizes", sizes, "int64", 1..=1)?;
+    let (sizes, full) = sizes;
+    let sizes = Borrowed::<i64>::new("sizes", &sizes, "int64", 1..=1)?;
     let first = Borrowed::<i64>::new("first", first, "int64", 1..=1)?;
     let community = together.as_ref().map(|(community, _)| Borrowed::<i64>::new("together", community, "int64", 1..=1));
     let random_share = together.as_ref().map_or(0.0, |&(_, random_share)| random_share);
@@ -162,7 +163,7 @@ pub(crate) fn batch_epoch<'py>(
     let epoch = detached(py, None, |watch| {
         let (conflicts, sizes, first, community) = inputs.get();
         let conflicts = conflicts.conflicts()?;
-        let shape = Shape::from_sizes(&conflicts, sizes.slice(), n_ranks)?;
+        let shape = Shape::from_sizes(&conflicts, sizes.slice(), n_ranks, full)?;
         let first = first_rows(first.slice(), conflicts.len())?;
         let community =
             community.as_ref().map(|numbers| community_numbers(numbers.slice(), conflicts.len())).transpose()?;

@@ -24,7 +24,7 @@ const PURPOSE: u64 = 0x6261_7463_6800;
 const MODEL: u64 = u64::MAX;
 /// How often an epoch is dealt before it is made from the model.
 const ATTEMPTS: u64 = 4;
-/// Pairs of rows that are tried before a place counts as one that nobody can be brought to.
+/// Pairs of rows that are tried to bring one in that waited.
 const EXCHANGES: usize = 20_000;
 /// Exchanges that are tried on the model for each row.
 const EXCHANGES_PER_ROW: usize = 4;
@@ -159,20 +159,31 @@ fn composed(
     from_model(conflicts, shape, first, (seed, epoch), progress)
 }
 
-/// Deals rows that have no place into free places, until no place is free or no row fits.
+/// Deals rows that have no place into the free places of full steps, then of short ones, until no place is free or no row
+/// fits. Full steps come first because they are harder to fill.
 fn deal(table: &mut Table<'_>, first: &[u32], random: &mut Stream, progress: &Progress) -> Result<()> {
     let mut rows = order(table.conflicts(), first, random);
-    rows.retain(|&row| !table.seated(row));
-    let mut waiting = Vec::new();
-    for (i, row) in rows.into_iter().enumerate() {
+    deal_into_open(table, &mut rows, random, progress)?;
+    if table.free().is_empty() {
+        table.open_all();
+        deal_into_open(table, &mut rows, random, progress)?;
+    }
+    Ok(())
+}
+
+/// Deals into the places that are open, and leaves in `rows` those that got none.
+fn deal_into_open(table: &mut Table<'_>, rows: &mut Vec<u32>, random: &mut Stream, progress: &Progress) -> Result<()> {
+    for (i, &row) in rows.iter().enumerate() {
         if i % SPAN == 0 {
             progress.advance(0)?;
         }
-        if !table.seat(row, random) {
-            waiting.push(row);
+        if !table.seated(row) {
+            table.seat(row, random);
         }
     }
-    table.mend(&mut waiting, EXCHANGES, random);
+    rows.retain(|&row| !table.seated(row));
+    table.mend(&mut rows.clone(), random);
+    rows.retain(|&row| !table.seated(row));
     Ok(())
 }
 

@@ -29,13 +29,15 @@ struct Queue {
 pub(super) fn pour(table: &mut Table<'_>, shape: &Shape, together: &Together<'_>, first: &[u32], random: &mut Stream) {
     let mut queue = Queue::new(together, first, random);
     let share = 1.0 - together.random_share;
-    let room = (shape.rows() as f64 * share) as usize;
+    // Short steps get what is left.
+    let full = shape.full_rows();
+    let room = (full as f64 * share) as usize;
     let rows = queue.cut(room, random);
-    let (mut begin, mut before, mut poured) = (0, 0, 0);
+    let (mut begin, mut poured) = (0, 0);
     let mut rest = Vec::new();
     for &size in shape.sizes() {
         // Each batch gets its part of what there is, to the nearest row.
-        let upto = (rows as u128 * (before + size) as u128 / shape.rows().max(1) as u128) as usize;
+        let upto = (rows as u128 * (begin + size).min(full) as u128 / full.max(1) as u128) as usize;
         let quota = (upto - poured).min(size);
         let mut place = begin;
         while place < begin + quota {
@@ -53,7 +55,6 @@ pub(super) fn pour(table: &mut Table<'_>, shape: &Shape, together: &Together<'_>
             }
         }
         poured += place - begin;
-        before += size;
         begin += size;
     }
 }

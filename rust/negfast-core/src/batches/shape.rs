@@ -8,29 +8,34 @@ use crate::error::{Error, Result};
 pub struct Shape {
     sizes: Vec<usize>,
     ranks: usize,
+    /// Steps of full batches, which come first.
+    full: usize,
 }
 
 impl Shape {
     /// `steps` steps of full batches for each of `ranks` ranks.
     pub fn full(steps: usize, batch_size: usize, ranks: usize) -> Self {
-        Self { sizes: vec![batch_size; steps * ranks], ranks }
+        Self { sizes: vec![batch_size; steps * ranks], ranks, full: steps }
     }
 
-    /// Batches of given sizes, step by step and rank by rank, as many for each of `ranks` ranks.
+    /// Batches of given sizes, step by step and rank by rank, as many for each of `ranks` ranks; the first `full` steps are
+    /// full.
     ///
     /// # Errors
     /// If they are not, or take more rows than there are.
-    pub fn from_sizes(conflicts: &Conflicts, sizes: &[i64], ranks: usize) -> Result<Self> {
+    pub fn from_sizes(conflicts: &Conflicts, sizes: &[i64], ranks: usize, full: usize) -> Result<Self> {
         let whole = sizes.iter().map(|&size| usize::try_from(size).ok()).collect::<Option<Vec<_>>>();
         let fits = |sizes: &Vec<usize>| {
             let total = sizes.iter().try_fold(0usize, |total, &size| total.checked_add(size));
-            ranks > 0 && sizes.len().is_multiple_of(ranks) && total.is_some_and(|total| total <= conflicts.len())
+            let steps = sizes.len().checked_div(ranks);
+            steps.is_some_and(|steps| sizes.len() == steps * ranks && full <= steps)
+                && total.is_some_and(|total| total <= conflicts.len())
         };
         let sizes = whole.filter(fits).ok_or_else(|| {
             let expected = format!("sizes of batches of {ranks} ranks for {} rows", conflicts.len());
             Error::invalid("sizes", expected, "others", "pass what batch_sizes returned")
         })?;
-        Ok(Self { sizes, ranks })
+        Ok(Self { sizes, ranks, full })
     }
 
     /// This and `steps` more steps, which share `rows` rows as evenly as they can.
@@ -39,7 +44,7 @@ impl Shape {
         let mut sizes = self.sizes.clone();
         let batches = steps * self.ranks;
         sizes.extend((0..batches).map(|i| rows * (i + 1) / batches - rows * i / batches));
-        Self { sizes, ranks: self.ranks }
+        Self { sizes, ranks: self.ranks, full: self.full }
     }
 
     /// Rows of each batch, step by step and rank by rank.
@@ -60,6 +65,16 @@ impl Shape {
     /// Number of ranks.
     pub fn ranks(&self) -> usize {
         self.ranks
+    }
+
+    /// Number of full steps.
+    pub fn full_steps(&self) -> usize {
+        self.full
+    }
+
+    /// Rows of the full steps.
+    pub fn full_rows(&self) -> usize {
+        self.sizes[..self.full * self.ranks].iter().sum()
     }
 
     /// Rows of an epoch.

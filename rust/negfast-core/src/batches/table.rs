@@ -9,6 +9,8 @@ use crate::rng::Stream;
 const PROBES: usize = 24;
 /// Looks at free places, over all rows that found none, after which such rows are given up at once.
 const PATIENCE: usize = 1 << 26;
+/// Pairs of rows that are tried before a free place is given up; of fewer rows, as many pairs as find most of what there is.
+const TRIES: usize = 20_000;
 /// Where a row is that has no place, and who is in a place that is free.
 const NONE: u32 = u32::MAX;
 
@@ -21,6 +23,8 @@ pub(super) struct Table<'a> {
     row_at: Vec<u32>,
     place_of: Vec<u32>,
     free: Vec<u32>,
+    /// Places below this one can be taken.
+    open: usize,
     occupied: Occupied,
     /// In how many steps each class is.
     spread: Vec<u32>,
@@ -28,7 +32,7 @@ pub(super) struct Table<'a> {
 }
 
 impl<'a> Table<'a> {
-    /// A table where all places are free.
+    /// A table with the places of the full steps, all of them free.
     pub(super) fn new(conflicts: &'a Conflicts, shape: &Shape) -> Self {
         let steps = (0..shape.batches()).flat_map(|batch| {
             let step = batch / shape.ranks();
@@ -40,7 +44,8 @@ impl<'a> Table<'a> {
             step_of: steps.collect(),
             row_at: vec![NONE; shape.rows()],
             place_of: vec![NONE; conflicts.len()],
-            free: (0..shape.rows() as u32).collect(),
+            free: (0..shape.full_rows() as u32).collect(),
+            open: shape.full_rows(),
             occupied: Occupied::new(conflicts.n_entries()),
             spread: vec![0; conflicts.n_classes()],
             patience: PATIENCE,
@@ -55,11 +60,6 @@ impl<'a> Table<'a> {
     /// Places where nobody sits.
     pub(super) fn free(&self) -> &[u32] {
         &self.free
-    }
-
-    /// Number of places.
-    pub(super) fn places(&self) -> usize {
-        self.row_at.len()
     }
 
     /// Number of rows, with and without a place.
@@ -117,15 +117,22 @@ impl<'a> Table<'a> {
         fits
     }
 
+    /// Opens the places of the short steps too.
+    pub(super) fn open_all(&mut self) {
+        self.free.extend(self.open as u32..self.row_at.len() as u32);
+        self.open = self.row_at.len();
+    }
+
     /// Finds out which places are free.
     pub(super) fn clear(&mut self) {
         self.free.retain(|&place| self.row_at[place as usize] == NONE);
     }
 
     /// Fills free places whose step no waiting row fits into, by letting a row that does change over to them and giving
-    /// its place to a waiting one. Looks at `most` pairs for each place.
-    pub(super) fn mend(&mut self, waiting: &mut Vec<u32>, most: usize, random: &mut Stream) {
+    /// its place to a waiting one.
+    pub(super) fn mend(&mut self, waiting: &mut Vec<u32>, random: &mut Stream) {
         waiting.retain(|&row| !self.in_every_step(row));
+        let most = TRIES.min(4 * self.open * waiting.len());
         while let Some(&place) = self.free.last()
             && !waiting.is_empty()
             && (0..most).any(|_| self.change_over(place, waiting, random))
@@ -135,7 +142,7 @@ impl<'a> Table<'a> {
     }
 
     fn change_over(&mut self, place: u32, waiting: &mut Vec<u32>, random: &mut Stream) -> bool {
-        let (index, from) = (random.below(waiting.len()), random.below(self.places()) as u32);
+        let (index, from) = (random.below(waiting.len()), random.below(self.open) as u32);
         let (row, mover) = (waiting[index], self.row_at[from as usize]);
         if mover == NONE || !self.fits(mover, place) || !self.fits_without(row, from, mover) {
             return false;
