@@ -20,7 +20,7 @@ import negfast
 from negfast.torch import HardBatchSampler
 
 Ints = npt.NDArray[np.int64]
-PINNED = [[0]]
+PINNED = [[5, 3, 0], [2, 1, 4]]
 
 
 def conflicting(columns: Any) -> set[tuple[int, int]]:

@@ -14,7 +14,7 @@ use crate::batches::conflicts::Conflicts;
 use crate::batches::pour::{Together, pour};
 use crate::batches::shape::{Shape, most_steps};
 use crate::batches::table::Table;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::rng::{Stream, stream};
 use crate::threads::{Progress, Workers};
 
@@ -211,6 +211,10 @@ fn from_model(
     progress: &Progress,
 ) -> Result<Epoch> {
     let mut table = model(conflicts, shape, seed, progress)?;
+    if !table.free().is_empty() {
+        let expected = "sizes that these rows and this seed can fill";
+        return Err(Error::invalid("sizes", expected, "others", "pass what batch_sizes returned"));
+    }
     let mut random = stream(seed, epoch, 0, PURPOSE + ATTEMPTS);
     let n = conflicts.len();
     let waited = |row: u32| first.binary_search(&row).is_ok();

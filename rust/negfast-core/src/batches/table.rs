@@ -18,7 +18,9 @@ const NONE: u32 = u32::MAX;
 #[derive(Debug)]
 pub(super) struct Table<'a> {
     conflicts: &'a Conflicts,
+    /// Steps whose places can be taken, and all of them.
     n_steps: usize,
+    all_steps: usize,
     step_of: Vec<u32>,
     row_at: Vec<u32>,
     place_of: Vec<u32>,
@@ -40,7 +42,8 @@ impl<'a> Table<'a> {
         });
         Self {
             conflicts,
-            n_steps: shape.steps(),
+            n_steps: shape.full_steps(),
+            all_steps: shape.steps(),
             step_of: steps.collect(),
             row_at: vec![NONE; shape.rows()],
             place_of: vec![NONE; conflicts.len()],
@@ -121,6 +124,7 @@ impl<'a> Table<'a> {
     pub(super) fn open_all(&mut self) {
         self.free.extend(self.open as u32..self.row_at.len() as u32);
         self.open = self.row_at.len();
+        self.n_steps = self.all_steps;
     }
 
     /// Finds out which places are free.
