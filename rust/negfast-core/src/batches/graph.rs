@@ -19,6 +19,8 @@ const WORK: u64 = 20;
 const SEARCH: u64 = 4;
 /// Entries that are compared without a branch.
 const CHUNK: usize = 32;
+/// Entries in a cache line.
+const LINE: usize = 16;
 /// Rows of a task.
 const SPAN: usize = 1 << 12;
 /// Neighbours that a path may go on to.
@@ -214,6 +216,19 @@ impl<'a> Arranged<'a> {
                 }
             },
         )
+    }
+
+    /// Looks at each cache line of the lists that will be searched for `number`. A search waits for one line after the other;
+    /// these looks do not depend on each other, so their lines come many at a time.
+    fn fetch(&self, number: usize) {
+        let width = self.lists.window.len();
+        let mut seen = 0u32;
+        for (other, _) in self.of(number) {
+            for &entry in self.entries[other * width..(other + 1) * width].iter().step_by(LINE) {
+                seen = seen.wrapping_add(entry);
+            }
+        }
+        std::hint::black_box(seen);
     }
 
     /// The score of `entry` in the list of a row.

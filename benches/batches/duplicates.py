@@ -1,0 +1,125 @@
+"""Batches without duplicates: HardBatchSampler against both variants of sentence-transformers' NoDuplicatesBatchSampler.
+
+Every contender starts from the same columns of text and ends with the batches of one epoch; keys and hashes count. The plain
+variant, which takes minutes, runs once, and only with --plain.
+"""
+
+import argparse
+import statistics
+import sys
+import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "peers"))
+
+from bench import alternate, pin, record, summary, table, timed, versions
+
+
+def options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--n", type=int, default=50_000, help="rows (default: %(default)s)")
+    parser.add_argument("--batch", type=int, default=512)
+    parser.add_argument("--texts", type=int, default=5_000, help="distinct texts of a column (default: %(default)s)")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--plain", action="store_true", help="run the plain variant too, once")
+    parser.add_argument("--large", type=int, default=1_000_000, help="rows of negfast alone (default: %(default)s)")
+    return parser.parse_args()
+
+
+def columns(n: int, n_texts: int) -> dict[str, list[str]]:
+    """Pairs whose texts repeat: the share of a text falls off with its rank, as that of words does."""
+    import numpy as np
+
+    rng = np.random.default_rng(0)
+    share = 1.0 / (np.arange(n_texts) + 50.0)
+    drawn = rng.choice(n_texts, size=(2, n), p=share / share.sum())
+    return {
+        name: [f"{name} number {i} of the texts that repeat" for i in numbers.tolist()]
+        for name, numbers in zip(("anchor", "positive"), drawn, strict=True)
+    }
+
+
+def before_a_repeat(batches: list[list[int]], size: int) -> int:
+    """Count full batches before the first with a row that was there already."""
+    seen: set[int] = set()
+    for number, batch in enumerate(batches):
+        if seen & set(batch) or len(batch) < size:
+            return number
+        seen |= set(batch)
+    return len(batches)
+
+
+def main() -> None:
+    chosen = options()
+    pin(1)
+    import numpy as np
+    from datasets import Dataset, disable_progress_bars
+    from sentence_transformers.base.sampler import NoDuplicatesBatchSampler
+
+    import negfast
+    from negfast.torch import HardBatchSampler
+
+    disable_progress_bars()
+    texts = columns(chosen.n, chosen.texts)
+    data = Dataset.from_dict(texts)
+    found: dict[str, list[list[int]]] = {}
+
+    def ours() -> None:
+        keys = negfast.content_keys(list(texts.values()))
+        found["negfast"] = list(HardBatchSampler(chosen.n, chosen.batch, keys=keys))
+
+    def theirs(name: str, hashed: bool) -> None:
+        import torch
+
+        generator = torch.Generator().manual_seed(0)
+        sampler = NoDuplicatesBatchSampler(
+            data, chosen.batch, True, generator=generator, precompute_hashes=hashed, precompute_num_proc=1
+        )
+        found[name] = list(sampler)
+
+    seconds = alternate(
+        {"negfast": lambda: timed(ours), "hashed": lambda: timed(lambda: theirs("hashed", True))}, chosen.rounds
+    )
+    if chosen.plain:
+        seconds["plain"] = [timed(lambda: theirs("plain", False))]
+    keys = negfast.content_keys(list(texts.values()))
+    for batch in found["negfast"]:
+        held = np.concatenate([np.unique(keys[row]) for row in batch])
+        assert len(np.unique(held)) == len(held), "a batch with a duplicate"
+    counts = {name: before_a_repeat(batches, chosen.batch) for name, batches in found.items()}
+    assert all(counts["negfast"] >= count for count in counts.values()), counts
+    alone = []
+    for _ in range(chosen.rounds):
+        large = np.random.default_rng(1).integers(0, chosen.large // 3, (chosen.large, 2))
+        begin = time.perf_counter()
+        batches = list(HardBatchSampler(chosen.large, chosen.batch, keys=large))
+        alone.append(time.perf_counter() - begin)
+    median = {name: statistics.median(times) for name, times in seconds.items()}
+    ratios = {name: median[name] / median["negfast"] for name in median if name != "negfast"}
+    text = (
+        f"{chosen.n:,} rows of two columns with {chosen.texts:,} texts each, batches of {chosen.batch}; one thread each\n\n"
+        f"{table(summary({name: times for name, times in seconds.items() if len(times) == chosen.rounds}))}\n\n"
+        + "\n".join(f"{name:<10} {count:4} full batches before a repeated row" for name, count in counts.items())
+        + "\n\n"
+        + "\n".join(f"{name} takes {ratio:,.0f} times as long as negfast" for name, ratio in ratios.items())
+        + f"\n\n{chosen.large:,} rows with a key in each of two columns, keys given: {len(batches):,} batches, "
+        f"median {statistics.median(alone):.2f} s"
+    )
+    record(
+        "batches-duplicates",
+        {
+            "versions": versions("sentence-transformers", "datasets", "torch"),
+            "n": chosen.n,
+            "batch": chosen.batch,
+            "texts": chosen.texts,
+            "seconds": seconds,
+            "full_batches_before_a_repeat": counts,
+            "ratios": ratios,
+            "large": {"n": chosen.large, "batches": len(batches), "seconds": alone},
+        },
+        text,
+    )
+
+
+if __name__ == "__main__":
+    main()
