@@ -146,7 +146,9 @@ def test_left_out_rows_come_first_next_epoch() -> None:
             one.set_epoch(epoch)
             rows = {row for batch in one for row in batch}
             again = before - rows
-            assert len(again) <= max(0, len([row for row in before if row < 40]) - len(one)) if one is large else not again
+            assert (
+                len(again) <= max(0, len([row for row in before if row < 40]) - len(one)) if one is large else not again
+            )
             before = set(range(1000)) - rows
             assert len(before) == one.left_out > 0
 
@@ -244,7 +246,9 @@ def neighbours(mined: negfast.MinedNegatives, window: slice = slice(0, 100)) -> 
     """Find the mutual edges in the plain way."""
     lists = {
         anchor: dict(zip(row[window], scores[window], strict=True))
-        for anchor, row, scores in zip(mined.anchors.tolist(), mined.indices.tolist(), mined.scores.tolist(), strict=True)
+        for anchor, row, scores in zip(
+            mined.anchors.tolist(), mined.indices.tolist(), mined.scores.tolist(), strict=True
+        )
     }
     edges: dict[int, dict[int, float]] = defaultdict(dict)
     for a, found in lists.items():
@@ -282,7 +286,9 @@ def test_communities_are_whole_and_no_larger_than_asked(mined: negfast.MinedNega
     edges = neighbours(mined)
     inside = sum(weight for a in edges for b, weight in edges[a].items() if community[a] == community[b])
     assert inside > 0.2 * sum(sum(found.values()) for found in edges.values())
-    cut = sum(len({community[row] for row in batch} & {community[row] for row in other}) for batch, other in pairs_of(sampler))
+    cut = sum(
+        len({community[row] for row in batch} & {community[row] for row in other}) for batch, other in pairs_of(sampler)
+    )
     assert cut <= len(sampler)  # at most the last of each batch goes on in another
 
 
@@ -317,7 +323,9 @@ def test_the_window_and_the_bound_choose_edges(rows: npt.NDArray[np.float32]) ->
     """Lists that no rule has cut are cut here; ranks outside of the window are no edges."""
     n = 12
     order = [[j for j in range(n) if j != i] for i in range(n)]
-    mined = negfast.mine(rows[:n], rows[:n], np.arange(n), num_negatives=n - 1, rules=negfast.Rules(relative_margin=None))
+    mined = negfast.mine(
+        rows[:n], rows[:n], np.arange(n), num_negatives=n - 1, rules=negfast.Rules(relative_margin=None)
+    )
     lists = np.array(order, dtype=np.int64)
     scores = np.where((lists // 3) == (np.arange(n)[:, None] // 3), 0.99, 0.5).astype(np.float32)
     made = replace(mined, indices=lists, scores=scores, positive_scores=np.ones(n, dtype=np.float32))
@@ -371,9 +379,7 @@ def test_a_begun_epoch_is_taken_up_only_with_its_lists(mined: negfast.MinedNegat
 
 
 @pytest.mark.parametrize("n_threads", [1, 2, 7])
-def test_threads_change_nothing(
-    mined: negfast.MinedNegatives, n_threads: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_threads_change_nothing(mined: negfast.MinedNegatives, n_threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
     expected = list(HardBatchSampler(1200, 48, mined=mined))
     monkeypatch.setenv("NEGFAST_NUM_THREADS", str(n_threads))
     assert list(HardBatchSampler(1200, 48, mined=mined)) == expected

@@ -207,6 +207,7 @@ impl<'a> Arranged<'a> {
             workers,
             || (),
             |(), row, part| {
+                self.fetch(row);
                 for (other, score) in self.of(row) {
                     if let Some(back) = self.score_of(other, row as u32)
                         && !conflicts.between(row as u32, other as u32)

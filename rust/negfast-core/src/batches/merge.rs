@@ -39,6 +39,10 @@ pub(super) fn merge(graph: &Graph, conflicts: &Conflicts, most: usize, workers: 
     let classes = (0..rows as u32).map(|row| conflicts.of(row).to_vec()).collect();
     let mut clusters = Clusters { graph: Cow::Borrowed(graph), sizes: vec![1; rows], classes };
     let mut community: Vec<u32> = (0..rows as u32).collect();
+    // Edges between clusters that are too large together go when clusters are merged; single rows were not.
+    if most < 2 {
+        return Ok(community);
+    }
     loop {
         let (parent, count) = paired(&clusters, workers)?;
         if count == clusters.sizes.len() {
