@@ -3,8 +3,8 @@
     python examples/batches.py             # descriptions of Debian packages where they are at hand, else installed code
     python examples/batches.py --code      # the documented functions of this Python installation
 
-Below each query stands the passage of its batch that scores highest for it, its own left out: what the row learns most from
-telling apart. A passage is marked FALSE where it is no negative at all: the same text, or one of the same group.
+Below each query stands the passage of its batch that scores highest for it, its own left out: what the row learns most
+from telling apart. A passage is marked FALSE where it is no negative at all: the same text, or one of the same group.
 """
 
 import argparse

@@ -1,15 +1,16 @@
-"""Hard batches: weight within communities against METIS, hardness against k-means and random batches, and a million rows.
+"""Hard batches: communities against METIS, hardness against k-means and random batches, and a million rows.
 
-METIS gets the same graph, cut into as many parts as leave 32 rows a part or fewer, by both of its schemes; its best counts,
-parts that are too large included. K-means is that of contextual document embeddings (J. Morris and A. Rush, 2024): spherical,
-on query and passage side by side in both orders, clusters of about a batch; what a cluster has beyond whole batches is joined
-with what others have.
+METIS gets the same graph, cut into as many parts as leave 32 rows a part or fewer, by both of its schemes; its best
+counts, parts that are too large included. K-means is that of contextual document embeddings (J. Morris and A. Rush,
+2024): spherical, on query and passage side by side in both orders, clusters of about a batch; what a cluster has
+beyond whole batches is joined with what others have.
 
-A million rows are copies of the mined lists, joined by a tenth of their edges at random and numbered at random; the denser
-set, of the lists of 62,500 clustered points in 8 dimensions.
+A million rows are copies of the mined lists, joined by a tenth of their edges at random and numbered at random; the
+denser set, of the lists of 62,500 clustered points in 8 dimensions.
 """
 
 import argparse
+import os
 import sys
 import time
 from pathlib import Path
@@ -138,14 +139,14 @@ def measure(batches: list[Any], queries: Any, passages: Any, keys: Any, groups: 
 def quality(chosen: argparse.Namespace) -> None:
     import numpy as np
     import pyarrow.parquet
-    from data import ROOT, load
 
     import negfast
+    from data import ROOT, load
     from negfast.torch import HardBatchSampler
 
     pairs = load()
     n, positives = len(pairs), np.arange(len(pairs))
-    folder = Path(__import__("os").environ.get("NEGFAST_BENCH_DATA") or ROOT.parent / "shared" / "data")
+    folder = Path(os.environ.get("NEGFAST_BENCH_DATA") or ROOT.parent / "shared" / "data")
     column = pyarrow.parquet.read_table(folder / "package_pairs.parquet", columns=["group"])["group"].to_pylist()
     groups = np.unique(np.array(column), return_inverse=True)[1]
     keys = negfast.content_keys([pairs.query_texts, pairs.corpus_texts])
@@ -170,9 +171,7 @@ def quality(chosen: argparse.Namespace) -> None:
     measured: dict[str, dict[str, dict[str, float]]] = {}
     for size in chosen.batch:
         contenders = {
-            "shuffled": [
-                part for part in np.random.default_rng(0).permutation(n)[: n // size * size].reshape(-1, size)
-            ],
+            "shuffled": list(np.random.default_rng(0).permutation(n)[: n // size * size].reshape(-1, size)),
             "k-means": kmeans_batches(pairs.queries, pairs.corpus, size),
             "random, clean": list(HardBatchSampler(n, size, **labels)),
             "hard, clean": list(HardBatchSampler(n, size, **labels, mined=apart)),
@@ -186,7 +185,7 @@ def quality(chosen: argparse.Namespace) -> None:
         base = rows["shuffled"]["best_allowed"]
         gain = rows["k-means"]["best_allowed"] - base
         lines.append(
-            f"\nbatches of {size}: mean best score in the batch; no negative of any batch can reach {ceiling:.3f} on average"
+            f"\nbatches of {size}: mean best score in the batch (of all negatives in the corpus {ceiling:.3f})"
         )
         lines.append(f"{'':<24} {'any':>6} {'negative':>9} {'gain, of k-means':>17} {'rows with a false negative':>28}")
         for name, row in rows.items():
@@ -224,9 +223,9 @@ def joined_copies(indices: Any, scores: Any, positive_scores: Any, copies: int) 
 
 def speed(chosen: argparse.Namespace) -> None:
     import numpy as np
-    from data import load
 
     import negfast
+    from data import load
 
     pairs = load()
     mined = negfast.mine(pairs.queries, pairs.corpus, np.arange(len(pairs)), num_negatives=WIDTH)

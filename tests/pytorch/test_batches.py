@@ -371,7 +371,7 @@ def test_a_begun_epoch_is_taken_up_only_with_its_lists(mined: negfast.MinedNegat
     again.load_state_dict(state)
     assert list(again) == batches[4:]
     for other in (HardBatchSampler(1200, 48, mined=turned), HardBatchSampler(1200, 48)):
-        with pytest.raises(negfast.StateError, match="lists of the state.*epoch 2"):
+        with pytest.raises(negfast.StateError, match=r"lists of the state.*epoch 2"):
             other.load_state_dict(state)
     other = HardBatchSampler(1200, 48, mined=turned)
     other.load_state_dict({**state, "position": 0})
@@ -426,7 +426,7 @@ def test_bad_input_is_refused(name: str) -> None:
 
 
 def test_lists_of_other_rows_are_refused(mined: negfast.MinedNegatives) -> None:
-    with pytest.raises(Value, match="mined.*1000 rows.*1200 rows"):
+    with pytest.raises(Value, match=r"mined.*1000 rows.*1200 rows"):
         HardBatchSampler(1000, 8, mined=mined)
     outside = replace(mined, anchors=mined.anchors + 1)
     with pytest.raises(Value, match=r"mined.*1200.*row 1200"):
@@ -444,7 +444,7 @@ def test_more_batches_than_are_left_are_refused() -> None:
     sampler = HardBatchSampler(10, 2)
     sampler.consumed(5)
     assert list(sampler) == []
-    with pytest.raises(Value, match="n_batches.*0 batches.*epoch 0.*1"):
+    with pytest.raises(Value, match=r"n_batches.*0 batches.*epoch 0.*1"):
         sampler.consumed()
     sampler.set_epoch(1)
     assert len(list(sampler)) == 5

@@ -1,8 +1,9 @@
 """Batches that are clean still look random: who meets whom, and when, shows no pattern beyond what labels demand.
 
-Seeds are fixed. Had they been drawn afresh, each bound of 5.5 standard deviations would be crossed with a probability of 4e-8;
-there are fewer than 1000 of them, so a false alarm of all tests together has a probability below 4e-5. Counts of one epoch
-depend on each other, those of different epochs do not: each count over epochs is binomial, and is judged by itself.
+Seeds are fixed. Had they been drawn afresh, each bound of 5.5 standard deviations would be crossed with a probability
+of 4e-8; there are fewer than 1000 of them, so a false alarm of all tests together has a probability below 4e-5. Counts
+of one epoch depend on each other, those of different epochs do not: each count over epochs is binomial, and is judged
+by itself.
 """
 
 from collections.abc import Callable
