@@ -114,7 +114,10 @@ def companions(made: Epochs) -> Epochs:
     for epoch in planted[::8]:
         at = {row: (number, place) for number, batch in enumerate(epoch) for place, row in enumerate(batch)}
         (number, _), (other, place) = at[20], at[21]
-        swap = next(row for row in epoch[number] if row > 21 or row == 15 or (row > 14 and row != 20))
+        # Only a row without labels may go where row 21 was.
+        swap = next((row for row in epoch[number] if row > 14 and row not in (20, 21)), None)
+        if swap is None:
+            continue
         a, b = at[swap]
         epoch[a][b], epoch[other][place] = 21, swap
     return planted
