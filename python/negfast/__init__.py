@@ -18,6 +18,7 @@ from negfast.recipe import Recipe
 from negfast.refresh_policy import RefreshPolicy
 from negfast.refresh_report import RefreshReport
 from negfast.report import Report, SearchReport
+from negfast.reservoir import Reservoir
 from negfast.results import MinedNegatives, TopK
 from negfast.settings import Rules, Search, SimANS, Softmax, Tiers
 from negfast.simhash import SimHash
@@ -34,6 +35,7 @@ __all__ = [
     "RefreshPolicy",
     "RefreshReport",
     "Report",
+    "Reservoir",
     "RowIndexError",
     "Rules",
     "Search",

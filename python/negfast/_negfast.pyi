@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from os import PathLike
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +12,7 @@ __all__ = [
     "InvalidValueError",
     "MissingExtraError",
     "NegfastError",
+    "ReservoirCore",
     "RowIndexError",
     "StateError",
     "__version__",
@@ -133,6 +134,51 @@ def batch_epoch(
     seed: int,
     epoch: int,
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]: ...
+
+_Ids: TypeAlias = NDArray[np.int64] | tuple[int, int, int]
+
+@final
+class ReservoirCore:
+    @staticmethod
+    def empty(method: str, capacity: int, seed: int) -> ReservoirCore: ...
+    @staticmethod
+    def keyed(
+        capacity: int,
+        seed: int,
+        seen: int,
+        ids: NDArray[np.int64],
+        keys: NDArray[np.float64],
+        threshold: float,
+        threshold_id: int,
+        heaviest: float,
+    ) -> ReservoirCore: ...
+    @staticmethod
+    def skip(
+        capacity: int, seed: int, seen: int, taken: int, ids: NDArray[np.int64], log_largest: float, wait: int
+    ) -> ReservoirCore: ...
+    @staticmethod
+    def skip_weighted(
+        capacity: int,
+        seed: int,
+        seen: int,
+        taken: int,
+        ids: NDArray[np.int64],
+        keys: NDArray[np.float64],
+        left: float,
+        ones: int,
+    ) -> ReservoirCore: ...
+    @staticmethod
+    def aged(
+        capacity: int, seed: int, seen: int, ids: NDArray[np.int64], numbers: NDArray[np.int64]
+    ) -> ReservoirCore: ...
+    def state(self) -> dict[str, Any]: ...
+    def add(self, ids: _Ids, weights: NDArray[np.float64] | None) -> None: ...
+    def merge(self, other: ReservoirCore) -> None: ...
+    def ids(self) -> NDArray[np.int64]: ...
+    def probabilities(self) -> NDArray[np.float64]: ...
+    def seen(self) -> int: ...
+    def __len__(self) -> int: ...
+
 def simd_level() -> str: ...
 def available_threads() -> int: ...
 def fingerprint(data: NDArray[np.uint8]) -> str: ...

@@ -75,16 +75,17 @@ def integers(argument: str, value: object) -> Ints:
     return np.ascontiguousarray(array, dtype=np.int64).reshape(array.shape)
 
 
-def floats(argument: str, value: object) -> NDArray[np.float32]:
-    """Return `value` as a C-contiguous float32 array; what float32 cannot hold becomes infinite."""
+def floats(argument: str, value: object, dtype: type[Any] = np.float32) -> NDArray[Any]:
+    """Return `value` as a C-contiguous array of `dtype`; what that cannot hold becomes infinite."""
     array = plain_array(argument, value)
     if array is None:
         array = _from_sequence(argument, value)
     if array.dtype.kind not in "fiu":
-        raise InvalidTypeError(f"{argument} must be numbers, got dtype {array.dtype}; pass a float32 array")
+        name = np.dtype(dtype).name
+        raise InvalidTypeError(f"{argument} must be numbers, got dtype {array.dtype}; pass a {name} array")
     with np.errstate(over="ignore"):
         # It is refused as not finite where it matters.
-        return np.ascontiguousarray(array, dtype=np.float32).reshape(array.shape)
+        return np.ascontiguousarray(array, dtype=dtype).reshape(array.shape)
 
 
 def chained(argument: str, lists: list[Any]) -> list[Any]:

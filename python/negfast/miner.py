@@ -26,8 +26,8 @@ from negfast.settings import Draw, Metric, Rules, Search, Tiers, optional_whole,
 from negfast.staleness import Known, Staleness, measured
 
 Ids = Sequence[int] | Sequence[str] | NDArray[Any]
-MOST_RESERVED = 1 << 28
-"""Candidates that ``reserve="auto"`` remembers of all anchors at most: 1 GiB of row numbers."""
+MOST_RESERVED = 1 << 27
+"""Candidates that ``reserve="auto"`` remembers of all anchors at most: 1 GiB of row numbers and scores."""
 
 
 class Miner:
@@ -48,8 +48,8 @@ class Miner:
     Notes
     -----
     A miner holds copies of the queries and of the corpus in their own dtype, because drift is measured against them,
-    and 4 bytes for each candidate remembered: for 63,000 anchors and rows of 384 float32 with 400 candidates, 194 MB
-    and 101 MB.
+    and 8 bytes for each candidate remembered, its row and its score: for 63,000 anchors and rows of 384 float32 with
+    400 candidates, 194 MB and 202 MB.
 
     How a refresh works: every remembered candidate is scored with the new vectors. How far each row has moved bounds
     what any row that is not remembered can score now; where that is less than what the anchor's negatives score, its
@@ -237,16 +237,13 @@ class Miner:
             n_threads=self._n_threads, progress=progress,
         )  # fmt: skip
         state.check_ids(None if ids is None else _hashed_ids(ids, (len(call.queries), len(call.corpus))))
-        pending = state.pending
+        rows = None
         if changed is not None:
             rows = np.flatnonzero(inputs.forbidden_mask(changed, len(call.corpus), "changed"))
-            state.check_changed(call.corpus, rows)
-            pending = np.union1d(pending, rows)
+        past = state.past(rows, call.corpus.dtype)
         settings = {**call.settings, "reserve": self._reserved(call)}
         with progress_bar.bar("refresh", wanted=call.progress) as bar:
-            core = _negfast.refresh(
-                call.queries, call.corpus, call.known, state.past(pending), settings, call.n_threads, bar
-            )
+            core = _negfast.refresh(call.queries, call.corpus, call.known, past, settings, call.n_threads, bar)
         told = core.pop("refresh")
         reserve = core.pop("reserve", None) or _nothing(len(call.queries))
         served = _sampled(core["indices"])
@@ -517,6 +514,7 @@ def _nothing(n_queries: int) -> dict[str, NDArray[Any]]:
     return {
         "indptr": np.zeros(n_queries + 1, np.int64),
         "rows": np.zeros(0, np.uint32),
+        "scores": np.zeros(0, np.float32),
         "ceilings": np.full(n_queries, np.inf, np.float32),
         "floors": np.full(n_queries, -np.inf, np.float32),
     }

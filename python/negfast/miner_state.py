@@ -21,7 +21,7 @@ FORMAT = 1
 """Version of the saved form."""
 SAMPLE = 1000
 """Anchors on which the turnover of lists is counted."""
-_RESERVE = {"indptr": np.int64, "rows": np.uint32, "ceilings": np.float32, "floors": np.float32}
+_RESERVE = {"indptr": np.int64, "rows": np.uint32, "scores": np.float32, "ceilings": np.float32, "floors": np.float32}
 _LISTS = ("positives", "exclude")
 _LABELS = ("keys", "groups")
 Known = dict[str, Any]
@@ -89,23 +89,16 @@ class MinerState:
                     f"{other[0]}; put the rows in order, or mine again"
                 )
 
-    def check_changed(self, corpus: NDArray[Any], changed: NDArray[np.int64]) -> None:
-        """Refuse a corpus in which another row than those named differs."""
-        if corpus.dtype != self.corpus.dtype:
-            return
-        differs = _differing(self.corpus, corpus)
-        differs[changed] = False
-        differs[self.pending] = False
-        if differs.any():
-            raise InvalidValueError(
-                f"changed must name every corpus row whose vector differs from the last call's, got one that leaves "
-                f"out row {np.flatnonzero(differs)[0]}; leave it out if most rows moved"
-            )
+    def past(self, changed: NDArray[np.int64] | None, dtype: np.dtype[Any]) -> dict[str, Any]:
+        """Return what is remembered, as the compiled module takes it.
 
-    def past(self, pending: NDArray[np.int64]) -> dict[str, Any]:
-        """Return what is remembered, as the compiled module takes it."""
+        Where `changed` names the rows that differ, it sees that no other does, unless the new corpus is of another
+        `dtype`: then all do, by the rounding.
+        """
+        pending = self.pending if changed is None else np.union1d(self.pending, changed)
+        told = changed is not None and dtype == self.corpus.dtype
         vectors = {"queries": self.queries, "corpus": self.corpus}
-        return {**vectors, **self.reserve, "pending": np.asarray(pending, np.uint32)}
+        return {**vectors, **self.reserve, "pending": np.asarray(pending, np.uint32), "told": told}
 
     def moved(self, call: Call, reserve: dict[str, NDArray[Any]], served: NDArray[np.int64]) -> Self:
         """Return the state after a refresh. It takes over the memory of this one, which is not to be used any more."""
@@ -303,6 +296,10 @@ class MinerState:
                 for side, length in zip(self.known[name], (n, size), strict=True):
                     _check_labels(name, side, length)
         _check_lists("reserve", (self.reserve["indptr"], self.reserve["rows"]), n, size)
+        scores, most = self.reserve["scores"], 1.0001 if self.recipe.metric == "cosine" else np.finfo(np.float32).max
+        # NaN where one is not known.
+        possible = scores.shape == self.reserve["rows"].shape and not (np.abs(scores) > most).any()
+        _require("reserve_scores", possible, scores)
         _check_rows("pending", self.pending, size)
         _check_rows("served", self.served.ravel() + 1, size + 1)
         for name in ("ceilings", "floors"):
@@ -337,13 +334,6 @@ def _joined(name: str, arrays: dict[str, NDArray[Any]]) -> Any:
     if f"{name}_indptr" in arrays:
         return arrays.pop(f"{name}_indptr"), arrays.pop(f"{name}_indices")
     return arrays.pop(name, None)
-
-
-def _differing(old: NDArray[Any], new: NDArray[Any]) -> NDArray[np.bool_]:
-    """Tell which rows differ, some thousands at a time."""
-    step = 4096
-    parts = [(old[i : i + step] != new[i : i + step]).any(axis=1) for i in range(0, len(old), step)]
-    return np.concatenate(parts) if parts else np.zeros(0, np.bool_)
 
 
 def _extended(name: str, held: Any, labels: Labels | None, n_rows: int) -> Any:

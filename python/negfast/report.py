@@ -16,7 +16,7 @@ SUSPECT_COLUMNS = {"anchors": np.int64, "positives": np.int64, "scores": np.floa
 ADDED: dict[str, Any] = {"why": "not recorded", "audited": 0, "rows_checked": 0}
 """Fields of :class:`SearchReport` that files of earlier versions lack; what they tell is exact."""
 QUANTILES = (0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
-MOST_SELECTED = 1 << 20
+MOST_SELECTED = 1 << 18
 """Numbers beyond which quantiles are those of an even part: selecting among all would take longer than a refresh."""
 
 
@@ -157,7 +157,7 @@ class Quantiles:
     mean : float
         Their mean.
     values : tuple of float
-        Their quantiles at 0, 5, 25, 50, 75, 95 and 100 %. Of more than 2 ** 20 values, those between the ends are of so
+        Their quantiles at 0, 5, 25, 50, 75, 95 and 100 %. Of more than 2 ** 18 values, those between the ends are of so
         many spread evenly over them: off by a tenth of a percent of the values or so.
     """
 

@@ -38,8 +38,7 @@ def summarise(
     lowest, ranks = lists.positive_scores, lists.positive_ranks
     found = lists.indices >= 0
     paired = found & ~np.isnan(lowest)[:, None]
-    hardness = lists.scores.astype(np.float64)
-    hardness -= lowest.astype(np.float64)[:, None]
+    hardness = lists.scores - lowest[:, None]
     tiers = np.array([np.count_nonzero(lists.tiers == tier) for tier in range(len(TIER_NAMES))])
     tiers[0] -= int((~found).sum())
     return Report(

@@ -27,7 +27,7 @@ LAYERS = [
     {"kernel"},
     {"score"},
     {"topk", "accept"},
-    {"codes"},
+    {"codes", "reservoir"},
     {"clusters"},
     {"search", "rules", "draw", "exposure"},
     {"batches"},

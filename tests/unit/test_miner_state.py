@@ -21,6 +21,8 @@ DAMAGE: tuple[Callable[[Arrays], Arrays], ...] = (
     changed("reserve_indptr", lambda x: x + 1),
     changed("reserve_rows", lambda x: x + 10**6),
     changed("reserve_rows", lambda x: x[:-1]),
+    changed("reserve_scores", lambda x: x[:-1]),
+    changed("reserve_scores", lambda x: x + np.float32(np.inf)),
     changed("reserve_ceilings", lambda x: x[:-1]),
     changed("reserve_floors", lambda x: x[:-1]),
     changed("positives_indices", lambda x: x + 10**6),

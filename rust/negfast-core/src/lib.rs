@@ -3,7 +3,7 @@
 //! For every anchor, the hardest rows of a corpus that are *allowed* negatives: a [`search`] that is exact, or has the
 //! recall that was asked for; guard rails that it applies while it scans ([`rules`]), draws over what is left ([`draw`]),
 //! and a cap on how often a row may serve ([`exposure`]). [`mine`] is the whole pipeline. The same search finds the
-//! near-copies of a corpus in itself ([`duplicates`]).
+//! near-copies of a corpus in itself ([`duplicates`]). A [`reservoir`] is a sample of a stream.
 //!
 //! One function decides what a [`score`] is. Searches multiply all pairs in `f32`, or estimate them from [`codes`] in lists
 //! of near rows ([`clusters`]); either only nominates. [`search::Engine`] chooses, and measures recall where it is not proven.
@@ -35,6 +35,7 @@ pub mod mine;
 pub mod nearest;
 pub mod pool;
 pub mod refresh;
+pub mod reservoir;
 pub mod rng;
 pub mod rows;
 pub mod rules;

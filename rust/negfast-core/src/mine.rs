@@ -326,7 +326,9 @@ impl Miner<'_> {
         let first_pass = open(books).first_pass;
         let scorer = self.chooser.scorer;
         let depth = wanted.max(reserve).min(scorer.corpus.len());
-        let job = Job { scorer, anchors, depth, scored: wanted, max_memory: self.settings.search.max_memory };
+        // Some more than are wanted, so that lists from which few rows leave need no others.
+        let scored = if reserve > 0 { wanted + wanted / 16 + 8 } else { wanted };
+        let job = Job { scorer, anchors, depth, scored, max_memory: self.settings.search.max_memory };
         let band = if reserve > 0 { BAND } else { 0.0 };
         let accept = Guarded { guard: self.chooser.guard, anchors, ranks: first_pass, band };
         let plan = engine.plan(&job, &accept, workers, self.work)?;
@@ -555,7 +557,7 @@ impl Miner<'_> {
     fn close(&self, books: Mutex<Books>, past: &[u32], workers: &mut Workers<'_>) -> Result<Mined> {
         let mut books = books.into_inner().unwrap_or_else(PoisonError::into_inner);
         if self.settings.reserve > 0 {
-            books.mined.reserve = Some(Reserve::new(std::mem::take(&mut books.kept), past));
+            books.mined.reserve = Some(Reserve::new(&std::mem::take(&mut books.kept), past, workers)?);
         }
         if self.settings.rules.max_exposure.is_none() {
             return Ok(books.mined);

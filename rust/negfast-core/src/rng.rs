@@ -21,10 +21,17 @@ pub fn stream(seed: u64, epoch: u64, row: u64, purpose: u64) -> Stream {
 }
 
 impl Stream {
-    /// A number uniform on the open interval (0, 1): never 0, so its logarithm is finite.
+    /// Sixty-four random bits.
+    pub fn bits(&mut self) -> u64 {
+        self.0.next_u64()
+    }
+
+    /// A number uniform on the open interval (0, 1): never 0 or 1, so logarithms of it and of
+    /// its own are finite.
     pub fn uniform(&mut self) -> f64 {
-        let bits = self.0.next_u64() >> 11;
-        (bits as f64 + 0.5) * (1.0 / 9_007_199_254_740_992.0)
+        let bits = self.bits() >> 11;
+        // The largest sum would be rounded to 1.
+        ((bits as f64 + 0.5) * (1.0 / 9_007_199_254_740_992.0)).min(1.0 - f64::EPSILON / 2.0)
     }
 
     /// A whole number uniform on `0..n`; `n` is above 0. What 64 bits cannot share out evenly is below `n` / 2^64.

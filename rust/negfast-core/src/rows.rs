@@ -118,7 +118,7 @@ impl<'a> Rows<'a> {
         if let Data::F32(x) = self.data {
             use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
             const LINE: usize = 16;
-            for line in x[i * self.dim..(i + 1) * self.dim].chunks(LINE).take(4) {
+            for line in x[i * self.dim..(i + 1) * self.dim].chunks(LINE).take(32) {
                 // SAFETY: a prefetch changes nothing, and the address is that of a borrowed element.
                 unsafe { _mm_prefetch::<_MM_HINT_T0>(line.as_ptr().cast()) };
             }

@@ -1,7 +1,11 @@
 //! The score: one function of two rows, the same bits everywhere.
 
+mod together;
+
+pub(crate) use together::Together;
+
 use crate::error::{Error, Result};
-use crate::kernel::{BATCH, Level, dot, dots, estimate, scaled, shorten, widen};
+use crate::kernel::{BATCH, Level, dot, dots, estimate, scaled, shorten};
 use crate::lists::Lists;
 use crate::rows::Rows;
 use crate::threads::{Workers, cut, split};
@@ -140,13 +144,12 @@ pub struct Scorer<'a> {
 pub struct Scratch {
     anchor: Vec<f32>,
     rows: Vec<f32>,
-    wide: Vec<f64>,
 }
 
 impl Scratch {
     /// Room for rows of `dim` elements.
     pub fn new(dim: usize) -> Self {
-        Self { anchor: vec![0.0; dim], rows: vec![0.0; dim * BATCH], wide: vec![0.0; dim] }
+        Self { anchor: vec![0.0; dim], rows: vec![0.0; dim * BATCH] }
     }
 }
 
@@ -221,13 +224,18 @@ impl<'a> Scorer<'a> {
     pub fn score_all(&self, anchor: usize, rows: &[u32], out: &mut [f32], scratch: &mut Scratch) {
         let norm = self.queries.norm(anchor);
         let a = self.queries.rows().row(anchor, &mut scratch.anchor);
-        self.products(a, rows, (&mut scratch.rows, &mut scratch.wide), |position, row, product| {
-            out[position] = match self.metric {
-                // Adding 0 turns -0 into 0, so that equal scores are equal bits.
-                Metric::Dot => product as f32 + 0.0,
-                Metric::Cosine => over_norms(product, norm, self.corpus.norm(row)),
-            };
+        self.products(a, rows, &mut scratch.rows, |position, row, product| {
+            out[position] = self.scored(norm, row, product);
         });
+    }
+
+    /// The score of a query of this norm and a corpus row, from their product.
+    fn scored(&self, norm: f64, row: usize, product: f64) -> f32 {
+        match self.metric {
+            // Adding 0 turns -0 into 0, so that equal scores are equal bits.
+            Metric::Dot => product as f32 + 0.0,
+            Metric::Cosine => over_norms(product, norm, self.corpus.norm(row)),
+        }
     }
 
     /// Whether the cosine of two corpus rows is above `bound`, whatever the metric.
@@ -254,23 +262,14 @@ impl<'a> Scorer<'a> {
     pub fn cosine(&self, row: u32, other: u32, scratch: &mut Scratch) -> f32 {
         let a = self.corpus.rows().row(row as usize, &mut scratch.anchor);
         let mut cosine = 0.0;
-        self.products(a, &[other], (&mut scratch.rows, &mut scratch.wide), |_, other, product| {
+        self.products(a, &[other], &mut scratch.rows, |_, other, product| {
             cosine = over_norms(product, self.corpus.norm(row as usize), self.corpus.norm(other));
         });
         cosine
     }
 
-    fn products(
-        &self,
-        a: &[f32],
-        rows: &[u32],
-        (widened, wide): (&mut [f32], &mut [f64]),
-        mut take: impl FnMut(usize, usize, f64),
-    ) {
+    fn products(&self, a: &[f32], rows: &[u32], widened: &mut [f32], mut take: impl FnMut(usize, usize, f64)) {
         let corpus = self.corpus.rows();
-        if rows.len() >= BATCH {
-            widen(a, wide);
-        }
         let mut batches = rows.chunks_exact(BATCH);
         let mut position = 0;
         for batch in &mut batches {
@@ -279,7 +278,7 @@ impl<'a> Scorer<'a> {
             }
             let mut room = widened.chunks_exact_mut(corpus.dim());
             let four = [0, 1, 2, 3].map(|i| corpus.row(batch[i] as usize, room.next().unwrap_or_default()));
-            for (i, product) in dots(self.level, wide, four).into_iter().enumerate() {
+            for (i, product) in dots(self.level, a, four).into_iter().enumerate() {
                 take(position + i, batch[i] as usize, product);
             }
             position += BATCH;

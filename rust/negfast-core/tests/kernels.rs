@@ -4,7 +4,7 @@ mod making;
 mod naive;
 
 use making::{Dice, Kind, Stored};
-use negfast_core::kernel::{Level, Panels, Tile, TileOutput, dot, dots, estimate, pack, scaled, widen};
+use negfast_core::kernel::{Level, Panels, Tile, TileOutput, dot, dots, estimate, pack, scaled};
 use negfast_core::score::slack;
 
 const DIMS: [usize; 14] = [1, 2, 3, 7, 8, 9, 15, 16, 17, 31, 63, 65, 127, 385];
@@ -130,9 +130,7 @@ fn dots_have_the_bits_of_the_definition() {
             let scale = dice.one_of(&[1e-20, 1.0, 1e15]);
             let rows: Vec<Vec<f32>> =
                 dice.rows(5, dim).iter().map(|row| row.iter().map(|x| x * scale).collect()).collect();
-            let mut wide = vec![0.0; dim];
-            widen(&rows[4], &mut wide);
-            let all = dots(level, &wide, [&rows[0], &rows[1], &rows[2], &rows[3]]);
+            let all = dots(level, &rows[4], [&rows[0], &rows[1], &rows[2], &rows[3]]);
             for (got, row) in all.iter().zip(&rows) {
                 assert_eq!(got.to_bits(), naive::product(&rows[4], row).to_bits(), "{level:?}, dim {dim}");
                 assert_eq!(got.to_bits(), dot(level, row, &rows[4]).to_bits(), "{level:?}, dim {dim}");

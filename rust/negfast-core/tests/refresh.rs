@@ -10,8 +10,8 @@ use making::{Dice, Kind, Posed, Way, bits, problem, settings, ways};
 use naive::{Problem, product};
 use negfast_core::kernel::Level;
 use negfast_core::mine::{Mined, Settings};
-use negfast_core::refresh::Reserve;
 use negfast_core::refresh::drift::drift;
+use negfast_core::refresh::{Parts, Reserve};
 use negfast_core::rules::Rules;
 use negfast_core::score::{Matrix, Metric};
 use negfast_core::search::{Asked, Method};
@@ -31,6 +31,8 @@ enum Move {
     Turn,
     /// Half of the corpus is replaced.
     Half,
+    /// One or two rows are replaced, and nothing else moves.
+    Few,
     /// Some rows become zeros, and some queries.
     Vanish,
     /// Some rows become copies of others, one that of a query.
@@ -51,6 +53,8 @@ impl Move {
             Self::Jump,
             Self::Turn,
             Self::Half,
+            Self::Few,
+            Self::Few,
             Self::Vanish,
             Self::Copy,
             Self::Fall,
@@ -78,6 +82,7 @@ impl Move {
                 let half = corpus.len() / 2;
                 replace(corpus, half, dice);
             }
+            Self::Few => replace(corpus, 1 + dice.below(2), dice),
             Self::Vanish => {
                 for rows in [corpus, queries] {
                     let row = dice.below(rows.len());
@@ -174,11 +179,12 @@ impl Trip {
 
     /// Where anything is proven, no unlisted row that could ever be allowed lies between ceiling and floor.
     fn check_bounds(&self) {
-        let (starts, rows, ceilings, floors) = self.reserve.clone().into_parts();
+        let Parts { starts, rows, scores, ceilings, floors } = self.reserve.clone().into_parts();
         let Problem { queries, corpus, metric, .. } = &self.posed.problem;
         for (anchor, query) in queries.iter().enumerate() {
             let (ceiling, floor) = (ceilings[anchor], floors[anchor]);
             let listed = &rows[starts[anchor]..starts[anchor + 1]];
+            self.check_scores(anchor, (listed, &scores[starts[anchor]..starts[anchor + 1]]), floor > f32::NEG_INFINITY);
             for row in (0..corpus.len() as u32).filter(|_| floor > f32::NEG_INFINITY) {
                 let score = naive::score(*metric, query, &corpus[row as usize]);
                 let outside = score <= ceiling || score > floor;
@@ -186,6 +192,19 @@ impl Trip {
                     || format!("anchor {anchor}, row {row}: {score} between {ceiling} and {floor}, listed {listed:?}");
                 assert!(outside || listed.contains(&row) || self.posed.problem.bars(anchor, row), "{}", told());
             }
+        }
+    }
+
+    /// Known scores are scores; where the list is proven, none that follows the last of them is higher.
+    fn check_scores(&self, anchor: usize, (listed, known): (&[u32], &[f32]), proven: bool) {
+        let Problem { queries, corpus, metric, .. } = &self.posed.problem;
+        let true_score = |row: u32| naive::score(*metric, &queries[anchor], &corpus[row as usize]);
+        for (&row, &score) in listed.iter().zip(known).filter(|(_, score)| !score.is_nan()) {
+            assert_eq!(score.to_bits(), true_score(row).to_bits(), "anchor {anchor}, row {row}");
+        }
+        let Some(last) = known.iter().rposition(|score| !score.is_nan()).filter(|_| proven) else { return };
+        for &row in &listed[last + 1..] {
+            assert!(true_score(row) <= known[last], "anchor {anchor}, row {row} after a score of {}", known[last]);
         }
     }
 }
@@ -458,7 +477,7 @@ fn distance(a: &[f32], b: &[f32], metric: Metric) -> f64 {
 fn a_reserve_that_does_not_fit_is_refused() {
     let (anchors, corpus) = (2, 5);
     let check = |indptr: &[i64], rows: &[u32], ceilings: &[f32], floors: &[f32]| {
-        Reserve::from_parts((indptr, rows), (ceilings, floors), anchors, corpus).is_ok()
+        Reserve::from_parts((indptr, rows, &[0.5, f32::NAN, 0.1]), (ceilings, floors), anchors, corpus).is_ok()
     };
     assert!(check(&[0, 1, 3], &[4, 0, 1], &[0.5; 2], &[f32::NEG_INFINITY; 2]));
     assert!(!check(&[0, 1, 3], &[5, 0, 1], &[0.5; 2], &[0.9; 2]), "a row that does not exist");
@@ -467,6 +486,11 @@ fn a_reserve_that_does_not_fit_is_refused() {
     assert!(!check(&[0, 1, 3], &[4, 0, 1], &[0.5; 1], &[0.9; 2]), "too few ceilings");
     assert!(!check(&[0, 1, 3], &[4, 0, 1], &[0.5; 2], &[0.9; 3]), "too many floors");
     assert!(!check(&[0, 1, 3], &[4, 0, 1], &[f32::NAN; 2], &[0.9; 2]), "a bound that is no number");
+    let scores = |scores: &[f32]| {
+        Reserve::from_parts((&[0, 1, 3], &[4, 0, 1], scores), (&[0.5; 2], &[0.9; 2]), anchors, corpus).is_ok()
+    };
+    assert!(!scores(&[0.5; 2]), "too few scores");
+    assert!(!scores(&[0.5, f32::INFINITY, 0.1]), "a score that is infinite");
 }
 
 /// Lists of another miner, for one that remembers nothing.
@@ -478,7 +502,7 @@ fn lists_serve_where_none_are_to_be_remembered() {
     after.problem.settings.reserve = 0;
     let mined = after.refresh((&before, &lists), &[], fast(1), fast(1).asked()).expect("a legal problem");
     check_lists(&after, &mined);
-    assert_eq!((proven(&mined), mined.reserve), (40, None));
+    assert_eq!((proven(&mined), mined.reserve.is_some()), (40, false));
 }
 
 /// The smallest and the emptiest of problems.

@@ -10,7 +10,7 @@ use negfast_core::mine::{Candidates, Mined, PositiveScores, Settings};
 use negfast_core::nearest::nearest;
 use negfast_core::pool::first_depth;
 use negfast_core::refresh::drift::drift;
-use negfast_core::refresh::{Past, Refreshed, Reserve};
+use negfast_core::refresh::{Parts, Past, Refreshed, Reserve};
 use negfast_core::rules::{Known, Labels};
 use negfast_core::score::{Matrix as Measured, Metric, Scorer};
 use negfast_core::search::{Account, Engine, Plan, Sizes, Work};
@@ -241,9 +241,12 @@ pub(crate) struct PastIn<'py> {
     corpus: Bound<'py, PyAny>,
     indptr: Bound<'py, PyAny>,
     rows: Bound<'py, PyAny>,
+    scores: Bound<'py, PyAny>,
     ceilings: Bound<'py, PyAny>,
     floors: Bound<'py, PyAny>,
     pending: Bound<'py, PyAny>,
+    /// Whether no other row of the corpus may differ.
+    told: bool,
 }
 
 /// Borrowed arrays behind a [`Past`].
@@ -252,9 +255,11 @@ struct PastArrays<'py> {
     corpus: Matrix<'py>,
     indptr: Borrowed<'py, i64>,
     rows: Borrowed<'py, u32>,
+    scores: Borrowed<'py, f32>,
     ceilings: Borrowed<'py, f32>,
     floors: Borrowed<'py, f32>,
     pending: Borrowed<'py, u32>,
+    told: bool,
 }
 
 impl<'py> PastArrays<'py> {
@@ -264,11 +269,30 @@ impl<'py> PastArrays<'py> {
             corpus: Matrix::new("corpus", &past.corpus)?,
             indptr: Borrowed::new("reserve", &past.indptr, "int64", 1..=1)?,
             rows: Borrowed::new("reserve", &past.rows, "uint32", 1..=1)?,
+            scores: Borrowed::new("reserve", &past.scores, "float32", 1..=1)?,
             ceilings: Borrowed::new("reserve", &past.ceilings, "float32", 1..=1)?,
             floors: Borrowed::new("reserve", &past.floors, "float32", 1..=1)?,
             pending: Borrowed::new("changed", &past.pending, "uint32", 1..=1)?,
+            told: past.told,
         })
     }
+}
+
+/// Refuses a corpus of which a row moved that is not among those that were told.
+fn check_told(moved: &[f32], told: &[u32]) -> Result<()> {
+    let mut others: Vec<bool> = moved.iter().map(|&length| length > 0.0).collect();
+    for &row in told {
+        if let Some(other) = others.get_mut(row as usize) {
+            *other = false;
+        }
+    }
+    let Some(row) = others.iter().position(|&other| other) else { return Ok(()) };
+    Err(Error::invalid(
+        "changed",
+        "every corpus row whose vector differs from the last call's",
+        format!("one that leaves out row {row}"),
+        "leave it out if most rows moved",
+    ))
 }
 
 /// Mines again for all queries from what was remembered.
@@ -300,7 +324,10 @@ pub(crate) fn refresh<'py>(
             let old = Measured::measure("corpus", past.corpus.rows("corpus")?, scorer.level, workers)?;
             let of_corpus = drift("corpus", (&old, scorer.corpus), metric, workers)?;
             let measuring = clock.elapsed();
-            let lists = (past.indptr.slice(), past.rows.slice());
+            if past.told {
+                check_told(&of_corpus, past.pending.slice())?;
+            }
+            let lists = (past.indptr.slice(), past.rows.slice(), past.scores.slice());
             let bounds = (past.ceilings.slice(), past.floors.slice());
             let reserve = Reserve::from_parts(lists, bounds, n_queries, n_corpus)?;
             let past =
@@ -524,9 +551,10 @@ fn wrap_mined<'py>(py: Python<'py>, mined: Mined, columns: usize, ran: &Ran) -> 
 
 fn wrap_reserve<'py>(py: Python<'py>, reserve: Reserve<'_>) -> PyResult<Bound<'py, PyDict>> {
     let out = PyDict::new(py);
-    let (starts, rows, ceilings, floors) = reserve.into_parts();
+    let Parts { starts, rows, scores, ceilings, floors } = reserve.into_parts();
     out.set_item("indptr", column(py, starts.into_iter().map(|start| start as i64)))?;
     out.set_item("rows", PyArray1::from_vec(py, rows))?;
+    out.set_item("scores", PyArray1::from_vec(py, scores))?;
     out.set_item("ceilings", PyArray1::from_vec(py, ceilings))?;
     out.set_item("floors", PyArray1::from_vec(py, floors))?;
     Ok(out)

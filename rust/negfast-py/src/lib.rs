@@ -11,6 +11,7 @@ mod batches;
 mod calls;
 mod errors;
 mod monitor;
+mod reservoir;
 mod settings;
 mod signs;
 mod state;
@@ -36,6 +37,7 @@ fn _negfast(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(batches::batch_conflicts, module)?)?;
     module.add_function(wrap_pyfunction!(batches::batch_sizes, module)?)?;
     module.add_function(wrap_pyfunction!(batches::batch_epoch, module)?)?;
+    module.add_class::<reservoir::ReservoirCore>()?;
     module.add_function(wrap_pyfunction!(calls::simd_level, module)?)?;
     module.add_function(wrap_pyfunction!(calls::available_threads, module)?)?;
     module.add_function(wrap_pyfunction!(state::fingerprint, module)?)?;

@@ -9,7 +9,7 @@ use super::Level;
 #[cfg(target_arch = "x86_64")]
 use super::x86::{dots_avx2, dots_avx512};
 
-/// Rows that [`dots`] takes at once: enough independent sums to hide the latency of the additions.
+/// Rows that [`dots`] takes best: enough independent sums to hide the latency of the additions.
 pub const BATCH: usize = 4;
 
 /// Sums of a dot product.
@@ -28,44 +28,32 @@ pub fn dot(level: Level, a: &[f32], b: &[f32]) -> f64 {
         #[cfg(target_arch = "x86_64")]
         // SAFETY: as above.
         Level::Avx2 => unsafe { dot_avx2(a, b) },
-        _ => fold(lanes::<f32, false>(a, b)),
+        _ => fold(lanes::<false>(a, b)),
     }
 }
 
-/// The dot products of a row that [`widen`] has written with four others: to widen takes longer than to add, so a row that
-/// meets many is widened once.
+/// The dot products of a row with some others, [`BATCH`] or fewer.
 ///
 /// # Panics
 /// If a length differs.
-pub fn dots(level: Level, wide: &[f64], rows: [&[f32]; BATCH]) -> [f64; BATCH] {
-    assert!(rows.iter().all(|row| row.len() == wide.len()), "rows of one length");
-    let whole = wide.len() - wide.len() % LANES;
+pub fn dots<const N: usize>(level: Level, row: &[f32], others: [&[f32]; N]) -> [f64; N] {
+    assert!(others.iter().all(|other| other.len() == row.len()), "rows of one length");
+    let whole = row.len() - row.len() % LANES;
     let mut sums = match level.min(Level::detect()) {
         #[cfg(target_arch = "x86_64")]
         // SAFETY: the level was clamped to what the machine has, and all rows are as long.
-        Level::Avx512 => unsafe { dots_avx512(wide, rows) },
+        Level::Avx512 => unsafe { dots_avx512(row, others) },
         #[cfg(target_arch = "x86_64")]
         // SAFETY: as above.
-        Level::Avx2 => unsafe { dots_avx2(wide, rows) },
-        _ => rows.map(|row| lanes::<f64, false>(&wide[..whole], &row[..whole])),
+        Level::Avx2 => unsafe { dots_avx2(row, others) },
+        _ => others.map(|other| lanes::<false>(&row[..whole], &other[..whole])),
     };
-    for (sums, row) in sums.iter_mut().zip(rows) {
-        for ((sum, x), &y) in sums.iter_mut().zip(&wide[whole..]).zip(&row[whole..]) {
-            *sum += x * f64::from(y);
+    for (sums, other) in sums.iter_mut().zip(others) {
+        for ((sum, &x), &y) in sums.iter_mut().zip(&row[whole..]).zip(&other[whole..]) {
+            *sum += f64::from(x) * f64::from(y);
         }
     }
     sums.map(fold)
-}
-
-/// Writes `row` into `out`.
-///
-/// # Panics
-/// If their lengths differ.
-pub fn widen(row: &[f32], out: &mut [f64]) {
-    assert_eq!(row.len(), out.len(), "rows of one length");
-    for (out, &x) in out.iter_mut().zip(row) {
-        *out = f64::from(x);
-    }
 }
 
 /// A quick estimate of the dot product, summed in `f32` in no particular order: within the usual bound of
@@ -124,20 +112,20 @@ fn estimate_body<const FUSED: bool>(a: &[f32], b: &[f32]) -> f32 {
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f")]
 fn dot_avx512(a: &[f32], b: &[f32]) -> f64 {
-    fold(lanes::<f32, true>(a, b))
+    fold(lanes::<true>(a, b))
 }
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2,fma")]
 fn dot_avx2(a: &[f32], b: &[f32]) -> f64 {
-    fold(lanes::<f32, true>(a, b))
+    fold(lanes::<true>(a, b))
 }
 
 /// The sums, lane by lane; `FUSED` only where the caller's features make `mul_add` an instruction.
 #[inline(always)]
-fn lanes<T: Copy + Into<f64>, const FUSED: bool>(a: &[T], b: &[f32]) -> [f64; LANES] {
-    let add = |sum: &mut f64, x: T, y: f32| {
-        let (x, y): (f64, f64) = (x.into(), y.into());
+fn lanes<const FUSED: bool>(a: &[f32], b: &[f32]) -> [f64; LANES] {
+    let add = |sum: &mut f64, x: f32, y: f32| {
+        let (x, y) = (f64::from(x), f64::from(y));
         *sum = if FUSED { x.mul_add(y, *sum) } else { *sum + x * y };
     };
     let mut sums = [0.0f64; LANES];
@@ -178,13 +166,14 @@ mod tests {
             };
             let (a, rows) = (row(1), [row(2), row(3), row(4), row(5)]);
             for level in Level::available() {
-                let mut wide = vec![0.0; dim];
-                widen(&a, &mut wide);
-                let all = dots(level, &wide, [&rows[0], &rows[1], &rows[2], &rows[3]]);
+                let all = dots(level, &a, [&rows[0], &rows[1], &rows[2], &rows[3]]);
                 for (got, b) in all.iter().zip(&rows) {
                     assert_eq!(got.to_bits(), naive(&a, b).to_bits(), "{level:?}, dim {dim}");
                     assert_eq!(got.to_bits(), dot(level, &a, b).to_bits());
                 }
+                let bits = |products: &[f64]| products.iter().map(|p| p.to_bits()).collect::<Vec<_>>();
+                assert_eq!(bits(&dots(level, &a, [&rows[0], &rows[1], &rows[2]])), bits(&all[..3]));
+                assert_eq!(bits(&dots(level, &a, [&rows[0]])), bits(&all[..1]));
             }
         }
     }

@@ -21,7 +21,7 @@ mod tile;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 
-pub use dot::{BATCH, dot, dots, estimate, widen};
+pub use dot::{BATCH, dot, dots, estimate};
 pub use hamming::{Strips, hamming};
 pub use int8::{CODE_COLUMNS, CODE_ROWS, CodePanel, CodeRows, CodeTile, NARROW, RUNS, WIDE, reaching};
 pub use lookup::{BLOCK_ROWS, Blocks, Lookup, LookupOutput, MAX_BITS, PANEL_QUERIES, Table, Tables};

@@ -1,5 +1,6 @@
 //! The first pass of a refresh: remembered lists judged again, as far as they are proven or trusted.
 
+use std::ops::Range;
 use std::sync::Mutex;
 use std::time::Instant;
 
@@ -9,15 +10,16 @@ use crate::error::Result;
 use crate::pool::Pool;
 use crate::refresh::bounds::{Bound, Bounds};
 use crate::refresh::movers::{self, Met};
-use crate::refresh::{Kept, Past, Refreshed};
+use crate::refresh::{Kept, Past, Refreshed, forget_after};
 use crate::rules::Rule;
-use crate::score::Scratch;
+use crate::score::{Scratch, Together};
 use crate::search::Recall;
 use crate::threads::{Workers, cut, split};
 use crate::topk::{Candidate, sort_best_first};
 
-/// Anchors that a task judges.
-const SPAN: usize = 256;
+/// Anchors that a task judges at most: as many as stay in the cache while their rows are read; and about as many candidates.
+const SPAN: usize = 512;
+const CANDIDATES: usize = 1 << 20;
 /// Anchors that tell whether proving pays, and the share of them that has to be proven.
 const TRIED: usize = 192;
 const WORTH: f64 = 0.6;
@@ -45,6 +47,10 @@ struct Use<'a> {
     prefix: usize,
     /// Whether only what is proven counts.
     proof: bool,
+    /// Whether, of rows that are not compared with every anchor, none has moved.
+    still: bool,
+    /// Which rows of the corpus may score something else than they did.
+    moved: Vec<bool>,
 }
 
 /// What became of one list.
@@ -53,6 +59,8 @@ enum Fate {
     Proven,
     Estimated,
     Searched,
+    /// More of the list has to be scored.
+    Open,
 }
 
 /// Judges what lists may be used, and fills `books` from them.
@@ -111,7 +119,12 @@ fn decide<'a>(
     let (scorer, guard) = (miner.chooser.scorer, miner.chooser.guard);
     let (movers, farthest) = movers::choose(past, proof);
     let bounds = Bounds::new(past, scorer, farthest);
-    let whole = Use { past, bounds, met: Met::nothing(past.reserve.len()), prefix: usize::MAX, proof };
+    let mut moved: Vec<bool> = past.corpus.iter().map(|&length| length > 0.0).collect();
+    for &row in &movers {
+        moved[row as usize] = true;
+    }
+    let (met, still) = (Met::nothing(past.reserve.len()), farthest == 0.0);
+    let whole = Use { past, bounds, met, prefix: usize::MAX, proof, still, moved };
     if proof && !pays(miner, &whole) {
         return none("rows moved too far for proofs".into());
     }
@@ -143,9 +156,14 @@ fn mean(past: &Past<'_>) -> f32 {
 fn pays(miner: &Miner<'_>, plan: &Use<'_>) -> bool {
     let anchors = sample(plan.past.reserve.len(), TRIED, miner.settings.epoch);
     let mut scratch = Scratch::new(miner.chooser.scorer.corpus.rows().dim());
-    let proven = |&anchor: &u32| plan.used(miner, anchor as usize, &mut scratch, &mut Vec::new()).1 == Fate::Proven;
+    let mut proven = |&anchor: &u32| {
+        let lists = Span::new(plan, &[anchor], true);
+        let mut scores = vec![0.0; lists.rows.len()];
+        miner.chooser.scorer.score_all(anchor as usize, &lists.rows, &mut scores, &mut scratch);
+        plan.used(miner, anchor as usize, (&lists.rows, &scores, &[]), &mut scratch).1 == Fate::Proven
+    };
     let count = anchors.len();
-    anchors.iter().map(proven).filter(|&proven| proven).count() as f64 >= WORTH * count as f64
+    anchors.iter().filter(|anchor| proven(anchor)).count() as f64 >= WORTH * count as f64
 }
 
 /// Fills `books` from lists; returns what becomes of each.
@@ -155,34 +173,98 @@ fn judge(miner: &Miner<'_>, plan: &Use<'_>, books: &Mutex<Books>, workers: &mut 
     let candidates = plan.past.reserve.rows().len().min(n.saturating_mul(plan.prefix));
     workers.progress().expect(candidates as u64);
     let mut fates = vec![Fate::Searched; n];
-    let spans = split(n, n.div_ceil(SPAN));
+    let spans = split(n, n.div_ceil(SPAN).max(candidates.div_ceil(CANDIDATES)).max(4 * workers.threads()));
     let parts = cut(&mut fates, spans.iter().map(ExactSizeIterator::len));
     let tasks: Vec<_> = spans.into_iter().zip(parts).collect();
     workers.run(
         (candidates * dim) as u64,
         tasks,
-        || Scratch::new(dim),
-        |scratch, (anchors, fates), progress| {
-            let (mut page, mut scores, mut judged) = (Page::default(), Vec::new(), 0);
-            for (anchor, fate) in anchors.zip(fates) {
-                let (pool, found, kept) = plan.used(miner, anchor, scratch, &mut scores);
-                judged += scores.len() as u64;
-                *fate = found;
-                if found == Fate::Searched {
-                    page.short.push(anchor as u32);
-                    continue;
-                }
-                miner.rank_among(anchor, &scores, &mut page);
-                if miner.settings.reserve > 0 {
-                    page.kept.push((anchor as u32, kept));
-                }
-                miner.file(pool, miner.chooser.enough(miner.chooser.depth()), &mut page, scratch);
-            }
+        || (Scratch::new(dim), Together::default()),
+        |room, (span, fates), progress| {
+            let (mut page, anchors) = (Page::default(), span.clone().map(|anchor| anchor as u32).collect::<Vec<_>>());
+            let mut set = |anchor: u32, fate| fates[anchor as usize - span.start] = fate;
+            let (mut judged, open_ones) = judge_some(miner, plan, (&anchors, false), &mut page, room, &mut set);
+            judged += judge_some(miner, plan, (&open_ones, true), &mut page, room, &mut set).0;
             miner.enter(page, &mut open(books));
-            progress.advance(judged)
+            progress.advance(judged as u64)
         },
     )?;
     Ok(fates)
+}
+
+/// Judges the lists of some anchors, from as much of them as is likely enough, or `whole`; returns how many candidates that
+/// are, and for which anchors they were not enough.
+fn judge_some(
+    miner: &Miner<'_>,
+    plan: &Use<'_>,
+    (anchors, whole): (&[u32], bool),
+    page: &mut Page,
+    (scratch, together): &mut (Scratch, Together),
+    set: &mut impl FnMut(u32, Fate),
+) -> (usize, Vec<u32>) {
+    let mut lists = Span::new(plan, anchors, whole);
+    together.score(miner.chooser.scorer, anchors, (&lists.ends, &lists.rows), &mut lists.scores);
+    let mut open_ones = Vec::new();
+    for (slot, &anchor) in anchors.iter().enumerate() {
+        let list = lists.of(slot);
+        let (rows, scores) = (&lists.rows[list.clone()], &lists.scores[list]);
+        let (pool, fate, kept) = plan.used(miner, anchor as usize, (rows, scores, lists.rests[slot]), scratch);
+        match fate {
+            Fate::Open => open_ones.push(anchor),
+            Fate::Searched => page.short.push(anchor),
+            Fate::Proven | Fate::Estimated => {
+                miner.rank_among(anchor as usize, scores, page);
+                if miner.settings.reserve > 0 {
+                    page.kept.push((anchor, kept));
+                }
+                miner.file(pool, miner.chooser.enough(miner.chooser.depth()), page, scratch);
+            }
+        }
+        set(anchor, fate);
+    }
+    (lists.rows.len(), open_ones)
+}
+
+/// The candidates of some anchors, list by list.
+struct Span<'a> {
+    rows: Vec<u32>,
+    /// NaN where a score is not known.
+    scores: Vec<f32>,
+    ends: Vec<usize>,
+    /// What stays listed as it is.
+    rests: Vec<&'a [u32]>,
+}
+
+impl<'a> Span<'a> {
+    /// So much of each list as is likely enough, or the `whole` of it.
+    fn new(plan: &'a Use<'_>, anchors: &[u32], whole: bool) -> Self {
+        let mut span = Self { rows: Vec::new(), scores: Vec::new(), ends: Vec::new(), rests: Vec::new() };
+        for &anchor in anchors {
+            let anchor = anchor as usize;
+            let length = if whole { plan.prefix } else { plan.prefix.min(plan.enough(anchor)) };
+            span.add(plan, anchor, length);
+        }
+        span
+    }
+
+    fn add(&mut self, plan: &'a Use<'_>, anchor: usize, length: usize) {
+        let Past { reserve, queries, .. } = *plan.past;
+        let (list, known) = (reserve.of(anchor), reserve.scores(anchor));
+        let (first, rest) = list.split_at(length.min(list.len()));
+        let met = plan.met.rows[anchor].iter().filter(|row| !first.contains(row));
+        let holds = |row: u32| queries[anchor] == 0.0 && !plan.moved[row as usize];
+        let scores = first.iter().zip(known).map(|(&row, &score)| if holds(row) { score } else { f32::NAN });
+        self.rows.extend(first);
+        self.scores.extend(scores);
+        self.rows.extend(met);
+        self.scores.resize(self.rows.len(), f32::NAN);
+        self.ends.push(self.rows.len());
+        self.rests.push(rest);
+    }
+
+    fn of(&self, slot: usize) -> Range<usize> {
+        slot.checked_sub(1).map_or(0, |before| self.ends[before])..self.ends[slot]
+    }
 }
 
 impl Use<'_> {
@@ -198,47 +280,59 @@ impl Use<'_> {
         Some(Bound { ceiling: bound.ceiling.max(self.met.ceilings[anchor]), ..bound })
     }
 
-    /// What the list of `anchor` says now, whether that may be used, and what to remember; `scores` receives those of all
-    /// candidates.
+    /// What the list of `anchor` says now, whether that may be used, and what to remember, from the scores of its candidates
+    /// and from the rest of its list.
     fn used(
         &self,
         miner: &Miner<'_>,
         anchor: usize,
+        (rows, scores, rest): (&[u32], &[f32], &[u32]),
         scratch: &mut Scratch,
-        scores: &mut Vec<f32>,
     ) -> (Pool, Fate, Kept) {
-        let (rows, rest) = self.candidates(anchor);
-        scores.resize(rows.len(), 0.0);
-        miner.chooser.scorer.score_all(anchor, &rows, scores, scratch);
-        let (mut pool, listed) = judged(miner, anchor, (&rows, scores), scratch);
+        let (mut pool, listed) = judged(miner, anchor, (rows, scores), scratch);
         let kept = self.remembered(anchor, &listed, rest, miner.settings.reserve);
         let (depth, wanted) = (miner.chooser.depth(), miner.wanted());
         let guard = miner.chooser.guard;
         // A bound says nothing about rows that are listed; where some were not scored, one of them may belong to the list.
-        if let Some(bound) = self.bound(anchor).filter(|_| rest.is_empty()) {
-            let certain = pool.kept.partition_point(|c| c.score > bound.ceiling);
+        if let Some((bound, most)) = self.bound(anchor).zip(self.most(anchor, rest)) {
+            let ceiling = bound.ceiling.max(most);
+            let certain = pool.kept.partition_point(|c| c.score > ceiling);
             // Nothing that was above the cap can have come below it, nothing that is not listed be allowed at all.
-            let whole = f64::from(bound.ceiling) < guard.floor(anchor) || bound.ceiling == f32::NEG_INFINITY;
+            let whole = f64::from(ceiling) < guard.floor(anchor) || ceiling == f32::NEG_INFINITY;
             if f64::from(bound.floor) >= guard.cap(anchor) && (certain >= wanted || whole) {
                 pool.complete = whole && pool.kept.len() <= depth;
                 pool.kept.truncate(if whole { depth } else { certain.min(depth) });
                 return (pool, Fate::Proven, kept);
             }
         }
-        let fate = if self.proof || pool.kept.len() < wanted { Fate::Searched } else { Fate::Estimated };
+        let fate = match (self.proof, pool.kept.len() < wanted) {
+            (true, _) if !rest.is_empty() => Fate::Open,
+            (true, _) | (false, true) => Fate::Searched,
+            (false, false) => Fate::Estimated,
+        };
         pool.kept.truncate(depth);
         (pool, fate, kept)
     }
 
-    /// The candidates to score, and those that stay listed as they are.
-    fn candidates(&self, anchor: usize) -> (Vec<u32>, &[u32]) {
-        let list = self.past.reserve.of(anchor);
-        let (first, rest) = list.split_at(self.prefix.min(list.len()));
-        let mut rows = first.to_vec();
-        rows.extend(self.met.rows[anchor].iter().filter(|row| !list.contains(row)));
-        // Movers were asked for because they could be anywhere.
-        rows.extend(self.met.rows[anchor].iter().filter(|row| rest.contains(row)));
-        (rows, rest)
+    /// How much of the list of `anchor` tells what it gets, if few rows have left it: where nothing has moved, those whose
+    /// scores are known are better than the others.
+    fn enough(&self, anchor: usize) -> usize {
+        if !(self.proof && self.still && self.past.queries[anchor] == 0.0) {
+            return usize::MAX;
+        }
+        self.past.reserve.scores(anchor).iter().rposition(|score| !score.is_nan()).map_or(usize::MAX, |last| last + 1)
+    }
+
+    /// What rows of the `rest` of a list can score, if that is known.
+    fn most(&self, anchor: usize, rest: &[u32]) -> Option<f32> {
+        let scores = self.past.reserve.scores(anchor);
+        let last = scores.len() - rest.len();
+        match rest {
+            [] => Some(f32::NEG_INFINITY),
+            // Those of the rest that have moved are among the movers.
+            _ if self.enough(anchor) == last => Some(scores[last - 1]),
+            _ => None,
+        }
     }
 
     /// What is remembered of `anchor`, whose scored candidates are `listed`, best first.
@@ -250,19 +344,28 @@ impl Use<'_> {
         let mut kept = Kept {
             ceiling: bound.map_or(guess, |bound| bound.ceiling),
             floor: bound.map_or(f32::NEG_INFINITY, |bound| bound.floor),
-            rows: listed.iter().map(|c| c.row).collect(),
+            listed: listed.to_vec(),
             rest: end - rest.len()..end,
         };
+        let below = self.most(anchor, rest);
+        match below {
+            Some(below) => forget_after(&mut kept.listed, below),
+            // The rest of a trusted list may have come to score anything.
+            None if bound.is_some() => forget_after(&mut kept.listed, f32::INFINITY),
+            None => {}
+        }
         if !met.is_empty() {
-            kept.rows.extend(rest.iter().filter(|row| !met.contains(row)));
+            let others = rest.iter().filter(|row| !met.contains(row));
+            kept.listed.extend(others.map(|&row| Candidate { score: f32::NAN, row }));
             kept.rest = 0..0;
         }
-        if kept.rows.len() + kept.rest.len() > 2 * most {
+        if kept.listed.len() + kept.rest.len() > 2 * most {
+            let dropped = listed.get(2 * most).map_or(f32::NEG_INFINITY, |c| c.score.next_up());
             kept.rest = 0..0;
-            kept.rows.truncate(2 * most);
-            match listed.get(2 * most) {
-                Some(dropped) if rest.is_empty() => kept.ceiling = kept.ceiling.max(dropped.score.next_up()),
-                _ => kept.floor = f32::NEG_INFINITY,
+            kept.listed.truncate(2 * most);
+            match below {
+                Some(below) => kept.ceiling = kept.ceiling.max(below).max(dropped),
+                None => kept.floor = f32::NEG_INFINITY,
             }
         }
         kept

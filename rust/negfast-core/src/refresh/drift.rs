@@ -40,7 +40,8 @@ pub fn drift(
                 Metric::Cosine if x == y => 0.0,
                 Metric::Cosine if (old.norm(i) == 0.0) != (new.norm(i) == 0.0) => 2.0,
                 Metric::Cosine if new.norm(i) == 0.0 => 0.0,
-                Metric::Cosine => distance(x, y, 1.0 / old.norm(i), 1.0 / new.norm(i)),
+                // Scores of rows that have not moved are taken over, to the bit.
+                Metric::Cosine => distance(x, y, 1.0 / old.norm(i), 1.0 / new.norm(i)).max(f32::MIN_POSITIVE),
             };
         }
         progress.advance(0)

@@ -357,7 +357,8 @@ impl<'a, A: Accept> Block<'a, A> {
         rest
     }
 
-    fn finish_one(&mut self, i: usize, scratch: &mut Scratch) -> (Vec<Candidate>, Vec<Candidate>) {
+    /// What is kept, how many of it have their scores, and what is refused.
+    fn finish_one(&mut self, i: usize, scratch: &mut Scratch) -> (Vec<Candidate>, usize, Vec<Candidate>) {
         self.tighten(i);
         let mut estimates: Vec<_> = self.kept.list(i).collect();
         let floor = self.accept.floor(self.slots[i] as usize);
@@ -365,13 +366,16 @@ impl<'a, A: Accept> Block<'a, A> {
         let mut kept = self.score(i, &estimates, scratch);
         kept.retain(|c| f64::from(c.score) >= floor);
         sort_best_first(&mut kept);
+        // A scored one beyond those asked for may score less than one of the rest.
+        let known = if rest.is_empty() { self.depth } else { self.scored.min(kept.len()) };
         kept.extend(rest);
         kept.truncate(self.depth);
+        let known = known.min(kept.len());
         let lowest = self.keep[i];
         let mut refused = std::mem::take(&mut self.refused[i]);
         refused.retain(|c| c.score >= lowest);
         let refused = if refused.is_empty() { refused } else { self.score(i, &refused, scratch) };
-        (kept, refused)
+        (kept, known, refused)
     }
 }
 
@@ -414,6 +418,8 @@ pub struct Found<'f, T> {
     pub anchor: u32,
     /// Allowed rows with their scores, best first; at most as many as asked for.
     pub kept: Vec<Candidate>,
+    /// How many of them have their scores; none of the others, which have estimates, scores more than any of these.
+    pub known: usize,
     /// Rows that were not allowed although no worse than the last kept (and some that are), in no order.
     pub refused: Vec<Candidate>,
     /// Whether `refused` lacks some that it should hold, because there were too many.
@@ -441,11 +447,12 @@ impl<A: Accept> Finished<'_, '_, A> {
     pub fn each(&mut self, mut take: impl FnMut(Found<'_, A::Tally>, &mut Scratch)) -> Result<()> {
         for i in 0..self.block.len() {
             self.progress.advance(0)?;
-            let (kept, refused) = self.block.finish_one(i, self.scratch);
+            let (kept, known, refused) = self.block.finish_one(i, self.scratch);
             let found = Found {
                 slot: self.block.slots[i] as usize,
                 anchor: self.block.anchors[i],
                 kept,
+                known,
                 refused,
                 // Both are −∞ where nothing was forgotten and all that is allowed is kept.
                 overflowed: self.block.forgotten[i] > f32::NEG_INFINITY

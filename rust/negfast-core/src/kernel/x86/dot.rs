@@ -1,26 +1,26 @@
-//! Lanes of dot products in `f64`: four rows at a time, widened on the way, with one that is wide already.
+//! Lanes of dot products in `f64`: some rows at a time, widened on the way.
 
 use std::arch::x86_64::{
-    _mm_loadu_ps, _mm256_cvtps_pd, _mm256_fmadd_pd, _mm256_loadu_pd, _mm256_loadu_ps, _mm256_setzero_pd,
-    _mm256_storeu_pd, _mm512_cvtps_pd, _mm512_fmadd_pd, _mm512_loadu_pd, _mm512_setzero_pd, _mm512_storeu_pd,
+    _mm_loadu_ps, _mm256_cvtps_pd, _mm256_fmadd_pd, _mm256_loadu_ps, _mm256_setzero_pd, _mm256_storeu_pd,
+    _mm512_cvtps_pd, _mm512_fmadd_pd, _mm512_setzero_pd, _mm512_storeu_pd,
 };
 
-use super::super::dot::{BATCH, LANES};
+use super::super::dot::LANES;
 
 /// The sums of whole vectors, lane by lane; what is left at the end of the rows is left to the caller.
 ///
 /// # Safety
 /// The machine has AVX-512F; all rows are as long.
 #[target_feature(enable = "avx512f")]
-pub(in crate::kernel) unsafe fn dots_avx512(wide: &[f64], rows: [&[f32]; BATCH]) -> [[f64; LANES]; BATCH] {
-    let mut sums = [_mm512_setzero_pd(); BATCH];
-    let (wide, rows, len) = (wide.as_ptr(), rows.map(<[f32]>::as_ptr), wide.len());
+pub(in crate::kernel) unsafe fn dots_avx512<const N: usize>(row: &[f32], others: [&[f32]; N]) -> [[f64; LANES]; N] {
+    let mut sums = [_mm512_setzero_pd(); N];
+    let (row, others, len) = (row.as_ptr(), others.map(<[f32]>::as_ptr), row.len());
     for at in (0..len - len % LANES).step_by(LANES) {
         // SAFETY: eight elements from `at` on lie within the row.
-        let x = unsafe { _mm512_loadu_pd(wide.add(at)) };
-        for (sum, row) in sums.iter_mut().zip(rows) {
+        let x = _mm512_cvtps_pd(unsafe { _mm256_loadu_ps(row.add(at)) });
+        for (sum, other) in sums.iter_mut().zip(others) {
             // SAFETY: as above.
-            let y = unsafe { _mm256_loadu_ps(row.add(at)) };
+            let y = unsafe { _mm256_loadu_ps(other.add(at)) };
             *sum = _mm512_fmadd_pd(_mm512_cvtps_pd(y), x, *sum);
         }
     }
@@ -37,17 +37,17 @@ pub(in crate::kernel) unsafe fn dots_avx512(wide: &[f64], rows: [&[f32]; BATCH])
 /// # Safety
 /// The machine has AVX2 and FMA; all rows are as long.
 #[target_feature(enable = "avx2,fma")]
-pub(in crate::kernel) unsafe fn dots_avx2(wide: &[f64], rows: [&[f32]; BATCH]) -> [[f64; LANES]; BATCH] {
+pub(in crate::kernel) unsafe fn dots_avx2<const N: usize>(row: &[f32], others: [&[f32]; N]) -> [[f64; LANES]; N] {
     const HALF: usize = LANES / 2;
-    let mut sums = [[_mm256_setzero_pd(); 2]; BATCH];
-    let (wide, rows, len) = (wide.as_ptr(), rows.map(<[f32]>::as_ptr), wide.len());
+    let mut sums = [[_mm256_setzero_pd(); 2]; N];
+    let (row, others, len) = (row.as_ptr(), others.map(<[f32]>::as_ptr), row.len());
     for at in (0..len - len % LANES).step_by(LANES) {
         // SAFETY: eight elements from `at` on lie within the row.
-        let x = [at, at + HALF].map(|at| unsafe { _mm256_loadu_pd(wide.add(at)) });
-        for (sums, row) in sums.iter_mut().zip(rows) {
+        let x = [at, at + HALF].map(|at| _mm256_cvtps_pd(unsafe { _mm_loadu_ps(row.add(at)) }));
+        for (sums, other) in sums.iter_mut().zip(others) {
             for ((sum, x), at) in sums.iter_mut().zip(x).zip([at, at + HALF]) {
                 // SAFETY: as above.
-                let y = unsafe { _mm_loadu_ps(row.add(at)) };
+                let y = unsafe { _mm_loadu_ps(other.add(at)) };
                 *sum = _mm256_fmadd_pd(_mm256_cvtps_pd(y), x, *sum);
             }
         }
