@@ -3,6 +3,11 @@
 The first epoch starts from the same columns of text: keys, hashes and the number of batches count. A later one starts
 from what both have made by then. The plain variant, which makes nothing and takes minutes, runs once, and only with
 --plain.
+
+Texts of both columns follow Zipf's law as B. Mandelbrot shifted it, share ~ 1 / (rank + shift): by default the most
+frequent text is on 1,000 rows of 50,000 and the rarest on four or five. A batch takes each text once, so that part of
+the rows fits into no full batch, and a sampler that goes through the rows for each batch skips most of those that it
+looks at.
 """
 
 import argparse
@@ -21,19 +26,20 @@ def options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--n", type=int, default=50_000, help="rows (default: %(default)s)")
     parser.add_argument("--batch", type=int, default=512)
-    parser.add_argument("--texts", type=int, default=1_000, help="distinct texts of a column (default: %(default)s)")
+    parser.add_argument("--texts", type=int, default=2_000, help="distinct texts of a column (default: %(default)s)")
+    parser.add_argument("--shift", type=float, default=8.0, help="less is more skewed (default: %(default)s)")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--plain", action="store_true", help="run the plain variant too, once")
     parser.add_argument("--large", type=int, default=1_000_000, help="rows of negfast alone (default: %(default)s)")
     return parser.parse_args()
 
 
-def columns(n: int, n_texts: int) -> dict[str, list[str]]:
-    """Pairs whose texts repeat: the share of a text falls off with its rank, as that of words does."""
+def columns(n: int, n_texts: int, shift: float) -> dict[str, list[str]]:
+    """Return pairs whose texts repeat."""
     import numpy as np
 
     rng = np.random.default_rng(0)
-    share = 1.0 / (np.arange(n_texts) + 50.0)
+    share = 1.0 / (1.0 + np.arange(n_texts) + shift)
     drawn = rng.choice(n_texts, size=(2, n), p=share / share.sum())
     return {
         name: [f"{name} number {i} of the texts that repeat" for i in numbers.tolist()]
@@ -62,7 +68,7 @@ def main() -> None:
     from negfast.torch import HardBatchSampler
 
     disable_progress_bars()
-    texts = columns(chosen.n, chosen.texts)
+    texts = columns(chosen.n, chosen.texts, chosen.shift)
     data = Dataset.from_dict(texts)
     found: dict[str, list[list[int]]] = {}
     samplers: dict[str, Any] = {}
@@ -110,8 +116,8 @@ def main() -> None:
     epoch = {name: statistics.median(times) for name, times in epochs.items()}
     of_epochs = {name: epoch.get(name, median[name]) / epoch["negfast"] for name in ratios}
     text = (
-        f"{chosen.n:,} rows of two columns with {chosen.texts:,} texts each, batches of {chosen.batch}; "
-        "one thread each\n\n"
+        f"{chosen.n:,} rows of two columns with {chosen.texts:,} texts each, shares ~ 1 / (rank + {chosen.shift:g}), "
+        f"batches of {chosen.batch}; one thread each\n\n"
         f"{table(summary({name: times for name, times in seconds.items() if len(times) == chosen.rounds}))}\n\n"
         + "\n".join(f"{name:<10} {count:4} full batches before a repeated row" for name, count in counts.items())
         + "\n\n"
@@ -131,6 +137,7 @@ def main() -> None:
             "n": chosen.n,
             "batch": chosen.batch,
             "texts": chosen.texts,
+            "shift": chosen.shift,
             "seconds": seconds,
             "full_batches_before_a_repeat": counts,
             "ratios": ratios,

@@ -3,7 +3,8 @@
 METIS gets the same graph, cut into as many parts as leave 32 rows a part or fewer, by both of its schemes; its best
 counts, parts that are too large included. K-means is that of contextual document embeddings (J. Morris and A. Rush,
 2024): spherical, on query and passage side by side in both orders, clusters of about a batch; what a cluster has
-beyond whole batches is joined with what others have.
+beyond whole batches is joined with what others have. Cleaned, its batches are dealt as communities are: rows that may
+not meet leave their places to others.
 
 A million rows are copies of the mined lists, joined by a tenth of their edges at random and numbered at random; the
 denser set, of the lists of 62,500 clustered points in 8 dimensions.
@@ -27,7 +28,7 @@ COMMUNITY = 32
 def options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--batch", type=int, nargs="+", default=[128, 512])
+    parser.add_argument("--batch", type=int, nargs="+", default=[32, 64, 512])
     parser.add_argument("--copies", type=int, default=16)
     parser.add_argument("--part", choices=["quality", "speed"], default="quality")
     return parser.parse_args()
@@ -112,6 +113,22 @@ def kmeans_batches(queries: Any, passages: Any, size: int) -> list[Any]:
     return whole + list(left[: len(left) // size * size].reshape(-1, size))
 
 
+def cleaned(batches: list[Any], n: int, size: int, labels: dict[str, Any], random_share: float) -> list[Any]:
+    """Return batches with the rows of these, as many as may meet, and of others."""
+    import numpy as np
+
+    from negfast import _negfast, inputs
+
+    together = np.arange(n)
+    for batch in batches:
+        together[batch] = batch.min()
+    conflicts = _negfast.batch_conflicts(n, *(inputs.labels(name, labels[name]) for name in ("keys", "groups")))
+    sizes = _negfast.batch_sizes(conflicts, size, 1, True, 0)
+    nobody = np.empty(0, dtype=np.int64)
+    rows = _negfast.batch_epoch(conflicts, sizes, 1, nobody, (together, random_share), 0, 0)[0]
+    return np.split(rows, np.cumsum(sizes[0])[:-1])
+
+
 def measure(batches: list[Any], queries: Any, passages: Any, keys: Any, groups: Any) -> dict[str, float]:
     """Mean best score in the batch: of any other passage, and of one that is a negative; rows with a false negative."""
     import numpy as np
@@ -170,9 +187,12 @@ def quality(chosen: argparse.Namespace) -> None:
     labels = {"keys": keys, "groups": groups}
     measured: dict[str, dict[str, dict[str, float]]] = {}
     for size in chosen.batch:
+        clusters = kmeans_batches(pairs.queries, pairs.corpus, size)
         contenders = {
             "shuffled": list(np.random.default_rng(0).permutation(n)[: n // size * size].reshape(-1, size)),
-            "k-means": kmeans_batches(pairs.queries, pairs.corpus, size),
+            "k-means": clusters,
+            "k-means, cleaned": cleaned(clusters, n, size, labels, 0.1),
+            "same, no random rows": cleaned(clusters, n, size, labels, 0.0),
             "random, clean": list(HardBatchSampler(n, size, **labels)),
             "hard, clean": list(HardBatchSampler(n, size, **labels, mined=apart)),
             "hard, keys only": list(HardBatchSampler(n, size, keys=keys, mined=plain)),

@@ -12,7 +12,7 @@ use std::cmp::Reverse;
 
 use crate::batches::conflicts::Conflicts;
 use crate::batches::pour::{Together, pour};
-use crate::batches::shape::{Shape, most_steps};
+use crate::batches::shape::{Shape, likely_steps};
 use crate::batches::table::Table;
 use crate::error::{Error, Result};
 use crate::rng::{Stream, stream};
@@ -65,7 +65,7 @@ fn found_shape(
     progress: &Progress,
 ) -> Result<Shape> {
     let step_rows = batch_size.saturating_mul(ranks);
-    let mut steps = most_steps(conflicts, step_rows);
+    let mut steps = likely_steps(conflicts, &order(conflicts, &[], &mut model_stream(seed)), step_rows);
     let full = loop {
         let shape = Shape::full(steps, batch_size, ranks);
         let lacking = lacking(conflicts, &shape, seed, progress)?;
@@ -109,9 +109,14 @@ fn lacking(conflicts: &Conflicts, shape: &Shape, seed: u64, progress: &Progress)
     Ok(model(conflicts, shape, seed, progress)?.free().len())
 }
 
+/// The luck that the model is dealt with.
+fn model_stream(seed: u64) -> Stream {
+    stream(seed, MODEL, 0, PURPOSE)
+}
+
 fn model<'a>(conflicts: &'a Conflicts, shape: &Shape, seed: u64, progress: &Progress) -> Result<Table<'a>> {
     let mut table = Table::new(conflicts, shape);
-    deal(&mut table, &[], &mut stream(seed, MODEL, 0, PURPOSE), progress)?;
+    deal(&mut table, &[], &mut model_stream(seed), progress)?;
     Ok(table)
 }
 
@@ -198,7 +203,7 @@ fn order(conflicts: &Conflicts, first: &[u32], random: &mut Stream) -> Vec<u32> 
     }
     let mut rows: Vec<u32> = (0..conflicts.len() as u32).collect();
     random.shuffle(&mut rows);
-    rows.sort_by_key(|&row| Reverse(weights[row as usize]));
+    rows.sort_by_cached_key(|&row| Reverse(weights[row as usize]));
     rows
 }
 
@@ -250,4 +255,48 @@ fn finished(table: Table<'_>, shape: &Shape, random: &mut Stream) -> Epoch {
         rest = others;
     }
     Epoch { rows, left_out }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rules::Labels;
+    use crate::threads::Unwatched;
+
+    /// Forty rows, five of each of eight labels.
+    fn crowded() -> Conflicts {
+        let labels: Vec<i64> = (0..40).map(|row| row % 8).collect();
+        Conflicts::new(&[Labels::new("groups", &labels, 1, 40).expect("labels")], 40)
+    }
+
+    #[test]
+    fn an_epoch_can_always_be_made_from_the_model() {
+        let conflicts = crowded();
+        let shape = shape(&conflicts, 7, 1, true, 3, &mut Workers::new(1, &mut Unwatched)).expect("a shape");
+        assert_eq!((shape.steps(), shape.rows()), (5, 35));
+        let mut first = Vec::new();
+        let mut orders = Vec::new();
+        for epoch in 0..4 {
+            let made = from_model(&conflicts, &shape, &first, (3, epoch), &Progress::default()).expect("an epoch");
+            let mut all = [&made.rows[..], &made.left_out].concat();
+            all.sort_unstable();
+            assert!(all.iter().copied().eq(0..40));
+            for batch in made.rows.chunks(7) {
+                assert!((0..7).all(|a| (0..a).all(|b| !conflicts.between(batch[a], batch[b]))));
+            }
+            assert!(first.iter().all(|row| !made.left_out.contains(row)));
+            first = made.left_out;
+            orders.push(made.rows);
+        }
+        assert!(orders.windows(2).all(|pair| pair[0] != pair[1]));
+    }
+
+    #[test]
+    fn sizes_that_cannot_be_filled_are_refused() {
+        // No model fills them, so that no attempt does, and the last way out is tried.
+        let (conflicts, sizes) = (crowded(), Shape::full(1, 9, 1));
+        let mut unwatched = Unwatched;
+        let mut workers = Workers::new(1, &mut unwatched);
+        assert!(compose(&conflicts, &sizes, &[], None, (0, 0), &mut workers).is_err());
+    }
 }

@@ -103,11 +103,6 @@ impl Conflicts {
         self.sizes[class as usize] as usize
     }
 
-    /// The largest class of a row.
-    pub fn heaviest(&self, row: u32) -> Option<u32> {
-        self.of(row).iter().copied().max_by_key(|&class| (self.size(class), class))
-    }
-
     /// Whether two rows share a class.
     pub fn between(&self, a: u32, b: u32) -> bool {
         let (a, b) = (self.of(a), self.of(b));

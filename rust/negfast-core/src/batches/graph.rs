@@ -17,10 +17,10 @@ use crate::threads::{Workers, split};
 const WORK: u64 = 20;
 /// A search of a list takes the time of looking at so many entries.
 const SEARCH: u64 = 4;
-/// Entries that are compared without a branch.
-const CHUNK: usize = 32;
-/// Entries in a cache line.
-const LINE: usize = 16;
+/// Marks that are compared without a branch, and entries in a cache line.
+const CHUNK: usize = 16;
+/// Marks in a cache line.
+const LINE: usize = 64;
 /// Rows of a task.
 const SPAN: usize = 1 << 12;
 /// Neighbours that a path may go on to.
@@ -148,100 +148,157 @@ impl<'a> Neighbours<'a> {
     }
 }
 
-/// Lists whose rows are numbered along a path.
-struct Arranged<'a> {
-    lists: &'a Neighbours<'a>,
+/// Lists whose rows are numbered along a path. What they hold is looked up in no order, so it lies in large pages.
+struct Arranged {
     row_of: Vec<u32>,
-    /// The entries of each list, `NO_LIST` for those that can be no edge. Looked up in no order, so in large pages.
+    width: usize,
+    /// The entries of each list, `NO_LIST` for those that can be no edge.
     entries: Aligned<u32>,
+    scores: Aligned<f32>,
+    /// A byte for each entry, told by its number: a search reads a quarter of the memory that entries take. Lists begin at
+    /// a cache line here.
+    marks: Aligned<u8>,
 }
 
-impl<'a> Arranged<'a> {
-    fn new(lists: &'a Neighbours<'a>, workers: &mut Workers<'_>) -> Result<Self> {
+/// An entry of a list, and the first chunk of the list that it points to which may hold an entry that points back.
+struct Open {
+    other: usize,
+    score: f32,
+    chunk: usize,
+}
+
+impl Arranged {
+    fn new(lists: &Neighbours<'_>, workers: &mut Workers<'_>) -> Result<Self> {
         let row_of = workers.alone(lists.work(), |_| Ok(lists.path()))?;
         let mut number_of = vec![0; row_of.len()];
         for (number, &row) in row_of.iter().enumerate() {
             number_of[row as usize] = number as u32;
         }
-        let width = lists.window.len();
-        let mut entries = Aligned::zeros(row_of.len() * width);
+        let (n, width) = (row_of.len(), lists.window.len());
+        let mut made = Self {
+            row_of,
+            width,
+            entries: Aligned::zeros(n * width),
+            scores: Aligned::zeros(n * width),
+            marks: Aligned::zeros(n * width.next_multiple_of(LINE)),
+        };
+        if width > 0 {
+            made.fill(lists, &number_of, workers)?;
+        }
+        Ok(made)
+    }
+
+    fn fill(&mut self, lists: &Neighbours<'_>, number_of: &[u32], workers: &mut Workers<'_>) -> Result<()> {
+        let (width, stride, row_of) = (self.width, self.stride(), &self.row_of);
+        let parts = self.entries.chunks_mut(SPAN * width).zip(self.scores.chunks_mut(SPAN * width));
+        let parts = parts.zip(self.marks.chunks_mut(SPAN * stride)).enumerate().collect();
         workers.run(
             lists.work(),
-            entries.chunks_mut((SPAN * width).max(1)).enumerate().collect(),
+            parts,
             || (),
-            |(), (span, entries): (usize, &mut [u32]), progress| {
+            |(), (span, ((entries, scores), marks)): (usize, ((&mut [u32], &mut [f32]), &mut [u8])), progress| {
                 progress.advance(0)?;
-                for (offset, own) in entries.chunks_mut(width.max(1)).enumerate() {
+                let own = entries.chunks_mut(width).zip(scores.chunks_mut(width)).zip(marks.chunks_mut(stride));
+                for (offset, ((entries, scores), marks)) in own.enumerate() {
                     let row = row_of[span * SPAN + offset] as usize;
                     let (places, cap) = (lists.span(row), lists.cap(row));
-                    own.fill(NO_LIST);
-                    let held = lists.indices[places.clone()].iter().zip(&lists.scores[places]);
-                    for (entry, (&other, &score)) in own.iter_mut().zip(held) {
+                    entries.fill(NO_LIST);
+                    scores[..places.len()].copy_from_slice(&lists.scores[places.clone()]);
+                    for ((entry, &other), &score) in entries.iter_mut().zip(&lists.indices[places]).zip(scores.iter()) {
                         let number = number_of.get(other as usize).filter(|_| score <= cap && other as usize != row);
                         *entry = number.copied().unwrap_or(NO_LIST);
                     }
+                    marks.iter_mut().zip(entries.iter()).for_each(|(own, &entry)| *own = mark(entry));
                 }
                 Ok(())
             },
-        )?;
-        Ok(Self { lists, row_of, entries })
+        )
     }
 
     fn len(&self) -> usize {
         self.row_of.len()
     }
 
+    /// Marks of a list, with those that only fill its last cache line.
+    fn stride(&self) -> usize {
+        self.width.next_multiple_of(LINE)
+    }
+
     /// Entries of a row that may be edges.
     fn of(&self, number: usize) -> impl Iterator<Item = (usize, f32)> + '_ {
-        let width = self.lists.window.len();
-        let scores = &self.lists.scores[self.lists.span(self.row_of[number] as usize)];
-        let entries = self.entries[number * width..(number + 1) * width].iter().zip(scores);
+        let places = number * self.width..(number + 1) * self.width;
+        let entries = self.entries[places.clone()].iter().zip(&self.scores[places]);
         entries.filter(|&(&other, _)| other != NO_LIST).map(|(&other, &score)| (other as usize, score))
     }
 
     /// Entries that point both ways as edges, without those of rows that conflict.
     fn mutual(&self, conflicts: &Conflicts, workers: &mut Workers<'_>) -> Result<Graph> {
-        Graph::by_parts(
-            self.len(),
-            SEARCH * self.lists.work(),
-            workers,
-            || (),
-            |(), row, part| {
-                self.fetch(row);
-                for (other, score) in self.of(row) {
-                    if let Some(back) = self.score_of(other, row as u32)
-                        && !conflicts.between(row as u32, other as u32)
-                    {
-                        part.add(other as u32, (0.5 * (score + back)).max(LEAST));
-                    }
+        let work = SEARCH * WORK * self.entries.len() as u64;
+        Graph::by_parts(self.len(), work, workers, Vec::new, |open, row, part| {
+            self.open(row, open);
+            for &Open { other, score, chunk } in open.iter() {
+                if let Some(back) = self.score_of(other, row as u32, chunk)
+                    && !conflicts.between(row as u32, other as u32)
+                {
+                    part.add(other as u32, (0.5 * (score + back)).max(LEAST));
                 }
-            },
-        )
+            }
+        })
     }
 
-    /// Looks at each cache line of the lists that will be searched for `number`. A search waits for one line after the other;
-    /// these looks do not depend on each other, so their lines come many at a time.
-    fn fetch(&self, number: usize) {
-        let width = self.lists.window.len();
+    /// Collects the entries of a row that may point both ways.
+    ///
+    /// A search would wait for one cache line after the other. Here all lines of one kind are looked at in a row: such looks
+    /// do not depend on each other, so their lines come many at a time.
+    fn open(&self, row: usize, open: &mut Vec<Open>) {
         let mut seen = 0u32;
-        for (other, _) in self.of(number) {
-            for &entry in self.entries[other * width..(other + 1) * width].iter().step_by(LINE) {
-                seen = seen.wrapping_add(entry);
+        for (other, _) in self.of(row) {
+            for &mark in self.marks[other * self.stride()..(other + 1) * self.stride()].iter().step_by(LINE) {
+                seen = seen.wrapping_add(u32::from(mark));
+            }
+        }
+        open.clear();
+        open.extend(
+            self.of(row).filter_map(|(other, score)| {
+                self.chunk(other, row as u32, 0).map(|chunk| Open { other, score, chunk })
+            }),
+        );
+        for &Open { other, chunk, .. } in open.iter() {
+            if let Some(at) = self.places(other, chunk).last() {
+                seen = seen.wrapping_add(self.entries[at]).wrapping_add(self.scores[at].to_bits());
             }
         }
         std::hint::black_box(seen);
     }
 
-    /// The score of `entry` in the list of a row.
-    fn score_of(&self, number: usize, entry: u32) -> Option<f32> {
-        let width = self.lists.window.len();
-        let list = &self.entries[number * width..(number + 1) * width];
-        // Whole chunks without a branch inside are compared many at a time.
-        let holds = |chunk: &[u32]| chunk.iter().map(|&other| u32::from(other == entry)).sum::<u32>() > 0;
-        let chunk = list.chunks(CHUNK).position(holds)?;
-        let place = chunk * CHUNK + list[chunk * CHUNK..].iter().position(|&other| other == entry)?;
-        self.lists.scores[self.lists.span(self.row_of[number] as usize)].get(place).copied()
+    /// The first chunk of the list of a row, from one on, that may hold `entry`.
+    fn chunk(&self, number: usize, entry: u32, from: usize) -> Option<usize> {
+        let (marks, own) = (&self.marks[number * self.stride()..(number + 1) * self.stride()], mark(entry));
+        let holds = |chunk: &[u8]| chunk.iter().fold(false, |held, &other| held | (other == own));
+        marks[from * CHUNK..].chunks_exact(CHUNK).position(holds).map(|chunk| from + chunk)
     }
+
+    /// Where the entries of a chunk are.
+    fn places(&self, number: usize, chunk: usize) -> Range<usize> {
+        let begin = number * self.width;
+        begin + (chunk * CHUNK).min(self.width)..begin + ((chunk + 1) * CHUNK).min(self.width)
+    }
+
+    /// The score of `entry` in the list of a row, where no chunk before `chunk` holds it.
+    fn score_of(&self, number: usize, entry: u32, mut chunk: usize) -> Option<f32> {
+        loop {
+            let mut places = self.places(number, chunk);
+            if let Some(at) = places.find(|&at| self.entries[at] == entry) {
+                return Some(self.scores[at]);
+            }
+            chunk = self.chunk(number, entry, chunk + 1)?;
+        }
+    }
+}
+
+/// A byte that tells most numbers from each other, neighbours above all.
+fn mark(number: u32) -> u8 {
+    (number.wrapping_mul(0x9e37_79b1) >> 24) as u8
 }
 
 /// An undirected graph with weights; each edge is in the lists of both ends.

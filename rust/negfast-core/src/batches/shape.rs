@@ -83,21 +83,22 @@ impl Shape {
     }
 }
 
-/// No epoch has more steps of `step_rows` rows than this: each step takes at most one row of a class, and there are only so
-/// many classes. Each row counts for its largest class.
-pub fn most_steps(conflicts: &Conflicts, step_rows: usize) -> usize {
-    let mut counted = vec![0usize; conflicts.n_classes()];
-    let mut free = 0;
-    for row in 0..conflicts.len() as u32 {
-        match conflicts.heaviest(row) {
-            Some(class) => counted[class as usize] += 1,
-            None => free += 1,
-        }
-    }
+/// How many steps of `step_rows` rows an epoch is likely to have at most: each step takes at most one row of a class. Counts
+/// rows in `order`, in which they will be dealt, without a look at which step has room for them.
+pub fn likely_steps(conflicts: &Conflicts, order: &[u32], step_rows: usize) -> usize {
     let (mut low, mut high) = (0, conflicts.len() / step_rows);
+    let mut counts = vec![0u32; conflicts.n_classes()];
     while low < high {
         let steps = (low + high).div_ceil(2);
-        let usable = free + counted.iter().map(|&count| count.min(steps)).sum::<usize>();
+        counts.fill(0);
+        let mut usable = 0;
+        for &row in order {
+            let classes = conflicts.of(row);
+            if classes.iter().all(|&class| (counts[class as usize] as usize) < steps) {
+                classes.iter().for_each(|&class| counts[class as usize] += 1);
+                usable += 1;
+            }
+        }
         (low, high) = if usable / step_rows >= steps { (steps, high) } else { (low, steps - 1) };
     }
     low
@@ -110,6 +111,11 @@ mod tests {
 
     fn conflicts(labels: &[i64]) -> Conflicts {
         Conflicts::new(&[Labels::new("groups", labels, 1, labels.len()).expect("labels")], labels.len())
+    }
+
+    fn most_steps(conflicts: &Conflicts, step_rows: usize) -> usize {
+        let order: Vec<u32> = (0..conflicts.len() as u32).collect();
+        likely_steps(conflicts, &order, step_rows)
     }
 
     #[test]

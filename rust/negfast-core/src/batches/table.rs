@@ -5,9 +5,9 @@ use crate::batches::occupied::Occupied;
 use crate::batches::shape::Shape;
 use crate::rng::Stream;
 
-/// Free places that a row tries at random before it looks at all of them.
+/// Free places that a row tries at random before it looks at all steps.
 const PROBES: usize = 24;
-/// Looks at free places, over all rows that found none, after which such rows are given up at once.
+/// Looks at steps, over all rows that found none, after which such rows are given up at once.
 const PATIENCE: usize = 1 << 26;
 /// Pairs of rows that are tried before a free place is given up; of fewer rows, as many pairs as find most of what there is.
 const TRIES: usize = 20_000;
@@ -30,6 +30,8 @@ pub(super) struct Table<'a> {
     occupied: Occupied,
     /// In how many steps each class is.
     spread: Vec<u32>,
+    /// How many places of each step are empty.
+    empty: Vec<u32>,
     patience: usize,
 }
 
@@ -40,6 +42,10 @@ impl<'a> Table<'a> {
             let step = batch / shape.ranks();
             std::iter::repeat_n(step as u32, shape.sizes()[batch])
         });
+        let mut empty = vec![0; shape.steps()];
+        for (batch, &size) in shape.sizes().iter().enumerate() {
+            empty[batch / shape.ranks()] += size as u32;
+        }
         Self {
             conflicts,
             n_steps: shape.full_steps(),
@@ -51,6 +57,7 @@ impl<'a> Table<'a> {
             open: shape.full_rows(),
             occupied: Occupied::new(conflicts.n_entries()),
             spread: vec![0; conflicts.n_classes()],
+            empty,
             patience: PATIENCE,
         }
     }
@@ -98,17 +105,20 @@ impl<'a> Table<'a> {
         }
     }
 
-    /// The first free place from one at random on where `row` fits.
+    /// A free place in the first step from one at random on where `row` fits. Steps are looked at, and not places, because
+    /// they are fewer by the size of a batch.
     fn search(&mut self, row: u32, random: &mut Stream) -> Option<usize> {
-        let (begin, n) = (random.below(self.free.len()), self.free.len());
+        let (begin, n) = (random.below(self.n_steps), self.n_steps);
         if self.patience < n {
             return None;
         }
-        let found = (begin..n).chain(0..begin).find(|&index| self.fits(row, self.free[index]));
-        if found.is_none() {
+        let room = |&step: &usize| self.empty[step] > 0 && self.fits_step(row, step as u32);
+        let Some(step) = (begin..n).chain(0..begin).find(room) else {
             self.patience -= n;
-        }
-        found
+            return None;
+        };
+        let (begin, n) = (random.below(self.free.len()), self.free.len());
+        (begin..n).chain(0..begin).find(|&index| self.step_of[self.free[index] as usize] as usize == step)
     }
 
     /// Puts a row into a free place of the caller's choice, if it fits. Places have to be [`cleared`](Self::clear) then.
@@ -188,7 +198,11 @@ impl<'a> Table<'a> {
 
     /// Whether no row of the step of `place` conflicts with `row`.
     fn fits(&self, row: u32, place: u32) -> bool {
-        let step = self.step_of[place as usize];
+        self.fits_step(row, self.step_of[place as usize])
+    }
+
+    /// Whether no row of a step conflicts with `row`.
+    fn fits_step(&self, row: u32, step: u32) -> bool {
         self.conflicts.of(row).iter().all(|&class| !self.occupied.holds(class, step))
     }
 
@@ -210,6 +224,7 @@ impl<'a> Table<'a> {
             self.occupied.insert(class, step);
             self.spread[class as usize] += 1;
         }
+        self.empty[step as usize] -= 1;
         self.row_at[place as usize] = row;
         self.place_of[row as usize] = place;
     }
@@ -221,6 +236,7 @@ impl<'a> Table<'a> {
             self.occupied.remove(class, step);
             self.spread[class as usize] -= 1;
         }
+        self.empty[step as usize] += 1;
         self.row_at[place as usize] = NONE;
     }
 }
