@@ -30,6 +30,7 @@ def options() -> argparse.Namespace:
     parser.add_argument("--shift", type=float, default=8.0, help="less is more skewed (default: %(default)s)")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--plain", action="store_true", help="run the plain variant too, once")
+    parser.add_argument("--patience", type=float, default=float("inf"), help="seconds after which plain is stopped")
     parser.add_argument("--large", type=int, default=1_000_000, help="rows of negfast alone (default: %(default)s)")
     return parser.parse_args()
 
@@ -90,7 +91,12 @@ def main() -> None:
             data, chosen.batch, True, generator=generator, precompute_hashes=hashed, precompute_num_proc=1
         )
         samplers[name] = sampler
-        found[name] = list(sampler)
+        found[name] = []
+        end = time.perf_counter() + (float("inf") if hashed else chosen.patience)
+        for batch in sampler:
+            found[name].append(batch)
+            if time.perf_counter() > end:
+                break
 
     seconds = alternate(
         {"negfast": lambda: timed(ours), "hashed": lambda: timed(lambda: theirs("hashed", True))}, chosen.rounds
@@ -114,6 +120,7 @@ def main() -> None:
     median = {name: statistics.median(times) for name, times in seconds.items()}
     ratios = {name: median[name] / median["negfast"] for name in median if name != "negfast"}
     epoch = {name: statistics.median(times) for name, times in epochs.items()}
+    stopped = len(found.get("plain", [])) < chosen.n // chosen.batch and chosen.plain
     of_epochs = {name: epoch.get(name, median[name]) / epoch["negfast"] for name in ratios}
     text = (
         f"{chosen.n:,} rows of two columns with {chosen.texts:,} texts each, shares ~ 1 / (rank + {chosen.shift:g}), "
@@ -127,6 +134,11 @@ def main() -> None:
             for name, ratio in ratios.items()
         )
         + f"\na later epoch: {', '.join(f'{name} {taken:.3f} s' for name, taken in epoch.items())}"
+        + (
+            f"\nplain was stopped after {len(found['plain'])} batches; ratios are what it takes at least"
+            if stopped
+            else ""
+        )
         + f"\n\n{chosen.large:,} rows with a key in each of two columns, keys given: {len(batches):,} batches, "
         f"median {statistics.median(alone):.2f} s"
     )
@@ -139,6 +151,7 @@ def main() -> None:
             "texts": chosen.texts,
             "shift": chosen.shift,
             "seconds": seconds,
+            "plain_was_stopped": stopped,
             "full_batches_before_a_repeat": counts,
             "ratios": ratios,
             "later_epochs": epochs,
