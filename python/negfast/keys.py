@@ -115,12 +115,11 @@ def _span_keys(texts: list[Any], name: str, begin: int) -> npt.NDArray[np.int64]
     """Return the keys of some texts, each hashed once however often it is there."""
     if all(type(text) is str for text in texts):
         known = {text: _key(text) for text in set(texts)}
-        keys = map(known.__getitem__, texts)
-    else:
-        keys = (
-            _key(text) if isinstance(text, str) else _key_of_gap(text, f"{name}[{begin + i}]")
-            for i, text in enumerate(texts)
-        )
+        return np.fromiter(map(known.__getitem__, texts), dtype=np.int64, count=len(texts))
+    keys = (
+        _key(text) if isinstance(text, str) else _key_of_gap(text, f"{name}[{begin + i}]")
+        for i, text in enumerate(texts)
+    )
     return np.fromiter(keys, dtype=np.int64, count=len(texts))
 
 

@@ -160,6 +160,9 @@ struct Arranged {
     marks: Aligned<u8>,
 }
 
+/// Entries, scores and marks of some lists.
+type Parts<'s> = ((&'s mut [u32], &'s mut [f32]), &'s mut [u8]);
+
 /// An entry of a list, and the first chunk of the list that it points to which may hold an entry that points back.
 struct Open {
     other: usize,
@@ -196,7 +199,7 @@ impl Arranged {
             lists.work(),
             parts,
             || (),
-            |(), (span, ((entries, scores), marks)): (usize, ((&mut [u32], &mut [f32]), &mut [u8])), progress| {
+            |(), (span, ((entries, scores), marks)): (usize, Parts<'_>), progress| {
                 progress.advance(0)?;
                 let own = entries.chunks_mut(width).zip(scores.chunks_mut(width)).zip(marks.chunks_mut(stride));
                 for (offset, ((entries, scores), marks)) in own.enumerate() {
@@ -274,7 +277,7 @@ impl Arranged {
     /// The first chunk of the list of a row, from one on, that may hold `entry`.
     fn chunk(&self, number: usize, entry: u32, from: usize) -> Option<usize> {
         let (marks, own) = (&self.marks[number * self.stride()..(number + 1) * self.stride()], mark(entry));
-        let holds = |chunk: &[u8]| chunk.iter().fold(false, |held, &other| held | (other == own));
+        let holds = |chunk: &[u8]| chunk.iter().fold(0, |held, &other| held | u8::from(other == own)) > 0;
         marks[from * CHUNK..].chunks_exact(CHUNK).position(holds).map(|chunk| from + chunk)
     }
 

@@ -95,7 +95,9 @@ pub fn likely_steps(conflicts: &Conflicts, order: &[u32], step_rows: usize) -> u
         for &row in order {
             let classes = conflicts.of(row);
             if classes.iter().all(|&class| (counts[class as usize] as usize) < steps) {
-                classes.iter().for_each(|&class| counts[class as usize] += 1);
+                for &class in classes {
+                    counts[class as usize] += 1;
+                }
                 usable += 1;
             }
         }
