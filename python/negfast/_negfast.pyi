@@ -19,6 +19,10 @@ __all__ = [
     "StateError",
     "__version__",
     "available_threads",
+    "batch_communities",
+    "batch_conflicts",
+    "batch_epoch",
+    "batch_sizes",
     "fingerprint",
     "mine",
     "near_duplicates",
@@ -52,6 +56,8 @@ class MissingExtraError(NegfastError, ImportError): ...
 
 _Progress: TypeAlias = Callable[[int, int], None] | None
 _Lists: TypeAlias = tuple[NDArray[np.int64], NDArray[np.int64]]
+_Labels: TypeAlias = NDArray[np.int64] | _Lists
+_Conflicts: TypeAlias = tuple[NDArray[np.int64], NDArray[np.uint32]]
 
 def mine(
     queries: NDArray[Any],
@@ -116,6 +122,24 @@ def sign_candidates(
     n_threads: int,
     progress: _Progress,
 ) -> NDArray[np.int64]: ...
+def batch_communities(
+    conflicts: _Conflicts, mined: dict[str, Any], most: int, n_threads: int
+) -> tuple[NDArray[np.int64], tuple[float, float]]: ...
+def batch_conflicts(
+    n_rows: int, keys: _Labels | None, groups: _Labels | None
+) -> tuple[NDArray[np.int64], NDArray[np.uint32]]: ...
+def batch_sizes(
+    conflicts: _Conflicts, batch_size: int, n_ranks: int, drop_last: bool, seed: int
+) -> tuple[NDArray[np.int64], int]: ...
+def batch_epoch(
+    conflicts: _Conflicts,
+    sizes: tuple[NDArray[np.int64], int],
+    n_ranks: int,
+    first: NDArray[np.int64],
+    together: tuple[NDArray[np.int64], float] | None,
+    seed: int,
+    epoch: int,
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]: ...
 
 _Ids: TypeAlias = NDArray[np.int64] | tuple[int, int, int]
 

@@ -12,6 +12,8 @@ from negfast.errors import InvalidTypeError, InvalidValueError
 
 _NO_KEY = -1
 _LARGEST_KEY = 2**63 - 1
+# Texts whose keys are held at once, to find again those that repeat: few, so that memory does not grow with the column.
+_SPAN = 1 << 16
 
 
 def content_keys(texts: Sequence[str | None] | Sequence[Sequence[str | None]]) -> npt.NDArray[np.int64]:
@@ -103,7 +105,21 @@ def _check_lengths(columns: list[list[Any]]) -> None:
 
 
 def _column_keys(texts: list[Any], name: str) -> npt.NDArray[np.int64]:
-    keys = (_key(text) if isinstance(text, str) else _key_of_gap(text, f"{name}[{i}]") for i, text in enumerate(texts))
+    keys = np.empty(len(texts), dtype=np.int64)
+    for begin in range(0, len(texts), _SPAN):
+        keys[begin : begin + _SPAN] = _span_keys(texts[begin : begin + _SPAN], name, begin)
+    return keys
+
+
+def _span_keys(texts: list[Any], name: str, begin: int) -> npt.NDArray[np.int64]:
+    """Return the keys of some texts, each hashed once however often it is there."""
+    if all(type(text) is str for text in texts):
+        known = {text: _key(text) for text in set(texts)}
+        return np.fromiter(map(known.__getitem__, texts), dtype=np.int64, count=len(texts))
+    keys = (
+        _key(text) if isinstance(text, str) else _key_of_gap(text, f"{name}[{begin + i}]")
+        for i, text in enumerate(texts)
+    )
     return np.fromiter(keys, dtype=np.int64, count=len(texts))
 
 

@@ -18,6 +18,15 @@ TRIES = 3
 # Early, while rows are read and packed, and in the middle of the scan.
 @pytest.mark.parametrize("after", [0.02, 0.7])
 def test_an_interrupt_ends_a_search_at_once(job: str, n_threads: int, after: float) -> None:
+    assert_answered(job, n_threads, after)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no signal that a process can send to itself as Ctrl-C")
+def test_an_interrupt_ends_the_dealing_of_batches_at_once() -> None:
+    assert_answered("batches", 1, 1.2)
+
+
+def assert_answered(job: str, n_threads: int, after: float) -> None:
     answers = []
     for _ in range(TRIES):
         child = run_child("interrupt.py", job, n_threads, after, deadline=60)

@@ -30,7 +30,7 @@ LAYERS = [
     {"codes", "reservoir"},
     {"clusters"},
     {"search", "rules", "draw", "exposure"},
-    {"tiered"},
+    {"batches", "tiered"},
     {"copies", "duplicates"},
     {"pool"},
     {"refresh"},

@@ -107,6 +107,16 @@ def test_bad_input(texts: object, error: type[Exception], message: str) -> None:
         content_keys(texts)  # type: ignore[arg-type]
 
 
+def test_texts_are_taken_in_spans(monkeypatch: pytest.MonkeyPatch) -> None:
+    texts: list[str | None] = ["a", "b", "a", "a  b", None, "a b", "b"]
+    whole = content_keys(texts)
+    assert whole[0] == whole[2] and whole[3] == whole[5] and whole[4] == -1
+    monkeypatch.setattr("negfast.keys._SPAN", 3)
+    assert content_keys(texts).tolist() == whole.tolist()
+    with pytest.raises(negfast.InvalidTypeError, match=r"texts\[4\] must be a str or None, got int"):
+        content_keys([*texts[:4], 7, None])  # type: ignore[list-item]
+
+
 def test_many_texts_take_well_under_a_second() -> None:
     texts = [f"the text of row {i} " * 20 for i in range(60_000)]
     start = time.perf_counter()

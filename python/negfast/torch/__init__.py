@@ -1,4 +1,4 @@
-"""A data set, a collator and a sampler for training loops in PyTorch.
+"""A data set, a collator and samplers for training loops in PyTorch.
 
 The only part of the package that imports torch.
 """
@@ -10,6 +10,7 @@ try:
 except ImportError as error:
     raise MissingExtraError("negfast.torch needs torch; install negfast[torch]") from error
 
+from negfast.torch.batches import HardBatchSampler
 from negfast.torch.collator import NegativesBatch, NegativesCollator
 from negfast.torch.dataset import Example, NegativesDataset
 from negfast.torch.draw import Draw, DrawTensors
@@ -23,6 +24,7 @@ __all__ = [
     "DrawTensors",
     "EpochSampler",
     "Example",
+    "HardBatchSampler",
     "MinedRows",
     "NegativeSampler",
     "NegativesBatch",

@@ -17,7 +17,7 @@ macro_rules! numbers {
         impl Number for $number {}
     )*};
 }
-numbers!(i8, u8, i16, f32);
+numbers!(i8, u8, i16, u32, f32);
 
 /// A vector whose first element lies at the start of a cache line.
 #[derive(Debug)]

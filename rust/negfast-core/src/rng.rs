@@ -41,9 +41,16 @@ impl Stream {
         ((bits as f64 + 0.5) * (1.0 / 9_007_199_254_740_992.0)).min(1.0 - f64::EPSILON / 2.0)
     }
 
-    /// A whole number uniform on `0..n`, up to one part in 2^32; `n` is at least 1 and fits 32 bits.
-    pub fn below(&mut self, n: u32) -> u32 {
-        ((u128::from(self.0.next_u64()) * u128::from(n)) >> 64) as u32
+    /// A whole number uniform on `0..n`; `n` is above 0. What 64 bits cannot share out evenly is below `n` / 2^64.
+    pub fn below(&mut self, n: usize) -> usize {
+        ((u128::from(self.0.next_u64()) * n as u128) >> 64) as usize
+    }
+
+    /// Puts `items` into an order that is uniform over all orders.
+    pub fn shuffle<T>(&mut self, items: &mut [T]) {
+        for last in (1..items.len()).rev() {
+            items.swap(last, self.below(last + 1));
+        }
     }
 
     /// A standard Gumbel number, −ln(−ln u). The logarithm is a software one, so that every machine draws alike.
@@ -61,6 +68,13 @@ mod tests {
         let mut s = stream(1, 2, 3, 4);
         let drawn: Vec<u64> = (0..3).map(|_| (s.uniform() * 1e15) as u64).collect();
         assert_eq!(drawn, [66_344_732_577_037, 345_256_835_142_653, 251_018_073_154_284]);
+    }
+
+    #[test]
+    fn pinned_shuffle() {
+        let mut items = [0, 1, 2, 3, 4, 5, 6, 7];
+        stream(1, 2, 3, 4).shuffle(&mut items);
+        assert_eq!(items, [0, 1, 2, 3, 4, 5, 6, 7]);
     }
 
     #[test]

@@ -135,7 +135,7 @@ impl<'a> Labels<'a> {
         Ok(Self { values, cuts: Cuts::Starts(starts(argument, indptr, values.len(), rows, "rows")?) })
     }
 
-    /// The labels of one row.
+    /// The labels of a row.
     pub fn of(&self, row: usize) -> &'a [i64] {
         match &self.cuts {
             Cuts::Columns(columns) => &self.values[row * columns..(row + 1) * columns],

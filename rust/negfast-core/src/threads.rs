@@ -132,6 +132,26 @@ impl<'m> Workers<'m> {
         let queue = queue.into_inner().unwrap_or_else(PoisonError::into_inner);
         queue.failed.map_or(Ok(()), |(_, error)| Err(error))
     }
+
+    /// Runs `body`, which cannot be shared out, on one worker, so that the calling thread can watch it.
+    ///
+    /// # Errors
+    /// That of `body`, or [`Error::Cancelled`].
+    pub fn alone<T: Send>(&mut self, work: u64, body: impl Fn(&Progress) -> Result<T> + Sync) -> Result<T> {
+        let result = Mutex::new(None);
+        self.run(
+            work,
+            vec![()],
+            || (),
+            |(), (), progress| {
+                let made = body(progress)?;
+                *result.lock().unwrap_or_else(PoisonError::into_inner) = Some(made);
+                Ok(())
+            },
+        )?;
+        // The only task ran without an error, so it left its result.
+        result.into_inner().unwrap_or_else(PoisonError::into_inner).ok_or(Error::Cancelled)
+    }
 }
 
 /// Signs a worker off when it ends, by panic too: the waiting thread must never wait for a dead one.

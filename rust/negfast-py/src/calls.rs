@@ -70,14 +70,14 @@ impl<'py> ListArrays<'py> {
 }
 
 /// Labels of the rows of one matrix, borrowed.
-struct LabelArrays<'py> {
+pub(crate) struct LabelArrays<'py> {
     argument: String,
     indptr: Option<Borrowed<'py, i64>>,
     labels: Borrowed<'py, i64>,
 }
 
 impl<'py> LabelArrays<'py> {
-    fn new(argument: String, labels: &LabelsIn<'py>) -> PyResult<Self> {
+    pub(crate) fn new(argument: String, labels: &LabelsIn<'py>) -> PyResult<Self> {
         let (indptr, labels) = match labels {
             LabelsIn::Ragged((indptr, labels)) => (Some(indptr), Borrowed::new(&argument, labels, "int64", 1..=1)?),
             LabelsIn::Columns(labels) => (None, Borrowed::new(&argument, labels, "int64", 1..=2)?),
@@ -86,7 +86,7 @@ impl<'py> LabelArrays<'py> {
         Ok(Self { argument, indptr, labels })
     }
 
-    fn labels(&self, rows: usize) -> Result<Labels<'_>> {
+    pub(crate) fn labels(&self, rows: usize) -> Result<Labels<'_>> {
         let (argument, values, shape) = (&self.argument, self.labels.slice(), self.labels.shape());
         if let Some(indptr) = &self.indptr {
             return Labels::ragged(argument, indptr.slice(), values, rows);
@@ -576,7 +576,7 @@ fn wrap_refreshed<'py>(py: Python<'py>, refreshed: &Refreshed) -> PyResult<Bound
     Ok(out)
 }
 
-fn column<T: Element>(py: Python<'_>, values: impl Iterator<Item = T>) -> Bound<'_, PyArray1<T>> {
+pub(crate) fn column<T: Element>(py: Python<'_>, values: impl Iterator<Item = T>) -> Bound<'_, PyArray1<T>> {
     PyArray1::from_vec(py, values.collect())
 }
 

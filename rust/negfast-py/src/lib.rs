@@ -7,6 +7,7 @@
 #![expect(clippy::needless_pass_by_value, reason = "arguments that Python passes are extracted as owned values")]
 
 mod arrays;
+mod batches;
 mod calls;
 mod errors;
 mod monitor;
@@ -39,6 +40,10 @@ fn _negfast(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(tiered::pair_scores, module)?)?;
     module.add_function(wrap_pyfunction!(tiered::uniform_rows, module)?)?;
     module.add_function(wrap_pyfunction!(tiered::shuffled_rows, module)?)?;
+    module.add_function(wrap_pyfunction!(batches::batch_communities, module)?)?;
+    module.add_function(wrap_pyfunction!(batches::batch_conflicts, module)?)?;
+    module.add_function(wrap_pyfunction!(batches::batch_sizes, module)?)?;
+    module.add_function(wrap_pyfunction!(batches::batch_epoch, module)?)?;
     module.add_class::<reservoir::ReservoirCore>()?;
     module.add_function(wrap_pyfunction!(calls::simd_level, module)?)?;
     module.add_function(wrap_pyfunction!(calls::available_threads, module)?)?;

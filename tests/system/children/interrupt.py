@@ -12,6 +12,18 @@ import time
 import numpy as np
 
 import negfast
+from negfast import _negfast
+
+
+def compose(n_rows: int) -> None:
+    """Compose epochs of rows of which each ten conflict, for as long as nobody interrupts."""
+    classes = (np.random.default_rng(0).permutation(n_rows) // 10).astype(np.uint32)
+    sizes = np.full(n_rows // 512, 512)
+    epoch = 0
+    while True:
+        conflicts = np.arange(n_rows + 1), classes
+        _negfast.batch_epoch(conflicts, (sizes, len(sizes)), 1, np.empty(0, dtype=np.int64), None, 0, epoch)
+        epoch += 1
 
 
 def main(job: str, n_threads: int, after: float) -> None:
@@ -30,6 +42,8 @@ def main(job: str, n_threads: int, after: float) -> None:
     try:
         if job == "topk":
             negfast.topk(queries, corpus, 100, n_threads=n_threads)
+        elif job == "batches":
+            compose(2_000_000)
         elif job == "near_duplicates":
             negfast.near_duplicates(corpus, 0.9, n_threads=n_threads)
         else:

@@ -112,7 +112,7 @@ impl Allotment {
         self.scarce[row] = anchors.len() as u32;
         let mut random = stream(seed, epoch, row as u64, PURPOSE);
         for i in 0..self.most as usize {
-            let other = i + random.below((anchors.len() - i) as u32) as usize;
+            let other = i + random.below(anchors.len() - i);
             anchors.swap(i, other);
         }
         let chosen = &mut anchors[..self.most as usize];

@@ -41,7 +41,7 @@ pub(super) struct Choice {
 impl Choice {
     fn offer(&mut self, member: u32, random: &mut Stream) {
         self.n += 1;
-        if self.n == 1 || random.below(self.n) == 0 {
+        if self.n == 1 || random.below(self.n as usize) == 0 {
             self.member = member;
         }
     }

@@ -25,7 +25,7 @@ pub fn uniform(n: u32, width: usize, anchors: &[u32], (seed, epoch, step): (u64,
 fn sample(n: u32, width: usize, random: &mut Stream, chosen: &mut Vec<u32>) {
     chosen.clear();
     for highest in n - width as u32..n {
-        let row = random.below(highest + 1);
+        let row = random.below(highest as usize + 1) as u32;
         chosen.push(if chosen.contains(&row) { highest } else { row });
     }
 }
@@ -35,7 +35,7 @@ pub fn shuffled(n: u32, seed: u64, epoch: u64) -> Vec<i64> {
     let mut random = stream(seed, epoch, 0, ORDER);
     let mut order: Vec<i64> = (0..i64::from(n)).collect();
     for i in (1..n).rev() {
-        order.swap(i as usize, random.below(i + 1) as usize);
+        order.swap(i as usize, random.below(i as usize + 1));
     }
     order
 }
