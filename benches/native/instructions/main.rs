@@ -12,7 +12,7 @@ mod rows;
 use std::hint::black_box;
 
 use negfast_core::error::Result;
-use negfast_core::kernel::{Level, Panels, Tile, TileOutput, dots, estimate, pack, scaled, widen};
+use negfast_core::kernel::{Level, Panels, Tile, TileOutput, dots, estimate, pack, scaled};
 use negfast_core::rows::{Data, Rows};
 use negfast_core::topk::{Buffers, Candidate};
 use rows::numbers;
@@ -52,10 +52,8 @@ fn tile(level: Level, repeats: usize) {
 fn four_dots(level: Level, repeats: usize) {
     let (a, b) = (numbers(3, DIM), numbers(4, DIM * 4));
     let row = |i: usize| &b[i * DIM..(i + 1) * DIM];
-    let mut wide = vec![0.0; DIM];
     for _ in 0..repeats {
-        widen(black_box(&a), &mut wide);
-        black_box(dots(level, black_box(&wide), black_box([row(0), row(1), row(2), row(3)])));
+        black_box(dots(level, black_box(&a), black_box([row(0), row(1), row(2), row(3)])));
     }
 }
 
