@@ -74,7 +74,7 @@ mod tests {
     fn pinned_shuffle() {
         let mut items = [0, 1, 2, 3, 4, 5, 6, 7];
         stream(1, 2, 3, 4).shuffle(&mut items);
-        assert_eq!(items, [0, 1, 2, 3, 4, 5, 6, 7]);
+        assert_eq!(items, [4, 6, 3, 7, 5, 1, 2, 0]);
     }
 
     #[test]
