@@ -72,11 +72,10 @@ def test_containers_of_weights_do_not_matter(method: str) -> None:
     np.testing.assert_array_equal(reservoir(20, method).add(ids, torch.from_numpy(weights).bfloat16()).ids(), expected)
 
 
-@pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize(
+    ("method", "weighted"), [*((method, False) for method in METHODS), ("keyed", True), ("skip", True)]
+)
 def test_cuts_do_not_matter(method: str, weighted: bool) -> None:
-    if method == "aged" and weighted:
-        pytest.skip("aged takes no weights")
     rng = np.random.default_rng(3)
     ids = rng.integers(5000, size=20_000)
     weights = weights_of(ids) if weighted else None
