@@ -8,9 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from negfast.arrays import floats
-from negfast.errors import InvalidTypeError, InvalidValueError, StateError, shown
+from negfast.errors import InvalidTypeError, InvalidValueError, StateError
 from negfast.settings import instance, number, optional_number, optional_whole, whole
 from negfast.staleness import Staleness
+from negfast.states import check_state
 
 FORMAT = 1
 """Version of the plain form."""
@@ -205,16 +206,7 @@ class RefreshPolicy:
         StateError
             If it is of another version or other settings, or damaged. This object is as before then.
         """
-        if not isinstance(state, Mapping):
-            raise InvalidTypeError(
-                f"state must be a mapping, got {type(state).__name__} {shown(state)}; pass what state_dict returned"
-            )
-        for name, own in {"format": FORMAT, **self._settings()}.items():
-            if name not in state or state[name] != own:
-                raise StateError(
-                    f"{name} of the state must be {own!r}, as of this policy, got {shown(state.get(name))}; make this "
-                    "one as the one that was saved"
-                )
+        check_state(state, {"format": FORMAT, **self._settings()}, "this policy")
         try:
             self.last_step = whole("last_step", state.get("last_step"), low=0)
         except (InvalidTypeError, InvalidValueError) as error:

@@ -10,6 +10,7 @@ from negfast._negfast import ReservoirCore
 from negfast.arrays import floats, integers
 from negfast.errors import InvalidTypeError, InvalidValueError, StateError, shown
 from negfast.settings import one_of, whole
+from negfast.states import check_state
 
 if TYPE_CHECKING:
     import torch
@@ -231,16 +232,7 @@ class Reservoir:
         StateError
             If it is of another version or other settings, or damaged. This object is as before then.
         """
-        if not isinstance(state, Mapping):
-            raise InvalidTypeError(
-                f"state must be a mapping, got {type(state).__name__} {shown(state)}; pass what state_dict returned"
-            )
-        for name, own in self._fixed().items():
-            if type(state.get(name)) is not type(own) or state[name] != own:
-                raise StateError(
-                    f"{name} of the state must be {own!r}, as of this Reservoir, got {shown(state.get(name))}; make "
-                    "this one as the one that was saved"
-                )
+        check_state(state, self._fixed(), "this Reservoir")
         kind = "skip_weighted" if self.method == "skip" and "keys" in state else self.method
         fields = {name: _field(state, name, kinds) for name, kinds in {"seen": _WHOLE, **_FIELDS[kind]}.items()}
         try:

@@ -17,6 +17,7 @@ from negfast.inputs import Embeddings
 from negfast.progress import Wanted
 from negfast.recipe import MOST_PER_ROW
 from negfast.settings import Metric, one_of, truth, whole
+from negfast.states import check_state
 
 FORMAT = 1
 """Version of the state of :class:`SimHash`."""
@@ -307,16 +308,7 @@ class SimHash:
         StateError
             If it is of another version or other settings, or damaged. This object is as before then.
         """
-        if not isinstance(state, Mapping):
-            raise InvalidTypeError(
-                f"state must be a mapping, got {type(state).__name__} {shown(state)}; pass what state_dict returned"
-            )
-        for name, own in self._fixed().items():
-            if type(state.get(name)) is not type(own) or state[name] != own:
-                raise StateError(
-                    f"{name} of the state must be {own!r}, as of this SimHash, got {shown(state.get(name))}; make "
-                    "this one as the one that was saved"
-                )
+        check_state(state, self._fixed(), "this SimHash")
         self.centre = _checked_centre(state.get("centre"), self.dim)
 
     def save(self, path: str | os.PathLike[str]) -> None:

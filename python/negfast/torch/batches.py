@@ -12,6 +12,7 @@ from negfast.errors import InvalidTypeError, InvalidValueError, StateError, show
 from negfast.inputs import Labels
 from negfast.results import MinedNegatives
 from negfast.settings import number, truth, whole
+from negfast.states import check_state
 
 VERSION = 1
 """Version of the state of :class:`HardBatchSampler`."""
@@ -249,16 +250,7 @@ class HardBatchSampler(Sampler[list[int]]):
             If it is of another version or of a sampler that was made otherwise, or damaged. The sampler is as before
             then.
         """
-        if not isinstance(state, Mapping):
-            raise InvalidTypeError(
-                f"state must be a mapping, got {type(state).__name__} {shown(state)}; pass what state_dict returned"
-            )
-        for name, own in self._fixed().items():
-            if type(state.get(name)) is not type(own) or state[name] != own:
-                raise StateError(
-                    f"{name} of the state must be {own!r}, as of this sampler, got {shown(state.get(name))}; make the "
-                    "sampler as the one that was saved"
-                )
+        check_state(state, self._fixed(), "this sampler")
         try:
             epoch = whole("epoch of the state", state.get("epoch"), low=0)
             position = whole("position of the state", state.get("position"), low=0, high=len(self))

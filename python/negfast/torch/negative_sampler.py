@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 from negfast import threads
 from negfast._negfast import DrawAllotment, DrawIdentity, tiered_draw
 from negfast.arrays import Ints, integers
-from negfast.errors import InvalidTypeError, InvalidValueError, RowIndexError, StateError, shown
+from negfast.errors import InvalidTypeError, InvalidValueError, RowIndexError, StateError
 from negfast.settings import Metric, Tiers, instance, one_of, optional_number, optional_whole, whole
+from negfast.states import check_state
 from negfast.torch.draw import Draw
 from negfast.torch.epoch import SharedEpoch
 from negfast.torch.pair_scorer import PairScorer
@@ -376,16 +377,7 @@ class NegativeSampler:
         StateError
             If it is of another version or other settings, or damaged. The sampler is as before then.
         """
-        if not isinstance(state, Mapping):
-            raise InvalidTypeError(
-                f"state must be a mapping, got {type(state).__name__} {shown(state)}; pass what state_dict returned"
-            )
-        for name, own in self._fixed().items():
-            if type(state.get(name)) is not type(own) or state[name] != own:
-                raise StateError(
-                    f"{name} of the state must be {own!r}, as of this sampler, got {shown(state.get(name))}; make the "
-                    "sampler as the one that was saved"
-                )
+        check_state(state, self._fixed(), "this sampler")
         try:
             epoch = whole("epoch of the state", state.get("epoch"), low=0)
             snapshot = whole("snapshot of the state", state.get("snapshot"), low=0)

@@ -6,8 +6,9 @@ from typing import Any
 import numpy as np
 from torch.utils.data import Sampler
 
-from negfast.errors import InvalidTypeError, InvalidValueError, StateError, shown
+from negfast.errors import InvalidTypeError, InvalidValueError, StateError
 from negfast.settings import whole
+from negfast.states import check_state
 from negfast.torch.philox import random_bits
 
 VERSION = 1
@@ -140,16 +141,7 @@ class EpochSampler(Sampler[int]):
         StateError
             If it is of another version, `n`, `seed` or `world_size`, or damaged. The sampler is as before then.
         """
-        if not isinstance(state, Mapping):
-            raise InvalidTypeError(
-                f"state must be a mapping, got {type(state).__name__} {shown(state)}; pass what state_dict returned"
-            )
-        for name, own in self._fixed().items():
-            if name not in state or isinstance(state[name], bool) or state[name] != own:
-                raise StateError(
-                    f"{name} of the state must be {own}, as of this sampler, got {shown(state.get(name))}; make the "
-                    "sampler as the one that was saved"
-                )
+        check_state(state, self._fixed(), "this sampler")
         try:
             epoch = whole("epoch of the state", state.get("epoch"), low=0)
             position = whole("position of the state", state.get("position"), low=0, high=len(self))
