@@ -281,7 +281,7 @@ def test_the_gradient_of_the_whole_softmax() -> None:
         made = NegativeSampler(
             [MinedRows(mined), UniformRows(n)], min_random=random, temperature=temperature, **options
         )
-        made.tiers = negfast.Tiers(-2.0, -2.0)  # the list is one tier
+        made.publish(tiers=negfast.Tiers(-2.0, -2.0))  # the list is one tier
         draw = made.draw(np.arange(n_queries), 0)
         errors[width] = gradient_error(draw, rows, queries, 0.05, draw.log_weight)
         assert gradient_error(draw, rows, queries, 0.05, np.zeros(draw.ids.shape)) > 2 * errors[width]

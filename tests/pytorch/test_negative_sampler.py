@@ -320,6 +320,42 @@ def test_publish_replaces_shares_and_lists() -> None:
     assert same(made.draw(ALL, 0), fresh.draw(ALL, 0))
 
 
+def test_publish_replaces_tiers_and_window() -> None:
+    made, tiers, window = sampler(), negfast.Tiers(0.1, -0.3), (3, 11)
+    made.publish(tiers=tiers, window=window)
+    assert (made.tiers, made.window) == (tiers, window)
+    assert same(made.draw(ALL, 0), sampler(tiers=tiers, window=window).draw(ALL, 0))
+    assert not same(made.draw(ALL, 0), sampler().draw(ALL, 0))
+    state = made.state_dict()
+    for wrong in ({"tiers": negfast.Tiers(0.2), "window": (5, 5)}, {"tiers": (0, 1)}):
+        with pytest.raises(NegfastError):
+            made.publish(**wrong)
+        assert made.state_dict()["tiers"] == state["tiers"]
+    again = sampler()
+    again.load_state_dict(json.loads(json.dumps({**state, "usefulness": None})) | {"usefulness": state["usefulness"]})
+    assert (again.tiers, again.window) == (tiers, window)
+    made.publish(tiers=negfast.Tiers(), window=(0, None))
+    assert same(made.draw(ALL, 0), sampler().draw(ALL, 0))
+
+
+@pytest.mark.parametrize("max_exposure", [None, 20])
+def test_only_ranks_in_the_window_are_drawn_from_lists(max_exposure: int | None) -> None:
+    made = sampler(max_exposure=max_exposure)
+    whole = exposures([made.draw(ALL, step) for step in range(3)])
+    made.publish(window=(4, 12))
+    draws = [made.draw(ALL, step) for step in range(3, 20)]
+    ranks = set()
+    for draw in draws:
+        for i in range(N_QUERIES):
+            listed = draw.ids[i][draw.sources[i] == 0]
+            ranks.update(int(np.flatnonzero(MINED.indices[i] == row)[0]) for row in listed)
+    assert ranks == set(range(4, 12))
+    if max_exposure is not None:  # tokens were dealt for the epoch, whatever the window
+        assert exposures(draws).max() <= max_exposure
+        assert (exposures([*draws, *(sampler(max_exposure=20).draw(ALL, step) for step in range(3))]) <= 20).all()
+        assert whole.max() <= 20
+
+
 @pytest.mark.parametrize("options", [{}, {"max_exposure": 20}])
 def test_a_restart_goes_on_alike(options: dict[str, Any]) -> None:
     made = sampler(**options)
@@ -365,7 +401,11 @@ def test_a_state_is_plain() -> None:
     ("change", "fragment"),
     [
         ({"seed": 4}, "seed of the state must be 3"),
-        ({"version": 2}, "version"),
+        ({"version": 1}, "version"),
+        ({"tiers": None}, "Tiers"),
+        ({"tiers": {"hard": 0.0, "semi_hard": 1.0}}, "semi_hard"),
+        ({"window": [4, 4]}, "window"),
+        ({"window": None}, "window"),
         ({"num_negatives": 9}, "num_negatives"),
         ({"sources": ["uniform", "mined"]}, "sources"),
         ({"epoch": -1}, "epoch of the state"),
@@ -542,6 +582,9 @@ BAD: list[tuple[Any, type[NegfastError], str]] = [
     (lambda: sampler(num_negatives=0), InvalidValueError, "num_negatives must be at least 1"),
     (lambda: sampler(num_negatives=2.0), InvalidTypeError, "num_negatives must be an integer"),
     (lambda: sampler(tiers=(0, 1)), InvalidTypeError, "tiers must be a negfast.Tiers"),
+    (lambda: sampler(window=5), InvalidTypeError, "window must be a pair"),
+    (lambda: sampler(window=(-1, 5)), InvalidValueError, "window[0] must be at least 0"),
+    (lambda: sampler(window=(5, 5)), InvalidValueError, "window[1] must be at least 6"),
     (lambda: sampler(probabilities=[0.5]), InvalidTypeError, "probabilities must be a mapping"),
     (lambda: sampler(probabilities={"hardest": 1}), InvalidValueError, "probabilities must be for tiers among"),
     (lambda: sampler(probabilities={"hard": 0.7, "easy": 0.7}), InvalidValueError, "add up to at most 1, got 1.4"),

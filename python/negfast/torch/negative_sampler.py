@@ -11,16 +11,18 @@ from negfast import threads
 from negfast._negfast import DrawAllotment, DrawIdentity, tiered_draw
 from negfast.arrays import Ints, integers
 from negfast.errors import InvalidTypeError, InvalidValueError, RowIndexError, StateError
-from negfast.settings import Metric, Tiers, instance, one_of, optional_number, optional_whole, whole
+from negfast.settings import Metric, Tiers, one_of, optional_number, optional_whole, whole
 from negfast.states import check_state
 from negfast.torch.draw import Draw
 from negfast.torch.epoch import SharedEpoch
 from negfast.torch.pair_scorer import PairScorer
 from negfast.torch.sampler_arguments import (
     TIERS,
+    checked_edges,
     checked_given,
     checked_shares,
     checked_sources,
+    checked_window,
     corpus_size,
     identity_arguments,
     plain_candidates,
@@ -30,7 +32,7 @@ from negfast.torch.shared import SharedNumbers
 from negfast.torch.sources import Candidates, Request, Source, source_fingerprint
 from negfast.torch.usefulness import Usefulness
 
-VERSION = 1
+VERSION = 2
 """Version of the state of :class:`NegativeSampler`."""
 MOST_NEGATIVES = 2**20
 """The most negatives of an anchor."""
@@ -51,6 +53,8 @@ class NegativeSampler:
         The share of all slots, rounded up, that is reserved for random rows.
     tiers : Tiers, optional
         Where the tiers of hardness begin.
+    window : pair of int and int or None, default (0, None)
+        The ranks of mined lists that serve, from the first to before the second; ``None`` is the end of the list.
     positives : as in :func:`mine`, optional
         Never drawn, nor are copies of them.
     groups, keys : as in :func:`mine`, optional
@@ -81,7 +85,7 @@ class NegativeSampler:
 
     Attributes
     ----------
-    num_negatives, tiers, temperature, max_exposure, seed, n_rows, n_queries
+    num_negatives, temperature, max_exposure, seed, n_rows, n_queries
         As given.
     sources : tuple of Source
 
@@ -118,15 +122,16 @@ class NegativeSampler:
     share f of the rows of a tier gets at most ``c * f / (c * f + 1 - f)`` of its slots, with c = cap**2. Shares of
     tiers and random rows are not swayed.
 
-    **Exposure.** Before an epoch each row hands out its tokens: some to anchors that list it, at random and others each
-    epoch, and the rest by dealing random rows out in turn. The cap is kept however draws are made, if each source is
-    `fixed` or heeds it; `given` candidates are not counted. A cap near ``num_negatives * n_queries / n_rows`` leaves
-    tiers short.
+    **Exposure.** Before an epoch each row hands out its tokens: some to anchors that list it, at whatever rank, at
+    random and others each epoch, and the rest by dealing random rows out in turn. The cap is kept however draws are
+    made, if each source is `fixed` or heeds it; `given` candidates are not counted. A cap near ``num_negatives *
+    n_queries / n_rows`` leaves tiers short.
 
     **The same draws.** A draw is a function of the seed, the epoch, the step, the anchor and the snapshot: sources,
-    shares, usefulness and tokens, which change only in :meth:`set_epoch` and :meth:`publish`. It does not depend on
-    other anchors, workers, threads or restarts. Epoch, shares and usefulness are in shared memory and reach the workers
-    of a data loader; publish while workers are loading, and how far ahead they are decides which draws change.
+    shares, tiers, window, usefulness and tokens, which change only in :meth:`set_epoch` and :meth:`publish`. It does
+    not depend on other anchors, workers, threads or restarts. All but sources and tokens are in shared memory and reach
+    the workers of a data loader; publish while workers are loading, and how far ahead they are decides which draws
+    change.
 
     Limitations
     -----------
@@ -172,6 +177,7 @@ class NegativeSampler:
         keys: Any = None,
         duplicates: Any = None,
         exclude_self: bool = False,
+        window: tuple[int, int | None] = (0, None),
         temperature: float | None = None,
         max_exposure: int | None = None,
         usefulness_decay: float = 0.5,
@@ -184,8 +190,6 @@ class NegativeSampler:
         n_threads: int | None = None,
     ) -> None:
         self.num_negatives = whole("num_negatives", num_negatives, low=1, high=MOST_NEGATIVES)
-        instance("tiers", tiers, Tiers)
-        self.tiers = tiers
         self.temperature = optional_number("temperature", temperature, low=1e-6)
         self.max_exposure = optional_whole("max_exposure", max_exposure, low=1)
         self.seed = whole("seed", seed, low=0, high=2**64 - 1)
@@ -202,6 +206,8 @@ class NegativeSampler:
         self._usefulness = Usefulness(self.n_rows, usefulness_decay, usefulness_cap)
         self._epoch, self._snapshot, self._lists = SharedEpoch(), SharedEpoch(), 0
         self._shares = SharedNumbers(np.array(checked_shares(probabilities, min_random)))
+        self._edges = SharedNumbers(np.array(checked_edges(tiers)))
+        self._window = SharedNumbers(np.array(checked_window(window)))
         self._random_exposure = SharedEpoch(self._exposure_of_random())
         self._try_out()
 
@@ -224,6 +230,17 @@ class NegativeSampler:
     def min_random(self) -> float:
         """The part of the slots that is reserved for random negatives."""
         return float(self._shares.values[0])
+
+    @property
+    def tiers(self) -> Tiers:
+        """Where the tiers of hardness begin."""
+        return Tiers(*self._edges.values.tolist())
+
+    @property
+    def window(self) -> tuple[int, int | None]:
+        """The ranks of mined lists that serve, from the first to before the second."""
+        first, end = self._window.values.tolist()
+        return int(first), None if end == math.inf else int(end)
 
     @property
     def usefulness(self) -> NDArray[np.float32]:
@@ -262,7 +279,7 @@ class NegativeSampler:
         self._check_anchors(rows)
         extra = {} if given is None else checked_given(given, self.sources)
         proposals = [plain_candidates(name, candidates, len(rows)) for name, candidates in extra.items()]
-        request = self._request(rows, step)
+        request = self._request(rows, step, self.window)
         proposals += [plain_candidates(source.name, source.candidates(request), len(rows)) for source in self.sources]
         drawn = tiered_draw(
             self._identify(),
@@ -307,6 +324,8 @@ class NegativeSampler:
         sources: Sequence[Source] | None = None,
         probabilities: Mapping[str, float] | None = None,
         min_random: float | None = None,
+        tiers: Tiers | None = None,
+        window: tuple[int, int | None] | None = None,
     ) -> None:
         """Let draws depend from now on what was noted, and on what is given here.
 
@@ -317,6 +336,10 @@ class NegativeSampler:
             loader that run already keep the ones that they started with.
         probabilities, min_random : optional
             Replace the shares of tiers.
+        tiers : Tiers, optional
+            Replace where tiers begin.
+        window : pair of int and int or None, optional
+            Replace the ranks that serve.
 
         Raises
         ------
@@ -327,9 +350,11 @@ class NegativeSampler:
             self.probabilities if probabilities is None else probabilities,
             self.min_random if min_random is None else min_random,
         )
+        edges = checked_edges(self.tiers if tiers is None else tiers)
+        ranks = checked_window(self.window if window is None else window)
         if sources is not None:
             self._replace(checked_sources(sources))
-        self._shares.values[:] = shares
+        self._shares.values[:], self._edges.values[:], self._window.values[:] = shares, edges, ranks
         self._usefulness.publish()
         self._snapshot.value += 1
 
@@ -358,6 +383,8 @@ class NegativeSampler:
             "snapshot": self.snapshot,
             "probabilities": self.probabilities,
             "min_random": self.min_random,
+            "tiers": self.tiers.to_dict(),
+            "window": list(self.window),
             "random_exposure": self._random_exposure.value,
             "usefulness": self._usefulness.state_dict(),
         }
@@ -383,11 +410,13 @@ class NegativeSampler:
             snapshot = whole("snapshot of the state", state.get("snapshot"), low=0)
             exposure = whole("random_exposure of the state", state.get("random_exposure"), low=0)
             shares = checked_shares(state.get("probabilities"), state.get("min_random"))
+            edges = checked_edges(Tiers.from_dict(state.get("tiers")))  # type: ignore[arg-type]
+            ranks = checked_window(state.get("window"))
         except (InvalidTypeError, InvalidValueError) as error:
             raise StateError(str(error)) from error
         self._usefulness.load_state_dict(state.get("usefulness"))
         self._epoch.value, self._snapshot.value, self._random_exposure.value = epoch, snapshot, exposure
-        self._shares.values[:] = shares
+        self._shares.values[:], self._edges.values[:], self._window.values[:] = shares, edges, ranks
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave out what is made anew from the rest."""
@@ -403,7 +432,6 @@ class NegativeSampler:
             "n_queries": self.n_queries,
             "sources": [source.name for source in self.sources],
             "lists": [source_fingerprint(source) for source in self.sources],
-            "tiers": self.tiers.to_dict(),
             "temperature": self.temperature,
             "max_exposure": self.max_exposure,
             "usefulness_decay": self._usefulness.decay,
@@ -420,7 +448,7 @@ class NegativeSampler:
     def _settings(self, step: int) -> dict[str, Any]:
         return {
             "num_negatives": self.num_negatives,
-            "tiers": (self.tiers.hard, self.tiers.semi_hard),
+            "tiers": tuple(self._edges.values.tolist()),
             "slots": self._slots(),
             "temperature": self.temperature,
             "seed": self.seed,
@@ -428,7 +456,7 @@ class NegativeSampler:
             "step": step,
         }
 
-    def _request(self, anchors: Ints, step: int) -> Request:
+    def _request(self, anchors: Ints, step: int, window: tuple[int, int | None] = (0, None)) -> Request:
         return Request(
             anchors=anchors,
             seed=self.seed,
@@ -437,6 +465,7 @@ class NegativeSampler:
             num_negatives=self.num_negatives,
             n_queries=self.n_queries,
             max_exposure=None if self.max_exposure is None else self._random_exposure.value,
+            window=window,
         )
 
     def _exposure_of_random(self) -> int:

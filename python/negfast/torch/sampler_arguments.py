@@ -1,5 +1,6 @@
 """Arguments of a sampler of negatives, brought to what the compiled module takes."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -8,7 +9,7 @@ import numpy as np
 from negfast import inputs
 from negfast.arrays import Ints, floats, integers
 from negfast.errors import InvalidTypeError, InvalidValueError, shown
-from negfast.settings import number, truth, whole
+from negfast.settings import Tiers, instance, number, optional_whole, truth, whole
 from negfast.torch.sources import Candidates, Source, source_size
 
 TIERS = ("hard", "semi_hard", "easy")
@@ -148,3 +149,20 @@ def checked_shares(probabilities: Any, min_random: Any) -> list[float]:
             f"probabilities must add up to at most 1, got {sum(shares):g}; what they leave to 1 is random"
         )
     return [reserved, *shares]
+
+
+def checked_edges(tiers: Any) -> list[float]:
+    """Return where the hard and the semi-hard tier begin."""
+    instance("tiers", tiers, Tiers)
+    return [tiers.hard, tiers.semi_hard]
+
+
+def checked_window(window: Any) -> list[float]:
+    """Return the first rank that serves and the first that no longer does, which may be infinity."""
+    if not isinstance(window, tuple | list) or len(window) != 2:
+        raise InvalidTypeError(
+            f"window must be a pair of the first rank and the one to stop before, got {shown(window)}; pass (0, None)"
+        )
+    first = whole("window[0]", window[0], low=0, high=_MOST_ROWS)
+    end = optional_whole("window[1]", window[1], low=first + 1)
+    return [float(first), math.inf if end is None else float(end)]

@@ -34,6 +34,8 @@ class Request:
     max_exposure : int or None
         How many anchors a row that is sampled may serve in this epoch. A source that heeds it must not depend on the
         step.
+    window : pair of int and int or None
+        The ranks of lists that serve, from the first to before the second; the others are -1, and keep their places.
     """
 
     anchors: Ints
@@ -43,6 +45,7 @@ class Request:
     num_negatives: int
     n_queries: int
     max_exposure: int | None = None
+    window: tuple[int, int | None] = (0, None)
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,8 +80,9 @@ class Source(Protocol):
     name : str
         What a draw calls it.
     fixed : bool
-        Whether the candidates of an anchor change only from one epoch to the next, their order included; in a draw of a
-        few anchors, only padding may be left off. Rows of such sources count for `max_exposure`.
+        Whether the candidates of an anchor change only from one epoch to the next, their order included, but for those
+        that a window turns to -1; in a draw of a few anchors, only padding may be left off. Rows of such sources count
+        for `max_exposure`.
 
     Notes
     -----
@@ -154,6 +158,10 @@ class MinedRows:
         if lists is not anchors:
             ids[lists < 0] = -1
             positive_scores[lists < 0] = np.nan
+        first, end = request.window
+        ids[:, :first] = -1
+        if end is not None:
+            ids[:, end:] = -1
         return Candidates(ids, self._scores[lists], positive_scores)
 
 
