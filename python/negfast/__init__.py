@@ -4,6 +4,7 @@ from negfast import schedule
 from negfast._negfast import __version__, simd_level
 from negfast.adaptive_curriculum import AdaptiveCurriculum
 from negfast.adaptive_settings import HardnessAlarms, HardnessControl, MovingTiers
+from negfast.anchor_quantiles import AnchorQuantiles
 from negfast.concatenation import concatenate
 from negfast.curriculum import Curriculum
 from negfast.duplicates import near_duplicates
@@ -32,6 +33,7 @@ from negfast.staleness import Staleness
 
 __all__ = [
     "AdaptiveCurriculum",
+    "AnchorQuantiles",
     "Curriculum",
     "HardnessAlarms",
     "HardnessControl",

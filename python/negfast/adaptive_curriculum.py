@@ -1,14 +1,14 @@
 """A curriculum that listens: measurements move it, within bounds and at a limited rate."""
 
 import copy
-import math
 from collections.abc import Iterator, Mapping
 from dataclasses import fields, replace
 from typing import Any
 
 from negfast.adaptive_settings import HardnessAlarms, HardnessControl, MovingTiers
+from negfast.alarms import Alarm, Alarms
 from negfast.curriculum import Curriculum
-from negfast.decision_log import Action, CurriculumDecision, DecisionLog
+from negfast.decision_log import CurriculumDecision, DecisionLog
 from negfast.errors import InvalidTypeError, InvalidValueError, StateError, shown
 from negfast.hardness import Hardness
 from negfast.moving_edges import MovingEdges
@@ -16,8 +16,7 @@ from negfast.refresh_policy import RefreshPolicy
 from negfast.schedule import LAST_STEP
 from negfast.settings import Tiers, instance, number, truth, whole
 from negfast.signals import Signals
-from negfast.spikes import Spikes
-from negfast.stage import Stage
+from negfast.stage import Stage, between
 from negfast.staleness import Staleness
 from negfast.states import check_state
 from negfast.trend import Trend
@@ -26,8 +25,6 @@ VERSION = 1
 """Version of the state of :class:`AdaptiveCurriculum`."""
 LARGEST = 1e30
 """Measurements beyond this count as not finite."""
-Alarm = tuple[str, dict[str, float], str]
-"""A cause, what was measured, and a sentence."""
 MEASURED = tuple(item.name for item in fields(Signals) if item.name != "hardness_quantiles")
 
 
@@ -64,14 +61,13 @@ class AdaptiveCurriculum:
         self.warmup = whole("warmup", warmup, low=2)
         self.log_size = whole("log_size", log_size, low=1)
         self._hardness = Hardness(control, alarms)
-        self._spikes = Spikes(alarms.window, alarms.window // 2)
+        self._alarms = Alarms(alarms)
         self._trends = {name: Trend(self.half_life) for name in MEASURED}
         self._edges = None if moving_tiers is None else MovingEdges(moving_tiers, curriculum.tiers, self.half_life)
         self._refresh = copy.deepcopy(refresh)
         self._refresh_due = False
         self._log = DecisionLog(self.log_size)
         self._last_step = -1
-        self._most = {"spread": 0.0, "negative_distance": 0.0}  # 1 - spread, and the distance, at their largest
 
     @property
     def hardness(self) -> float:
@@ -103,7 +99,7 @@ class AdaptiveCurriculum:
         stage, hardness = self.curriculum.at(step), self.hardness
         if hardness:
             end = self.harder if hardness > 0.0 else self.easier
-            stage = _blend(stage, end.at(step), abs(hardness))
+            stage = between(stage, end.at(step), abs(hardness))
         return stage if self._edges is None else replace(stage, tiers=self.tiers)
 
     def observe(
@@ -125,7 +121,7 @@ class AdaptiveCurriculum:
         if self._refresh is not None:
             self._refresh.refreshed(step)
         self._refresh_due = False
-        self._spikes.clear()
+        self._alarms.forget_losses()
         self._trends["drift"] = Trend(self.half_life)
 
     def state_dict(self) -> dict[str, Any]:
@@ -134,9 +130,8 @@ class AdaptiveCurriculum:
             **self._fixed(),
             "last_step": self._last_step,
             "hardness": self._hardness.state_dict(),
-            "losses": self._spikes.state_dict(),
+            "alarmed": self._alarms.state_dict(),
             "trends": {name: trend.state_dict() for name, trend in self._trends.items()},
-            "most": dict(self._most),
             "edges": None if self._edges is None else self._edges.state_dict(),
             "last_refresh": None if self._refresh is None else self._refresh.last_step,
             "refresh_due": self._refresh_due,
@@ -166,17 +161,16 @@ class AdaptiveCurriculum:
 
     def _load(self, state: Mapping[str, Any]) -> None:
         self._hardness.load_state_dict(state.get("hardness"))
-        self._spikes.load_state_dict(state.get("losses"))
+        self._alarms.load_state_dict(state.get("alarmed"))
         self._log.load_state_dict(state.get("log"))
         if self._edges is not None:
             self._edges.load_state_dict(state.get("edges"))
-        trends, most = state.get("trends"), state.get("most")
-        if not isinstance(trends, Mapping) or not isinstance(most, Mapping):
-            raise StateError("the state is damaged: it must have trends and what was most; save it again")
+        trends = state.get("trends")
+        if not isinstance(trends, Mapping):
+            raise StateError("the state is damaged: it must have trends; save it again")
         for name, trend in self._trends.items():
             trend.load_state_dict(trends.get(name))
         try:
-            self._most = {name: number(name, most.get(name)) for name in self._most}
             self._last_step = whole("last_step", state.get("last_step"), low=-1)
             self._refresh_due = truth("refresh_due", state.get("refresh_due"))
             if self._refresh is not None:
@@ -228,7 +222,7 @@ class AdaptiveCurriculum:
 
     def _alarm(self, step: int, now: dict[str, float], broken: list[str]) -> Iterator[CurriculumDecision]:
         raised: list[Alarm] = [("not_finite", {}, f"not finite: {', '.join(broken)}")] if broken else []
-        others = [*self._spiked(now), *self._collapsed(now), *self._false_negatives(now)]
+        others = list(self._alarms.judge(now, self._running(now), self._trends))
         if not self._hardness.is_held:
             raised += others
         for cause, numbers, why in raised:
@@ -238,68 +232,32 @@ class AdaptiveCurriculum:
                 step=step, action="alarm", cause=cause, before=at, after=at, numbers=numbers, why=why
             )
 
-    def _spiked(self, now: dict[str, float]) -> Iterator[Alarm]:
-        score = self._spikes.score(now["loss"]) if "loss" in now else None
-        if self.alarms.spike is not None and score is not None and score > self.alarms.spike:
-            numbers = {"loss": now["loss"], "score": score, "spike": self.alarms.spike}
-            why = f"loss {now['loss']:.4g} is {score:.1f} deviations above the median, spike is {self.alarms.spike:g}"
-            yield "loss_spike", numbers, why
-
-    def _collapsed(self, now: dict[str, float]) -> Iterator[Alarm]:
-        limit = self.alarms.collapse
-        if limit is None:
-            return
-        spread, distance = self._running("spread", now), self._running("negative_distance", now)
-        if spread is not None:
-            left = 1.0 - spread
-            most = self._most["spread"] = max(self._most["spread"], left)
-            if left < limit * most:
-                numbers = {"spread": spread, "left": left, "most": most, "collapse": limit}
-                yield ("collapse", numbers, f"spread {spread:.3f} leaves {left:.3g} of 1, {most:.3g} at most so far")
-        if distance is not None:
-            most = self._most["negative_distance"] = max(self._most["negative_distance"], distance)
-            slopes = [self._trends[name].slope for name in ("positive_distance", "negative_distance")]
-            if distance < limit * most and all(slope is not None and slope < 0.0 for slope in slopes):
-                numbers = {"negative_distance": distance, "most": most, "collapse": limit}
-                yield (
-                    "collapse",
-                    numbers,
-                    f"positive and negative distances shrink, the latter to {distance:.3g}, {most:.3g} at most so far",
-                )
-
-    def _false_negatives(self, now: dict[str, float]) -> Iterator[Alarm]:
-        limit, share = self.alarms.max_false_negatives, self._running("false_negative_share", now)
-        if limit is not None and share is not None and share > limit:
-            numbers = {"false_negative_share": share, "max_false_negatives": limit}
-            yield ("false_negatives", numbers, f"share of false negatives {share:.3f}, at most {limit:g} is wanted")
-
     def _move(self, step: int, now: dict[str, float]) -> Iterator[CurriculumDecision]:
-        before, probability = self.hardness, self._running("positive_probability", now)
+        before, running = self.hardness, self._running(now)
+        probability = running.get("positive_probability")
         deviation = None if probability is None else probability - self.control.target
-        few = deviation is not None and deviation >= 0.0 and self._few_negatives(now)
+        few = deviation is not None and deviation >= 0.0 and self._few_negatives(running)
         self._hardness.move(deviation, easily=few, resting=self._learns())
         if self.hardness == before:
             return
-        cause = self._hardness.backing_off
-        numbers = {"target": self.control.target, "band": self.control.band}
-        why = f"after an alarm ({cause})"
-        if cause is None:
-            numbers["positive_probability"] = probability
-            cause = "few_negatives" if few else "easy" if deviation > 0.0 else "difficult"
-            why = f"running p⁺ {probability:.3f}, target {self.control.target:g}"
-        action: Action = "harden" if self.hardness > before else "soften"
+        cause, why = self._hardness.backing_off or "", ""
+        numbers: dict[str, float] = {}
+        if not cause and probability is not None:
+            cause = "few_negatives" if few else "easy" if probability > self.control.target else "difficult"
+            numbers = {"positive_probability": probability, "target": self.control.target}
+            why = f": running p⁺ {probability:.3f}, target {self.control.target:g}"
         yield CurriculumDecision(
             step=step,
-            action=action,
+            action="harden" if self.hardness > before else "soften",
             cause=cause,
             before=(before,),
             after=(self.hardness,),
             numbers=numbers,
-            why=f"hardness {before:.3f} to {self.hardness:.3f}: {why}",
+            why=f"hardness {before:.3f} to {self.hardness:.3f}, {cause}{why}",
         )
 
-    def _few_negatives(self, now: dict[str, float]) -> bool:
-        limit, effective = self.control.min_effective, self._running("effective_negatives", now)
+    def _few_negatives(self, running: Mapping[str, float]) -> bool:
+        limit, effective = self.control.min_effective, running.get("effective_negatives")
         return limit is not None and effective is not None and effective < limit
 
     def _learns(self) -> bool:
@@ -341,10 +299,10 @@ class AdaptiveCurriculum:
                 step=step, action="refresh", cause="staleness", before=(), after=(), numbers=numbers, why=decision.why
             )
 
-    def _running(self, name: str, now: dict[str, float]) -> float | None:
-        """Return the running mean of what was measured just now, and often enough."""
-        trend = self._trends[name]
-        return trend.mean if name in now and trend.count >= self.warmup else None
+    def _running(self, now: Mapping[str, float]) -> dict[str, float]:
+        """Return the running means of what was measured just now, and often enough."""
+        counted = {name: self._trends[name] for name in now if self._trends[name].count >= self.warmup}
+        return {name: trend.mean for name, trend in counted.items() if trend.mean is not None}
 
 
 def _end(name: str, end: Curriculum, curriculum: Curriculum) -> Curriculum:
@@ -375,36 +333,3 @@ def _finite(signals: Signals) -> tuple[dict[str, float], list[str]]:
 
 def _is_finite(value: float) -> bool:
     return abs(value) <= LARGEST  # false of NaN
-
-
-def _blend(stage: Stage, end: Stage, share: float) -> Stage:
-    """Return what lies at a share of the way between two stages."""
-    if share >= 1.0:
-        return end
-    # A way of equal factors: from 0.05 to 0.025 is as far as from 0.1 to 0.05.
-    temperature = stage.temperature * math.exp(share * math.log(end.temperature / stage.temperature))
-    return Stage(
-        temperature=temperature,
-        relative_margin=_optional(stage.relative_margin, end.relative_margin, share),
-        hardness_strength=_line(stage.hardness_strength, end.hardness_strength, share),
-        probabilities={
-            name: _line(value, end.probabilities[name], share) for name, value in stage.probabilities.items()
-        },
-        min_random=_line(stage.min_random, end.min_random, share),
-        range_min=_rounded(_line(stage.range_min, end.range_min, share)),
-        range_max=_rounded(_optional(stage.range_max, end.range_max, share)),
-        tiers=stage.tiers,
-    )
-
-
-def _line(one: float, other: float, share: float) -> float:
-    return min(max(one + (other - one) * share, min(one, other)), max(one, other))
-
-
-def _optional(one: float | None, other: float | None, share: float) -> float | None:
-    return None if one is None or other is None else _line(one, other, share)
-
-
-def _rounded(value: float | None) -> Any:
-    # Half always up, so that a window of one rank never becomes one of none.
-    return None if value is None else math.floor(value + 0.5)

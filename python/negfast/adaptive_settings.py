@@ -69,13 +69,17 @@ class HardnessAlarms(_Settings):
         The most of that in one observation.
     hold : int, default 20
         Observations after an alarm in which nothing is hardened, and no alarm but that for NaN is raised anew.
+    recovery : float, default 0.001
+        An alarm also leaves a ceiling of hardness, half of `backoff` below what it was. By so much it rises in an
+        observation.
     spike : float or None, default 6.0
         The robust z-score of a loss, against the last `window` ones, that is a spike. ``None`` turns an alarm off.
     window : int, default 64
         From 16 on; half of it has to be there before a loss is judged.
     collapse : float or None, default 0.5
         The rows collapse where 1 minus the running spread is below this part of the most that it was; or where both
-        running distances shrink and that of negatives is below this part of the most that it was.
+        running distances shrink, and that of negatives and its lead over that of positives are below this part of the
+        most that they were.
     max_false_negatives : float or None, default 0.25
         The running share of false negatives that is too much.
 
@@ -88,6 +92,7 @@ class HardnessAlarms(_Settings):
     backoff: float = 0.3
     backoff_rate: float = 0.1
     hold: int = 20
+    recovery: float = 1e-3
     spike: float | None = 6.0
     window: int = 64
     collapse: float | None = 0.5
@@ -97,6 +102,7 @@ class HardnessAlarms(_Settings):
         """Check every field."""
         self._set("backoff", number("alarms.backoff", self.backoff, low=0.0, high=2.0))
         self._set("backoff_rate", number("alarms.backoff_rate", self.backoff_rate, low=0.0, high=2.0))
+        self._set("recovery", number("alarms.recovery", self.recovery, low=0.0, high=2.0))
         self._set("hold", whole("alarms.hold", self.hold, low=0))
         self._set("spike", optional_number("alarms.spike", self.spike, low=0.0))
         self._set("window", whole("alarms.window", self.window, low=16, high=2**20))

@@ -1,7 +1,6 @@
 """Schedules for everything that makes negatives harder or easier, as one value."""
 
 import json
-import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields, replace
 from hashlib import blake2b
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Self
 from negfast.errors import InvalidTypeError, InvalidValueError, StateError, shown
 from negfast.schedule import Constant, Linear, Schedule, as_schedule, from_dict
 from negfast.settings import Tiers, instance, whole
-from negfast.stage import SHARES, Stage
+from negfast.stage import SHARES, Stage, nearest
 from negfast.states import check_state
 
 if TYPE_CHECKING:
@@ -172,7 +171,7 @@ class Curriculum:
         values: dict[str, Any] = {}
         for name, schedule in self._quantities().items():
             value = None if schedule is None else schedule(step)
-            values[name] = math.floor(value + 0.5) if value is not None and name in _WHOLE else value
+            values[name] = nearest(value) if value is not None and name in _WHOLE else value
         probabilities = {name: values.pop(name) for name in SHARES}
         try:
             return Stage(**values, probabilities=probabilities, tiers=self.tiers)

@@ -25,6 +25,9 @@ class Hardness:
     and an error of the other sign moves `value` at once. The error is measured from the inner edge of a dead band with
     hysteresis, and is 0 where the controller rests. While it must not act it follows the error, so that it goes on
     without a jump.
+
+    An alarm leaves a ceiling halfway down, which rises again slowly, so that what was too hard a moment ago is not
+    tried again at once.
     """
 
     def __init__(self, control: HardnessControl, alarms: HardnessAlarms) -> None:
@@ -35,6 +38,7 @@ class Hardness:
         self._error = 0.0
         self._left = 0.0  # by how much it is still to be lowered
         self._held = 0  # observations in which it must not rise
+        self._ceiling = control.high
 
     @property
     def is_held(self) -> bool:
@@ -44,6 +48,7 @@ class Hardness:
     def alarm(self, cause: str) -> None:
         """Begin to back off."""
         self.backing_off, self._left, self._held = cause, self._alarms.backoff, self._alarms.hold + 1
+        self._ceiling = max(min(self._ceiling, self.value - self._alarms.backoff / 2.0), self._control.low)
 
     def move(self, deviation: float | None, *, easily: bool, resting: bool) -> None:
         """Go on by one observation.
@@ -57,25 +62,31 @@ class Hardness:
         resting : bool
             Whether the controller must not act, alarms apart.
         """
-        error = self._beyond(deviation, easily)
-        change = self._control.proportional * (error - self._error) + self._control.integral * error
-        self._error = error
         self._held = max(self._held - 1, 0)
-        rate = self._control.rate
-        change = min(max(change, -rate), 0.0 if self.is_held else rate)
-        if resting or deviation is None:
+        self._ceiling = min(self._ceiling + self._alarms.recovery, self._control.high)
+        change = self._controlled(deviation, easily)
+        if resting:
             change = 0.0
         if self._left > 0.0:
             change = -min(self._left, self._alarms.backoff_rate)
-            self._left = max(self._left + change, 0.0) if change else 0.0
+            self._left = self._left + change if change else 0.0
         else:
             self.backing_off = None
+        if change > 0.0:
+            change = min(change, max(self._ceiling - self.value, 0.0))
         self.value = min(max(self.value + change, self._control.low), self._control.high)
 
-    def _beyond(self, deviation: float | None, easily: bool) -> float:
-        """Return how far beyond the inner half of the band the deviation is, 0 where the controller rests."""
+    def _controlled(self, deviation: float | None, easily: bool) -> float:
+        """Return the change that the controller asks for."""
         if deviation is None:
-            return self._error
+            return 0.0
+        control, error = self._control, self._beyond(deviation, easily)
+        change = control.proportional * (error - self._error) + control.integral * error
+        self._error = error
+        return min(max(change, -control.rate), 0.0 if self.is_held else control.rate)
+
+    def _beyond(self, deviation: float, easily: bool) -> float:
+        """Return how far beyond the inner half of the band the deviation is, 0 where the controller rests."""
         inner, outer = self._control.band / 2.0, self._control.band
         if self._side * deviation < inner or not self._side:
             self._side = 0
@@ -94,6 +105,7 @@ class Hardness:
             "error": self._error,
             "left": self._left,
             "held": self._held,
+            "ceiling": self._ceiling,
         }
 
     def load_state_dict(self, state: Any) -> None:
@@ -109,7 +121,9 @@ class Hardness:
             error = number("error", state.get("error"))
             left = number("left", state.get("left"), low=0.0)
             held = whole("held", state.get("held"), low=0)
+            ceiling = number("ceiling", state.get("ceiling"), low=self._control.low, high=self._control.high)
         except (InvalidTypeError, InvalidValueError) as error_:
             raise StateError(f"the state is damaged: {error_}") from error_
         self.value, self.backing_off = value, cause
         self._side, self._error, self._left, self._held = side, error, left, held
+        self._ceiling = ceiling

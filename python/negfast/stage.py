@@ -1,7 +1,8 @@
 """What a curriculum says about one step."""
 
+import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from negfast.errors import InvalidTypeError, InvalidValueError, shown
@@ -111,3 +112,41 @@ def _shares(value: Any) -> dict[str, float]:
             "random"
         )
     return shares
+
+
+def between(stage: Stage, end: Stage, share: float) -> Stage:
+    """Return what lies at a share of the way from one stage to another, with the tiers of the first.
+
+    Temperatures go by equal factors, all else in straight lines. What is ``None`` is so in both.
+    """
+    if share >= 1.0:
+        return replace(end, tiers=stage.tiers)
+    factor = math.exp(share * math.log(end.temperature / stage.temperature))
+    mixed = {name: _line(value, end.probabilities[name], share) for name, value in stage.probabilities.items()}
+    return Stage(
+        temperature=stage.temperature * factor,
+        relative_margin=_optional_line(stage.relative_margin, end.relative_margin, share),
+        hardness_strength=_line(stage.hardness_strength, end.hardness_strength, share),
+        probabilities=mixed,
+        min_random=_line(stage.min_random, end.min_random, share),
+        range_min=nearest(_line(stage.range_min, end.range_min, share)),
+        range_max=_optional_rank(_optional_line(stage.range_max, end.range_max, share)),
+        tiers=stage.tiers,
+    )
+
+
+def nearest(value: float) -> int:
+    """Return the nearest whole number, of two the higher, so that a window of ranks never closes by rounding."""
+    return math.floor(value + 0.5)
+
+
+def _optional_rank(value: float | None) -> int | None:
+    return None if value is None else nearest(value)
+
+
+def _optional_line(one: float | None, other: float | None, share: float) -> float | None:
+    return None if one is None or other is None else _line(one, other, share)
+
+
+def _line(one: float, other: float, share: float) -> float:
+    return min(max(one + (other - one) * share, min(one, other)), max(one, other))
