@@ -29,7 +29,97 @@ MEASURED = tuple(item.name for item in fields(Signals) if item.name != "hardness
 
 
 class AdaptiveCurriculum:
-    """A curriculum that measured signals make harder or easier."""
+    """A curriculum that measured signals make harder or easier.
+
+    One number, `hardness`, from -1 to 1, says where between an easy and a hard end training is: at 0 the curriculum is
+    as it was made, at 1 it is `harder`, at -1 `easier`, and in between every quantity lies in between. :meth:`observe`
+    takes in what was measured and moves it; :meth:`at` says what is in force.
+
+    Parameters
+    ----------
+    curriculum : Curriculum
+        The plan, which still says what changes by itself over the steps.
+    easier, harder : Curriculum, optional
+        Both ends; by default :meth:`Curriculum.easier` and :meth:`Curriculum.harder` of the plan. A quantity that may
+        be ``None`` is so in all three or in none.
+    control : HardnessControl, optional
+        How the share of the positive moves hardness.
+    alarms : HardnessAlarms, optional
+        What makes it back off.
+    moving_tiers : MovingTiers, optional
+        Let the edges of tiers follow the hardness of negatives. By default they stay.
+    refresh : RefreshPolicy, optional
+        When a refresh is due, by steps, by the signal `drift`, and by staleness where :meth:`observe` gets one. A copy
+        is taken, and is told by :meth:`refreshed`.
+    half_life : float, default 10.0
+        Observations after which one counts half in running values.
+    warmup : int, default 20
+        How often a signal has to have been measured before it is judged.
+    log_size : int, default 1000
+        How many decisions are kept.
+
+    Attributes
+    ----------
+    curriculum, easier, harder, control, alarms, moving_tiers, half_life, warmup, log_size
+        As given.
+
+    Raises
+    ------
+    InvalidTypeError, InvalidValueError
+        If an argument has a wrong type or lies out of its range, or the three curricula do not go together.
+
+    Notes
+    -----
+    **It hardens** where the running share of the positive p⁺ is above its target by more than the band, so that there
+    is little left to learn, or by half of that where few effective negatives are left: the rest is too easy to count.
+    **It softens** where p⁺ is as far below. It does neither while the loss falls by itself. The controller is a PI
+    controller in velocity form with a dead band and hysteresis (K. J. Åström and T. Hägglund, *PID controllers: theory,
+    design, and tuning*, 1995); bounds and the limit of its rate are kept whatever is measured, and nothing winds up at
+    them.
+
+    **Alarms** lower hardness at once, and for a while nothing is hardened: a loss that spikes, by its robust z-score; a
+    collapse, which the mean cosine of different documents and shrinking distances show; too many false negatives; and
+    NaN, infinity, or a number beyond 1e30 in any signal, which are kept out of all running values. What an alarm took
+    comes back slowly; the more alarms there were, the more slowly.
+
+    **Running values** are exponentially weighted lines (:attr:`momentum`), so that each has a slope.
+
+    **The log** holds every change of hardness and tiers, every alarm and every refresh that was asked for, with its
+    cause and numbers; that of `hardness` is a chain without a gap. Signals that are missing are not judged.
+
+    Curricula whose pace follows what the learner does are called self-paced or adaptive. Of text embeddings, S. Li et
+    al., *Conan-embedding: General text embedding with more and better negative samples* (2024), replace negatives that
+    have become easy; :class:`RefreshPolicy` has their rule.
+
+    **Ranks.** Decisions are sums, products and comparisons of the signals in float64, in one order. Ranks that observe
+    the same signals, as :func:`negfast.torch.all_reduced` returns them, decide alike to the bit.
+
+    Limitations
+    -----------
+    The defaults suit batches of some hundred negatives at temperatures of text. p⁺ depends on how many negatives there
+    are, on how they were drawn, and on the temperature: look at it in a run without control, and set the target to where
+    it should stay. One scalar cannot tell which quantity would help. Observe at a regular pace: rates, half-life, hold
+    and slopes count observations, not steps. A plan whose schedules jump makes the loss jump, which is an alarm. Of
+    losses that vary normally, two in a million are taken for spikes; of those with heavy tails more. Quantiles of
+    negatives that were drawn by tier move with the tiers: measure them on all negatives of a batch, or on mined
+    candidates. A collapse that was there from the first observation on is not seen: what spread leaves of 1 is
+    compared with the most that it was.
+
+    Examples
+    --------
+    >>> import negfast
+    >>> from negfast import Signals
+    >>> plan = negfast.Curriculum(temperature=0.05, hard=0.2, semi_hard=0.4, easy=0.2)
+    >>> adaptive = negfast.AdaptiveCurriculum(plan)
+    >>> for step in range(100):
+    ...     decisions = adaptive.observe(step, Signals(loss=0.1, positive_probability=0.97))
+    >>> print(decisions[0])
+    step 99: hardness 0.328 to 0.332, easy: running p⁺ 0.970, target 0.7
+    >>> adaptive.at(100).temperature < 0.05
+    True
+    >>> print(adaptive.observe(100, Signals(loss=float("nan")))[0])
+    step 100: not finite: loss
+    """
 
     def __init__(
         self,
@@ -85,6 +175,15 @@ class AdaptiveCurriculum:
         return self._refresh_due
 
     @property
+    def momentum(self) -> dict[str, dict[str, float]]:
+        """The running values of every signal that was measured twice.
+
+        Of each: ``"mean"``, exponentially weighted; ``"value"`` and ``"slope"`` of a line through it, now and from one
+        observation to the next; ``"count"``, how often it was measured.
+        """
+        return {name: trend.summary() for name, trend in self._trends.items() if trend.count > 1}
+
+    @property
     def log(self) -> tuple[CurriculumDecision, ...]:
         """The last decisions, at most `log_size`, the latest last."""
         return self._log.kept
@@ -95,7 +194,22 @@ class AdaptiveCurriculum:
         return self._log.dropped
 
     def at(self, step: int) -> Stage:
-        """Return what is in force at a step, with the hardness and the tiers of now."""
+        """Return what is in force at a step, with the hardness and the tiers of now.
+
+        Parameters
+        ----------
+        step : int
+            From 0 to 2**53.
+
+        Returns
+        -------
+        Stage
+
+        Raises
+        ------
+        InvalidTypeError, InvalidValueError
+            As by :meth:`Curriculum.at`.
+        """
         stage, hardness = self.curriculum.at(step), self.hardness
         if hardness:
             end = self.harder if hardness > 0.0 else self.easier
@@ -105,7 +219,27 @@ class AdaptiveCurriculum:
     def observe(
         self, step: int, signals: Signals, *, staleness: Staleness | None = None
     ) -> tuple[CurriculumDecision, ...]:
-        """Take in what was measured, and decide."""
+        """Take in what was measured, and decide.
+
+        Parameters
+        ----------
+        step : int
+            Above that of the last observation.
+        signals : Signals
+            What was measured since then; the same on all ranks.
+        staleness : Staleness, optional
+            What :meth:`Miner.staleness` measured, for the refresh policy.
+
+        Returns
+        -------
+        tuple of CurriculumDecision
+            What was decided, in this order: alarms, hardness, tiers, refresh. They are in :attr:`log` too.
+
+        Raises
+        ------
+        InvalidTypeError, InvalidValueError
+            If an argument has a wrong type, or `step` is not above the last. Nothing has changed then.
+        """
         checked = self._check_step(step)
         instance("signals", signals, Signals)
         if staleness is not None:
@@ -117,7 +251,19 @@ class AdaptiveCurriculum:
         return decisions
 
     def refreshed(self, step: int) -> None:
-        """Take note of a refresh: losses and drift from before it are no measure for what comes."""
+        """Take note of a refresh: losses and drift from before it are no measure for what comes.
+
+        Parameters
+        ----------
+        step : int
+            When it was done.
+
+        Raises
+        ------
+        InvalidTypeError, InvalidValueError
+            If `step` is no integer, or below that of the last refresh.
+        """
+        step = whole("step", step, low=0, high=LAST_STEP)
         if self._refresh is not None:
             self._refresh.refreshed(step)
         self._refresh_due = False
@@ -240,9 +386,9 @@ class AdaptiveCurriculum:
         self._hardness.move(deviation, easily=few, resting=self._learns())
         if self.hardness == before:
             return
-        cause, why = self._hardness.backing_off or "", ""
+        cause, why = self._hardness.moved_by or "", ""
         numbers: dict[str, float] = {}
-        if not cause and probability is not None:
+        if cause == "controller" and probability is not None:
             cause = "few_negatives" if few else "easy" if probability > self.control.target else "difficult"
             numbers = {"positive_probability": probability, "target": self.control.target}
             why = f": running p⁺ {probability:.3f}, target {self.control.target:g}"

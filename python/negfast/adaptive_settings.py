@@ -71,11 +71,12 @@ class HardnessAlarms(_Settings):
         Observations after an alarm in which nothing is hardened, and no alarm but that for NaN is raised anew.
     recovery : float, default 0.001
         An alarm also leaves a ceiling of hardness, half of `backoff` below what it was. By so much it rises in an
-        observation.
+        observation, and so does hardness, where the controller rests, until it is back where it was; after the n-th
+        alarm by ``recovery / n``, so that what is too hard is tried more and more rarely.
     spike : float or None, default 6.0
         The robust z-score of a loss, against the last `window` ones, that is a spike. ``None`` turns an alarm off.
     window : int, default 64
-        From 16 on; half of it has to be there before a loss is judged.
+        From 16 on. It has to be full before a loss is judged.
     collapse : float or None, default 0.5
         The rows collapse where 1 minus the running spread is below this part of the most that it was; or where both
         running distances shrink, and that of negatives and its lead over that of positives are below this part of the

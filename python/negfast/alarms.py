@@ -24,7 +24,7 @@ class Alarms:
 
     def __init__(self, settings: HardnessAlarms) -> None:
         self._settings = settings
-        self._spikes = Spikes(settings.window, settings.window // 2)
+        self._spikes = Spikes(settings.window)
         # The most that the running values were: what spread leaves of 1, the distance of negatives, and how much
         # further away they are than positives.
         self._widest = dict.fromkeys(_WIDEST, 0.0)

@@ -85,9 +85,11 @@ def _line(values: list[Any]) -> "Callable[[Axes, Ints], Any]":
 def _shares(stages: list[Stage]) -> "Callable[[Axes, Ints], Any]":
     def paint(axes: "Axes", steps: Ints) -> None:
         shares = {label: [stage.shares[name] for stage in stages] for name, label in _TIERS.items()}
-        axes.stackplot(steps, *shares.values(), labels=list(shares), alpha=0.85)
-        reserved = [1.0 - stage.min_random for stage in stages]
-        axes.plot(steps, reserved, color="black", linestyle=":", linewidth=1.0, label="reserved above")
+        reserved = [stage.min_random for stage in stages]
+        shares["random"] = [max(share - own, 0.0) for share, own in zip(shares["random"], reserved, strict=True)]
+        shares["reserved random"] = reserved
+        shades = ["C0", "C1", "C2", "0.75", "0.6"]
+        axes.stackplot(steps, *shares.values(), labels=list(shares), colors=shades, linewidth=0)
         axes.set_ylim(0, 1)
         axes.legend(fontsize="x-small", loc="lower right", framealpha=0.8, ncols=2)
 

@@ -23,7 +23,8 @@ class CurriculumDecision:
         Hardness rose or fell, an alarm was raised, edges of tiers moved, or a refresh is due.
     cause : str
         What led to it: ``"easy"``, ``"few_negatives"`` and ``"difficult"`` (the controller), ``"not_finite"``,
-        ``"loss_spike"``, ``"collapse"`` and ``"false_negatives"`` (alarms), ``"geometry"``, ``"staleness"``.
+        ``"loss_spike"``, ``"collapse"`` and ``"false_negatives"`` (alarms), ``"recovery"`` from one, ``"geometry"``,
+        ``"staleness"``.
     before, after : tuple of float
         Hardness; the edges hard and semi-hard for ``"tiers"``; nothing for ``"refresh"``.
     numbers : dict of str to float

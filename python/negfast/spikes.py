@@ -1,9 +1,8 @@
 """Losses that are far above what is usual."""
 
 from collections import deque
+from collections.abc import Sequence
 from typing import Any
-
-import numpy as np
 
 from negfast.errors import InvalidTypeError, InvalidValueError, StateError
 from negfast.settings import number
@@ -20,28 +19,25 @@ class Spikes:
     Parameters
     ----------
     window : int
-        How many measurements it is compared with.
-    least : int
-        How many there have to be.
+        How many measurements one is compared with; while there are fewer it is not judged.
 
     Notes
     -----
     The median and the median absolute deviation stand for mean and standard deviation, since spikes must not hide
     behind earlier ones (P. J. Rousseeuw and C. Croux, *Alternatives to the median absolute deviation*, 1993). What
-    rises or falls in a straight line scores 1.35 at most, however steeply: its deviation grows with it.
+    rises or falls in a straight line scores little more than 1.35, however steeply: its deviation grows with it.
     """
 
-    def __init__(self, window: int, least: int) -> None:
-        self._least = least
+    def __init__(self, window: int) -> None:
+        self._window = window
         self._recent: deque[float] = deque(maxlen=window)
 
     def score(self, measurement: float) -> float | None:
         """Return the score of a finite measurement and take it in; None while there are too few."""
         score = None
-        if len(self._recent) >= self._least:
-            values = np.array(self._recent)
-            middle = float(np.median(values))
-            deviation = TO_SIGMA * float(np.median(np.abs(values - middle)))
+        if len(self._recent) == self._window:
+            middle = _median(self._recent)
+            deviation = TO_SIGMA * _median([abs(value - middle) for value in self._recent])
             score = (measurement - middle) / max(deviation, _FLOOR * abs(middle), 1e-12)
         self._recent.append(measurement)
         return score
@@ -56,11 +52,18 @@ class Spikes:
 
     def load_state_dict(self, state: Any) -> None:
         """Go on from a state, which is checked."""
-        if not isinstance(state, list | tuple) or len(state) > (self._recent.maxlen or 0):
-            raise StateError(f"the state is damaged: it must hold at most {self._recent.maxlen} losses; save it again")
+        if not isinstance(state, list | tuple) or len(state) > self._window:
+            raise StateError(f"the state is damaged: it must hold at most {self._window} losses; save it again")
         try:
             values = [number("a loss of the state", value) for value in state]
         except (InvalidTypeError, InvalidValueError) as error:
             raise StateError(f"the state is damaged: {error}") from error
         self._recent.clear()
         self._recent.extend(values)
+
+
+def _median(values: Sequence[float] | deque[float]) -> float:
+    # numpy's takes ten times as long for so few.
+    ordered = sorted(values)
+    half = len(ordered) // 2
+    return ordered[half] if len(ordered) % 2 else (ordered[half - 1] + ordered[half]) / 2.0

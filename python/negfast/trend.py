@@ -63,6 +63,11 @@ class Trend:
         w, wa, waa, wx, wax = self._sums
         return (wa * wx - w * wax) / (w * waa - wa * wa)
 
+    def summary(self) -> dict[str, float]:
+        """Return mean, value, slope and count; 0 for what there is none of."""
+        line = {"mean": self.mean or 0.0, "value": self.value or 0.0, "slope": self.slope or 0.0}
+        return {**line, "count": self.count}
+
     def state_dict(self) -> dict[str, Any]:
         """Return everything as plain values."""
         return {"count": self.count, "sums": list(self._sums)}
