@@ -79,8 +79,8 @@ class HardnessAlarms(_Settings):
         From 16 on. It has to be full before a loss is judged.
     collapse : float or None, default 0.5
         The rows collapse where 1 minus the running spread is below this part of the most that it was; or where both
-        running distances shrink, and that of negatives and its lead over that of positives are below this part of the
-        most that they were.
+        running distances shrink by a twentieth in a half-life, and that of negatives and its lead over that of
+        positives are below this part of the most that they were.
     max_false_negatives : float or None, default 0.25
         The running share of false negatives that is too much.
 
