@@ -67,7 +67,7 @@ def make(chosen: dict[str, Any]) -> AdaptiveCurriculum:
     return AdaptiveCurriculum(PLAN, refresh=RefreshPolicy(max_drift=0.1, min_steps=5), **chosen)
 
 
-@configured(max_examples=50)
+@configured(max_examples=150)
 @given(settings, runs)
 def test_bounds_and_rates_hold_for_any_signals(chosen: dict[str, Any], run: list[tuple[int, Signals, int]]) -> None:
     adaptive, control, back = make(chosen), chosen["control"], chosen["alarms"]
@@ -97,7 +97,7 @@ def numbers(signals: Signals) -> list[float]:
     return [value for value in given_ if value is not None] + list(signals.hardness_quantiles or ())
 
 
-@configured(max_examples=30)
+@configured(max_examples=80)
 @given(settings, runs, st.integers(0, 300))
 def test_any_state_can_be_resumed(chosen: dict[str, Any], run: list[tuple[int, Signals, int]], stop: int) -> None:
     whole, first, second = make(chosen), make(chosen), make(chosen)
