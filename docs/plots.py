@@ -298,17 +298,16 @@ def adaptive(_data: Data) -> Callable[[Theme], Figure]:
 
     def draw(theme: Theme) -> Figure:
         figure, (left, right) = plt.subplots(1, 2, figsize=(WIDTH, HEIGHT), layout="constrained")
-        for (name, (shares, hardnesses)), colour in zip(runs.items(), (theme.series[1], theme.series[0]), strict=True):
-            left.plot(shares, color=colour, label=name)
+        for (name, (skills, hardnesses)), colour in zip(runs.items(), (theme.series[1], theme.series[0]), strict=True):
+            left.plot(skills, color=colour, label=name)
             right.plot(hardnesses, color=colour)
-        left.set_ylabel("share of the positive p⁺")
-        left.axhspan(0.55, 0.85, color=theme.series[2], alpha=0.15, linewidth=0, label="band")
-        left.set_ylim(0, 1)
+        left.set_ylabel("skill")
+        left.set_ylim(0, None)
         left.legend(loc="lower right")
         right.set_ylabel("hardness")
         for axes in (left, right):
             axes.set_xlabel("observation")
-            axes.set_xlim(0, len(shares))
+            axes.set_xlim(0, len(skills))
             axes.grid(visible=True)
         return figure
 
@@ -316,10 +315,10 @@ def adaptive(_data: Data) -> Callable[[Theme], Figure]:
 
 
 def _learn(adapts: bool) -> tuple[list[float], list[float]]:
-    """Let a learner, simulated, learn for 3000 observations, and return p⁺ and hardness at each."""
+    """Let a learner, simulated, learn for 3000 observations, and return its skill and hardness at each."""
     rng, skill = np.random.default_rng(0), 0.0
     control = negfast.AdaptiveCurriculum(negfast.Curriculum(hard=0.2, semi_hard=0.4, easy=0.2))
-    shares, hardnesses = [], []
+    skills, hardnesses = [], []
     for step in range(3000):
         share = 1.0 / (1.0 + np.exp(2.5 * control.hardness + 1.0 - skill))
         skill += 0.05 * share * (1.0 - share)
@@ -327,9 +326,9 @@ def _learn(adapts: bool) -> tuple[list[float], list[float]]:
         if adapts:
             probability = float(np.clip(share + rng.normal(0.0, 0.02), 0.0, 1.0))
             control.observe(step, negfast.Signals(loss=float(loss), positive_probability=probability))
-        shares.append(float(share))
+        skills.append(float(skill))
         hardnesses.append(control.hardness)
-    return shares, hardnesses
+    return skills, hardnesses
 
 
 PLOTS = (hardness, removed, margins, ties, exposure, draws, memory, curriculum, adaptive)

@@ -240,7 +240,7 @@ def test_a_picture_has_a_panel_for_each_quantity() -> None:
     titles = [axes.get_title(loc="left") for axes in FULL.plot().axes if axes.get_visible()]
     assert titles == ["temperature", "share of all slots", "relative margin", "hardness strength", "rank window"]
     plain = [axes.get_title(loc="left") for axes in Curriculum().plot(10).axes if axes.get_visible()]
-    assert plain == ["temperature", "share of all slots", "hardness strength"]
+    assert plain == ["temperature", "share of all slots"]
     skipping = [axes.get_title(loc="left") for axes in Curriculum(range_min=3).plot([0, 5, 9]).axes]
     assert "ranks skipped" in skipping
 
@@ -257,6 +257,8 @@ def test_a_picture_shows_the_values() -> None:
     stacks = figure.axes[1].collections
     tops = [float(stack.get_paths()[0].vertices[:, 1].max()) for stack in stacks]
     assert tops[-1] == pytest.approx(1.0) and len(tops) == 5
+    names = [text.get_text() for text in figure.axes[1].texts]
+    assert names == ["hard", "semi-hard", "easy", "random", "reserved random"]
 
 
 @pytest.mark.parametrize(
