@@ -91,7 +91,7 @@ def _shares(stages: list[Stage]) -> "Callable[[Axes, Ints], Any]":
         reserved = np.array([stage.min_random for stage in stages])
         shares["random"] = np.maximum(shares["random"] - reserved, 0.0)
         shares["reserved random"] = reserved
-        axes.stackplot(steps, *shares.values(), colors=["C0", "C1", "C2", "0.75", "0.6"], linewidth=0)
+        axes.stackplot(steps, *shares.values(), colors=["C0", "C1", "C2", "0.75", "0.6"], alpha=0.8, linewidth=0)
         below = np.zeros(len(steps))
         for label, share in shares.items():
             _name(axes, label, steps, below, share)
