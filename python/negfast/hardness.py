@@ -97,7 +97,7 @@ class Hardness:
         if asked > 0.0:
             asked = min(asked, max(self._ceiling - self.value, 0.0))
             self._owed = max(self._owed - asked, 0.0)
-        else:
+        elif self._side < 0:
             self._owed = 0.0  # it would have softened by itself
         self.value = min(max(self.value + asked, self._control.low), self._control.high)
         self.moved_by = "controller"

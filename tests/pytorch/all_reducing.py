@@ -52,12 +52,24 @@ def work(rank: int, folder: str) -> None:
     dist.destroy_process_group()
 
 
+def alone_on_a_gpu() -> None:
+    """All-reduce over a single rank whose backend moves what lies on the GPU only."""
+    with tempfile.TemporaryDirectory() as folder:
+        dist.init_process_group("nccl", f"file://{folder}/meet", rank=0, world_size=1)
+        signals = Signals(loss=1 / 3, drift=float("inf"), hardness_quantiles=(-0.5, 0.1))
+        assert all_reduced(signals) == signals
+        dist.destroy_process_group()
+
+
 def main() -> None:
     """Start both ranks and print what they wrote."""
+    if sys.argv[1:] == ["nccl"]:
+        alone_on_a_gpu()
+        return
     with tempfile.TemporaryDirectory() as folder:
         mp.spawn(work, (folder,), nprocs=N_RANKS)
         print(json.dumps([json.loads((Path(folder) / f"rank{rank}.json").read_text()) for rank in range(N_RANKS)]))
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()
