@@ -10,6 +10,7 @@ try:
 except ImportError as error:
     raise MissingExtraError("negfast.torch needs torch; install negfast[torch]") from error
 
+from negfast.torch.all_reduce import all_reduced
 from negfast.torch.batches import HardBatchSampler
 from negfast.torch.collator import NegativesBatch, NegativesCollator
 from negfast.torch.dataset import Example, NegativesDataset
@@ -33,4 +34,5 @@ __all__ = [
     "Request",
     "Source",
     "UniformRows",
+    "all_reduced",
 ]
