@@ -32,6 +32,6 @@ def check_state(state: Any, own: Mapping[str, Any], what: str) -> None:
     for name, value in own.items():
         if type(state.get(name)) is not type(value) or state[name] != value:
             raise StateError(
-                f"{name} of the state must be {value!r}, as of {what}, got {shown(state.get(name))}; make {what} as the "
-                "one that was saved"
+                f"{name} of the state must be {value!r}, as of {what}, got {shown(state.get(name))}; make {what} "
+                "as the one that was saved"
             )

@@ -1,11 +1,13 @@
 """Which candidates are taken for false negatives: by what they are, and by what they score."""
 
 from collections.abc import Iterable
+from typing import Any
 
 import torch
 
-from negfast.errors import InvalidTypeError, InvalidValueError
+from negfast.errors import InvalidValueError
 from negfast.settings import optional_number
+from negfast.torch.tensor_arguments import tensor
 
 
 def mask_false_negatives(
@@ -82,7 +84,7 @@ def score_mask(
     relative_margin: float | None,
     max_score: float | None,
 ) -> torch.Tensor:
-    """Return :func:`mask_false_negatives` of checked arguments, which broadcast; `lowest` is infinite for no positive."""
+    """Return :func:`mask_false_negatives` of checked arguments that broadcast; `lowest` is infinite for no positive."""
     bound = torch.full_like(lowest, torch.inf)
     if absolute_margin is not None:
         bound = torch.minimum(bound, lowest - absolute_margin)
@@ -122,11 +124,9 @@ def share_label(own: Iterable[torch.Tensor | None], candidates: torch.Tensor | N
     return found
 
 
-def _check_scores(scores: torch.Tensor, positive_scores: torch.Tensor, positive_mask: torch.Tensor | None) -> None:
-    for name, value in (("scores", scores), ("positive_scores", positive_scores)):
-        if not isinstance(value, torch.Tensor) or not value.is_floating_point():
-            kind = value.dtype if isinstance(value, torch.Tensor) else type(value).__name__
-            raise InvalidTypeError(f"{name} must be a tensor of floats, got {kind}; pass scores")
+def _check_scores(scores: Any, positive_scores: Any, positive_mask: Any) -> None:
+    tensor("scores", scores, "floats")
+    tensor("positive_scores", positive_scores, "floats", like=scores)
     if scores.ndim != 2:
         raise InvalidValueError(
             f"scores must be of shape (n_anchors, n), got {tuple(scores.shape)}; give each anchor a row"
@@ -136,7 +136,10 @@ def _check_scores(scores: torch.Tensor, positive_scores: torch.Tensor, positive_
             f"positive_scores must be of shape ({len(scores)},) or ({len(scores)}, n_positives), got "
             f"{tuple(positive_scores.shape)}; pass one anchor a row, as in scores"
         )
-    if positive_mask is not None and positive_mask.shape != positive_scores.shape:
+    if positive_mask is None:
+        return
+    tensor("positive_mask", positive_mask, torch.bool, like=scores)
+    if positive_mask.shape != positive_scores.shape:
         raise InvalidValueError(
             f"positive_mask must be of shape {tuple(positive_scores.shape)}, as positive_scores, got "
             f"{tuple(positive_mask.shape)}; mark each positive"

@@ -26,8 +26,8 @@ class _Piece(NamedTuple):
 def gathered(batch: LossBatch) -> World:
     """Return the batches of all ranks of the default group as one; without such a group, the batch alone.
 
-    Ranks may have different numbers of anchors and of negatives, but pass the same kinds of arguments. What they pass is
-    compared first, for which the host waits.
+    Ranks may have different numbers of anchors and of negatives, but pass the same kinds of arguments. What they pass
+    is compared first, for which the host waits.
 
     Raises
     ------
@@ -101,8 +101,8 @@ def _sizes_of_all(batch: LossBatch, pieces: Sequence[_Piece]) -> list[dict[str, 
             first, other = of_all[0][0].get(name, "nothing"), theirs.get(name, "nothing")
             if first != other:
                 raise InvalidValueError(
-                    f"{name} must be of the same kind on all ranks, got {first} on rank 0 and {other} on rank {rank}; pass "
-                    "the same arguments everywhere"
+                    f"{name} must be of the same kind on all ranks, got {first} on rank 0 and {other} on rank {rank}; "
+                    "pass the same arguments everywhere"
                 )
     return [sizes for _, sizes in of_all]
 
@@ -151,7 +151,7 @@ def _labels(batch: LossBatch) -> list[_Piece]:
 
 
 def _weights(batch: LossBatch) -> list[_Piece]:
-    named = {"in_batch_log_weight": batch.log_weight}
+    named = {"in_batch_log_weight": batch.in_batch_log_weight}
     for i, part in enumerate(batch.negatives):
         if _is_sent(part) and part.index is None:
             named[f"log_weight {i}"] = part.log_weight
@@ -179,14 +179,14 @@ def _whole(batch: LossBatch, found: dict[str, torch.Tensor]) -> LossBatch:
     flat = {name: None if f"anchor_{name}" not in found else found[f"anchor_{name}"][:, 0] for name in _LABELS}
     mask, guide = found.get("positive_mask"), found.get("guide anchors")
     return LossBatch(
-        found["anchors"],
-        found["positives"].unflatten(0, (-1, n_positives)),
-        None if mask is None else mask.bool(),
-        Labels(**flat),
-        Labels(**{name: found.get(f"positive_{name}") for name in _LABELS}),
-        found.get("known_positives"),
-        found.get("in_batch_log_weight"),
-        guide=None if guide is None else (guide, found["guide positives"].unflatten(0, (-1, n_positives))),
+        anchors=found["anchors"],
+        positives=torch.unflatten(found["positives"], 0, (-1, n_positives)),
+        positive_mask=None if mask is None else mask.bool(),
+        of_anchors=Labels(**flat),
+        of_positives=Labels(**{name: found.get(f"positive_{name}") for name in _LABELS}),
+        known=found.get("known_positives"),
+        in_batch_log_weight=found.get("in_batch_log_weight"),
+        guide=None if guide is None else (guide, torch.unflatten(found["guide positives"], 0, (-1, n_positives))),
     )
 
 

@@ -5,8 +5,9 @@ from typing import Literal
 
 import torch
 
-from negfast.errors import InvalidTypeError, InvalidValueError
+from negfast.errors import InvalidValueError
 from negfast.settings import number, one_of, truth
+from negfast.torch.tensor_arguments import tensor
 from negfast.torch.weighting import LEAST, in_full
 
 _HALF = LEAST / 2  # logits below are none
@@ -39,8 +40,8 @@ def infonce(
     decoupled : bool, default False
         Leave the positive out of the denominator.
     debiased : float, default 0.0
-        The share of negatives that are thought to be false, below 1. Takes that share of the positive's exponential off the
-        sum over negatives. Needs `temperature`, and cosines.
+        The share of negatives that are thought to be false, below 1. For as many, the positive's exponential is taken
+        off the sum over negatives. Needs `temperature`, and cosines.
     temperature : float or tensor without an axis, optional
         What scores were divided by.
     log_count : float tensor of shape (n_anchors, 1) or (n_anchors, n_positives, 1), optional
@@ -179,10 +180,8 @@ def _counted(negatives: torch.Tensor) -> torch.Tensor:
 
 def _shaped(positives: torch.Tensor, negatives: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Return positives of shape (n_anchors, n_positives) and negatives of shape (n_anchors, n_positives or 1, n)."""
-    for name, value in (("positive_logits", positives), ("negative_logits", negatives)):
-        if not isinstance(value, torch.Tensor) or not value.is_floating_point():
-            kind = value.dtype if isinstance(value, torch.Tensor) else type(value).__name__
-            raise InvalidTypeError(f"{name} must be a tensor of floats, got {kind}; pass scores / temperature")
+    tensor("positive_logits", positives, "floats")
+    tensor("negative_logits", negatives, "floats", like=positives)
     if positives.ndim not in (1, 2):
         raise InvalidValueError(
             f"positive_logits must be of shape (n_anchors,) or (n_anchors, n_positives), got {tuple(positives.shape)}; "

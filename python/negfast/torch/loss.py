@@ -13,9 +13,9 @@ from negfast.torch.collator import NegativesBatch
 from negfast.torch.gather import gathered, mean_over_ranks
 from negfast.torch.infonce import infonce_terms, mean_over, per_anchor
 from negfast.torch.loss_arguments import checked_batch, find_bad_row
-from negfast.torch.loss_batch import Labels, LossBatch, World
+from negfast.torch.loss_batch import LossBatch, World
 from negfast.torch.loss_blocks import Block, block_scores, guide_rows, make_blocks, positive_scores, unit_rows
-from negfast.torch.loss_pool import Judge, Pool, lowest_positive, make_pool
+from negfast.torch.loss_pool import Judge, Pool, make_pool
 from negfast.torch.loss_settings import (
     Direction,
     HardnessMode,
@@ -134,45 +134,46 @@ class CurriculumLoss(nn.Module):
     ) -> torch.Tensor | tuple[torch.Tensor, LossStatistics]:
         """Return the loss, and with `statistics` also what a monitor needs."""
         stand = self._stand(step)
-        batch = checked_batch(
-            anchors,
-            positives,
-            negatives,
-            positive_mask=positive_mask,
-            anchor_labels=Labels(anchor_ids, anchor_groups, anchor_keys),
-            positive_labels=Labels(positive_ids, positive_groups, positive_keys),
-            known_positives=known_positives,
-            in_batch_log_weight=in_batch_log_weight,
-            mask=mask,
-            guide=guide,
-        )
+        named = {
+            "positive_mask": positive_mask,
+            "anchor_ids": anchor_ids,
+            "anchor_groups": anchor_groups,
+            "anchor_keys": anchor_keys,
+            "positive_ids": positive_ids,
+            "positive_groups": positive_groups,
+            "positive_keys": positive_keys,
+            "known_positives": known_positives,
+            "in_batch_log_weight": in_batch_log_weight,
+            "mask": mask,
+            "mined_positive_scores": mined_positive_scores,
+        }
+        batch = checked_batch(anchors, positives, negatives, guide, named)
+        if not self.settings.in_batch and not batch.negatives:
+            raise InvalidValueError("negatives must be given with in_batch=False, got none; pass some")
         with torch.autocast(anchors.device.type, enabled=False):
-            return self._loss(batch, stand, mined_positive_scores, statistics)
+            return self._loss(batch, stand, statistics)
 
     def _loss(
-        self, batch: LossBatch, stand: Stand, mined_lowest: torch.Tensor | None, statistics: bool
+        self, batch: LossBatch, stand: Stand, statistics: bool
     ) -> torch.Tensor | tuple[torch.Tensor, LossStatistics]:
-        settings = self.settings
+        settings, cosine, dtype = self.settings, self.settings.metric == "cosine", _dtype(batch)
         world = gathered(batch) if settings.gather_across_devices else World(batch, batch)
-        dtype, mask = _dtype(batch), batch.positive_mask
-        rows = unit_rows(world, settings.metric == "cosine", dtype)
+        rows, mask = unit_rows(world, cosine, dtype), batch.positive_mask
         scores = positive_scores(rows)
-        judge = Judge(settings, stand, lowest_positive(scores, mask), guide_rows(world, dtype), mask, mined_lowest)
         blocks = make_blocks(world, settings.directions, settings.in_batch)
-        found = [block_scores(block, rows, settings.metric == "cosine") for block in blocks]
+        found = [block_scores(block, rows, cosine) for block in blocks]
         self._check_finite(batch, [scores, *found])
+        judge = Judge(settings, stand, scores, guide_rows(world, dtype), mask, batch.mined_positive_scores)
         pools = [make_pool(*part, settings, stand, judge) for part in self._parts(blocks, found)]
         logits = with_margin(scores, settings.angular_margin) / stand.temperature
         terms = torch.stack([self._terms(logits, pool, stand) for pool in pools]).mean(dim=0)
         each, valid = per_anchor(terms, mask)
         loss = mean_over_ranks(each, valid) if settings.gather_across_devices else mean_over(each, valid)
-        if not statistics:
-            return loss
-        return loss, LossStatistics(loss, scores, logits, mask, pools, rows)
+        return (loss, LossStatistics(loss, scores, logits, mask, pools, rows)) if statistics else loss
 
     def _terms(self, logits: torch.Tensor, pool: Pool, stand: Stand) -> torch.Tensor:
         settings = self.settings
-        options = settings.decoupled, settings.debiased, stand.temperature, pool.count, pool.soft
+        options = settings.decoupled, settings.debiased, stand.temperature, pool.log_count, pool.soft
         return infonce_terms(logits, pool.logits, *options, settings.soft_positives)
 
     def _parts(

@@ -1,77 +1,77 @@
 """The arguments of a call of the loss, checked."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
 
-from negfast.errors import InvalidTypeError, InvalidValueError, shown
+from negfast.errors import InvalidTypeError, InvalidValueError
 from negfast.torch.collator import NegativesBatch
 from negfast.torch.loss_batch import Labels, LossBatch
 from negfast.torch.negatives import Negatives
+from negfast.torch.tensor_arguments import tensor
 
 
-def checked_batch(
-    anchors: Any,
-    positives: Any,
-    negatives: Any,
-    *,
-    positive_mask: Any,
-    anchor_labels: Labels,
-    positive_labels: Labels,
-    known_positives: Any,
-    in_batch_log_weight: Any,
-    mask: Any,
-    guide: Any,
-) -> LossBatch:
-    """Return the arguments of a call as one batch, with all axes."""
-    _floats("anchors", anchors)
-    _floats("positives", positives)
+def checked_batch(anchors: Any, positives: Any, negatives: Any, guide: Any, named: dict[str, Any]) -> LossBatch:
+    """Return the arguments of a call as one batch, with all axes; `named` has the rest by name."""
+    tensor("anchors", anchors, "floats")
+    tensor("positives", positives, "floats", like=anchors)
     if anchors.ndim != 2:
         raise InvalidValueError(
             f"anchors must be of shape (b, dim), got {tuple(anchors.shape)}; give each anchor a row"
         )
     parts = _as_list(negatives)
-    batches = [part for part in parts if isinstance(part, NegativesBatch)]
-    if len(batches) > 1:
-        raise InvalidValueError(f"negatives must hold at most one NegativesBatch, got {len(batches)}; pass one")
-    for batch in batches:
-        if mask is not None:
-            raise InvalidValueError("mask must be left out beside a NegativesBatch, which has its own, got a tensor")
-        if len(batch) != len(anchors):
-            raise InvalidValueError(
-                f"anchors must be the {len(batch)} of the NegativesBatch, got {len(anchors)} rows; pass what the model made "
-                "of batch.anchors"
-            )
-        documents, guide_documents = positives, None if guide is None else guide[1]
-        mined = Negatives.from_batch(batch, documents, guide_documents)
-        parts = [mined if part is batch else part for part in parts]
-        positives, mask = documents[: len(batch)], batch.mask[:, : len(batch)]
-        if anchor_labels.ids is None:
-            anchor_labels = Labels(batch.rows, anchor_labels.groups, anchor_labels.keys)
-        if guide is not None:
-            guide = (guide[0], guide_documents[: len(batch)])
-    if positives.ndim not in (2, 3) or len(positives) != len(anchors) or positives.shape[-1] != anchors.shape[1]:
+    positives, guide = _without_batch(anchors, positives, parts, guide, named)
+    b, dim = anchors.shape
+    if positives.ndim not in (2, 3) or positives.shape[:: positives.ndim - 1] != (b, dim) or 0 in positives.shape[1:2]:
         raise InvalidValueError(
-            f"positives must be of shape ({len(anchors)}, {anchors.shape[1]}) or ({len(anchors)}, n_positives, "
-            f"{anchors.shape[1]}), got {tuple(positives.shape)}; give each anchor its positives"
+            f"positives must be of shape ({b}, {dim}) or ({b}, n_positives, {dim}), got {tuple(positives.shape)}; give "
+            "each anchor its positives"
         )
-    b, n = len(anchors), 1 if positives.ndim == 2 else positives.shape[1]
-    found = LossBatch(
-        anchors,
-        positives.reshape(b, n, anchors.shape[1]),
-        _shaped("positive_mask", positive_mask, torch.bool, anchors, (b, n)),
-        _labels("anchor", anchor_labels, anchors, (b,)),
-        _labels("positive", positive_labels, anchors, (b, n)),
-        _padded("known_positives", known_positives, anchors),
-        _shaped("in_batch_log_weight", in_batch_log_weight, "floats", anchors, (b, n)),
-        _shaped("mask", mask, torch.bool, anchors, (b, b * n)),
-        tuple(parts),
-        None if guide is None else _checked_guide(guide, anchors, n),
+    n = 1 if positives.ndim == 2 else positives.shape[1]
+    shapes: dict[str, tuple[Any, tuple[int, ...]]] = {
+        "positive_mask": (torch.bool, (b, n)),
+        "in_batch_log_weight": ("floats", (b, n)),
+        "mask": (torch.bool, (b, b * n)),
+        "mined_positive_scores": ("floats", (b,)),
+    }
+    checked = {name: _shaped(name, named[name], kind, anchors, shape) for name, (kind, shape) in shapes.items()}
+    batch = LossBatch(
+        anchors=anchors,
+        positives=positives.reshape(b, n, dim),
+        of_anchors=_labels("anchor", named, anchors, (b,)),
+        of_positives=_labels("positive", named, anchors, (b, n)),
+        known=_known(named["known_positives"], anchors),
+        negatives=tuple(parts),
+        guide=None if guide is None else _checked_guide(guide, anchors, n),
+        **checked,
     )
     for i, part in enumerate(parts):
-        _check_negatives(part, f"negatives[{i}]" if isinstance(negatives, list | tuple) else "negatives", found)
-    return found
+        _check_negatives(part, f"negatives[{i}]" if isinstance(negatives, list | tuple) else "negatives", batch)
+    return batch
+
+
+def _without_batch(anchors: torch.Tensor, positives: Any, parts: list[Any], guide: Any, named: dict[str, Any]) -> Any:
+    """Take a batch of the collator apart; return the positives and the guide."""
+    places = [i for i, part in enumerate(parts) if isinstance(part, NegativesBatch)]
+    if not places:
+        return positives, guide
+    if len(places) > 1:
+        raise InvalidValueError(f"negatives must hold at most one NegativesBatch, got {len(places)}; pass one")
+    batch = parts[places[0]]
+    b = len(batch)
+    if named["mask"] is not None:
+        raise InvalidValueError("mask must be left out beside a NegativesBatch, which has its own; leave it out")
+    if len(anchors) != b:
+        raise InvalidValueError(
+            f"anchors must be the {b} of the NegativesBatch, got {len(anchors)} rows; pass what the model made of "
+            "batch.anchors"
+        )
+    of_guide = guide[1] if isinstance(guide, tuple | list) and len(guide) == 2 else None
+    parts[places[0]] = Negatives.from_batch(batch, positives, of_guide)
+    named["mask"] = batch.mask[:, :b]
+    if named["anchor_ids"] is None:
+        named["anchor_ids"] = batch.rows
+    return positives[:b], guide if of_guide is None else (guide[0], of_guide[:b])
 
 
 def find_bad_row(batch: LossBatch) -> str:
@@ -104,16 +104,14 @@ def _check_negatives(part: Negatives, name: str, batch: LossBatch) -> None:
     b, dim = anchors.shape
     if part.rows.shape[-1] != dim or (not part.shared and len(part.rows) != b):
         raise InvalidValueError(
-            f"rows of {name} must be of shape (n, {dim}) or ({b}, m, {dim}), got {tuple(part.rows.shape)}; pass rows of the "
-            "same model for the same anchors"
+            f"rows of {name} must be of shape (n, {dim}) or ({b}, m, {dim}), got {tuple(part.rows.shape)}; pass rows "
+            "of the same model for the same anchors"
         )
-    if part.rows.device != anchors.device:
-        raise InvalidValueError(
-            f"rows of {name} must be on {anchors.device}, as anchors, got {part.rows.device}; move them there"
-        )
+    tensor(f"rows of {name}", part.rows, "floats", like=anchors)
     if part.index is not None and len(part.index) != b:
         raise InvalidValueError(
-            f"index of {name} must have a row for each of the {b} anchors, got {len(part.index)}; pass that of this batch"
+            f"index of {name} must have a row for each of the {b} anchors, got {len(part.index)}; pass that of this "
+            "batch"
         )
     if part.shared and part.mask is not None and part.mask.ndim == 2 and len(part.mask) != b:
         raise InvalidValueError(
@@ -129,12 +127,12 @@ def _check_negatives(part: Negatives, name: str, batch: LossBatch) -> None:
 def _checked_guide(guide: Any, anchors: torch.Tensor, n_positives: int) -> tuple[torch.Tensor, torch.Tensor]:
     if not isinstance(guide, tuple | list) or len(guide) != 2:
         raise InvalidTypeError(
-            f"guide must be a pair of tensors, of anchors and positives, got {type(guide).__name__}; pass what the guide "
-            "made of both"
+            f"guide must be a pair of tensors, of anchors and positives, got {type(guide).__name__}; pass what the "
+            "guide made of both"
         )
     own, positives = guide
     for name, value in (("guide anchors", own), ("guide positives", positives)):
-        _floats(name, value, anchors)
+        tensor(name, value, "floats", like=anchors)
     b = len(anchors)
     if own.ndim != 2 or len(own) != b or positives.shape not in ((b, own.shape[-1]), (b, n_positives, own.shape[-1])):
         raise InvalidValueError(
@@ -144,42 +142,29 @@ def _checked_guide(guide: Any, anchors: torch.Tensor, n_positives: int) -> tuple
     return own.detach(), positives.detach().reshape(b, n_positives, -1)
 
 
-def _labels(kind: str, labels: Labels, anchors: torch.Tensor, shape: tuple[int, ...]) -> Labels:
-    named = {"ids": labels.ids, "groups": labels.groups, "keys": labels.keys}
-    return Labels(*(_shaped(f"{kind}_{name}", value, torch.int64, anchors, shape) for name, value in named.items()))
+def _labels(kind: str, named: dict[str, Any], anchors: torch.Tensor, shape: tuple[int, ...]) -> Labels:
+    names = [f"{kind}_{name}" for name in ("ids", "groups", "keys")]
+    return Labels(*(_shaped(name, named[name], torch.int64, anchors, shape) for name in names))
 
 
-def _padded(name: str, value: Any, anchors: torch.Tensor) -> torch.Tensor | None:
+def _known(value: Any, anchors: torch.Tensor) -> torch.Tensor | None:
     if value is None:
         return None
-    _tensor(name, value, torch.int64, anchors)
-    if value.ndim != 2 or len(value) != len(anchors):
+    found = tensor("known_positives", value, torch.int64, like=anchors)
+    if found.ndim != 2 or len(found) != len(anchors):
         raise InvalidValueError(
-            f"{name} must be of shape ({len(anchors)}, most), padded with -1, got {tuple(value.shape)}; give each anchor a "
-            "row"
+            f"known_positives must be of shape ({len(anchors)}, most), padded with -1, got {tuple(found.shape)}; give "
+            "each anchor a row"
         )
-    return value  # type: ignore[no-any-return]
+    return found
 
 
 def _shaped(name: str, value: Any, kind: Any, anchors: torch.Tensor, shape: tuple[int, ...]) -> torch.Tensor | None:
     """Check a tensor of one value for each anchor or positive; one axis will do where there is one positive each."""
     if value is None:
         return None
-    _tensor(name, value, kind, anchors)
+    found = tensor(name, value, kind, like=anchors)
     short = len(shape) == 2 and shape[1] == 1 and tuple(value.shape) == shape[:1]
     if tuple(value.shape) != shape and not short:
         raise InvalidValueError(f"{name} must be of shape {shape}, got {tuple(value.shape)}; give each row its value")
-    return value.reshape(shape)  # type: ignore[no-any-return]
-
-
-def _floats(name: str, value: Any, like: torch.Tensor | None = None) -> None:
-    _tensor(name, value, "floats", like)
-
-
-def _tensor(name: str, value: Any, kind: Any, like: torch.Tensor | None) -> None:
-    tensor = isinstance(value, torch.Tensor)
-    if not tensor or not (value.is_floating_point() if kind == "floats" else value.dtype == kind):
-        got = str(value.dtype) if tensor else f"{type(value).__name__} {shown(value)}"
-        raise InvalidTypeError(f"{name} must be a tensor of {kind}, got {got}; convert it")
-    if like is not None and value.device != like.device:
-        raise InvalidValueError(f"{name} must be on {like.device}, as anchors, got {value.device}; move it there")
+    return found.reshape(shape)

@@ -29,11 +29,13 @@ class LossBatch:
     of_positives : Labels of shape (b, n_positives)
     known : Tensor of int64, shape (b, any), or None
         Ids of all known positives of each anchor.
-    log_weight : Tensor, shape (b, n_positives), or None
+    in_batch_log_weight : Tensor, shape (b, n_positives), or None
         Of positives, where they are negatives of other anchors.
     mask : Tensor of bool, shape (b, b * n_positives), or None
         Which positives may stand in which anchor's denominator; among rows of this rank.
-    negatives : list of Negatives
+    mined_positive_scores : Tensor, shape (b,), or None
+        Of whoever mined the negatives.
+    negatives : tuple of Negatives
     guide : pair of Tensors, shapes (b, guide_dim) and (b, n_positives, guide_dim), or None
     """
 
@@ -43,8 +45,9 @@ class LossBatch:
     of_anchors: Labels = field(default_factory=Labels)
     of_positives: Labels = field(default_factory=Labels)
     known: torch.Tensor | None = None
-    log_weight: torch.Tensor | None = None
+    in_batch_log_weight: torch.Tensor | None = None
     mask: torch.Tensor | None = None
+    mined_positive_scores: torch.Tensor | None = None
     negatives: tuple[Negatives, ...] = ()
     guide: tuple[torch.Tensor, torch.Tensor] | None = None
 

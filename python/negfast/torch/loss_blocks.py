@@ -122,7 +122,8 @@ def block_scores(block: Block, rows: Rows, cosine: bool) -> torch.Tensor:
     if not cosine:
         return scores
     # Rows of an anchor's own are many: dividing their scores is cheaper than dividing them.
-    return scores / candidates.norm(dim=-1).clamp(min=_LEAST_NORM)[:, None]
+    norms = torch.linalg.vector_norm(candidates, dim=-1).clamp(min=_LEAST_NORM)
+    return scores / norms[:, None]
 
 
 def _unit(rows: torch.Tensor, cosine: bool, dtype: torch.dtype) -> torch.Tensor:
@@ -149,7 +150,8 @@ def _documents(world: World, direction: str, related: dict[str, torch.Tensor]) -
     """Return the positives of all anchors, as negatives of the others."""
     whole = world.whole
     n_positives = whole.positives.shape[1]
-    refused = {"own": _own(world).repeat_interleave(n_positives, dim=1)}
+    own = _own(world)
+    refused = {"own": own if n_positives == 1 else own.repeat_interleave(n_positives, dim=1)}
     if whole.positive_mask is not None:
         refused["padding"] = ~whole.positive_mask.flatten()[None]
     mask = _local_mask(world)
@@ -159,7 +161,7 @@ def _documents(world: World, direction: str, related: dict[str, torch.Tensor]) -
         direction,
         IN_BATCH,
         _with_axis(refused | related),
-        None if whole.log_weight is None else whole.log_weight.flatten(),
+        None if whole.in_batch_log_weight is None else whole.in_batch_log_weight.flatten(),
         ids=None if whole.of_positives.ids is None else whole.of_positives.ids.flatten(),
     )
 
@@ -171,12 +173,12 @@ def _queries(world: World, direction: str, related: dict[str, torch.Tensor]) -> 
     mask = _local_mask(world)
     causes = related if mask is None else {"mask": mask, **related}
     for cause, found in causes.items():
-        refused[cause] = found.unflatten(1, (-1, n_positives)).any(dim=2)
+        refused[cause] = torch.unflatten(found, 1, (-1, n_positives)).any(dim=2)
     anchors = _own_labels(world.local)
     for cause, labels in (("group", world.whole.of_anchors.groups), ("key", world.whole.of_anchors.keys)):
-        found = share_label(anchors[cause], labels)
-        if found is not None:
-            refused[cause] = found | refused[cause] if cause in refused else found
+        same = share_label(anchors[cause], labels)
+        if same is not None:
+            refused[cause] = same | refused[cause] if cause in refused else same
     return Block(direction, IN_BATCH, _with_axis(refused))
 
 
@@ -191,7 +193,7 @@ def _queries_of_documents(world: World, direction: str, related: dict[str, torch
     if mask is not None:
         causes = {"mask": _transposed_mask(world), **causes}
     for cause, found in causes.items():  # (B, b * n_positives)
-        refused[cause] = found.T.unflatten(0, (-1, n_positives))
+        refused[cause] = torch.unflatten(found.T, 0, (-1, n_positives))
     return Block(direction, IN_BATCH, refused)
 
 
@@ -203,7 +205,7 @@ def _negatives(batch: LossBatch, direction: str, place: int, negatives: Negative
     else:
         block.log_weight = _as_block(negatives.log_weight)
         block.tiers, block.given = negatives.tiers, negatives.scores
-    refused = {}
+    refused: dict[str, torch.Tensor] = {}
     if not negatives.shared and negatives.ids is not None:
         refused["padding"] = negatives.ids < 0
     if negatives.mask is not None:

@@ -26,7 +26,7 @@ class Pool(NamedTuple):
         Returns the logits without a mask, as they would be if nothing were refused.
     widths : list of int
         Candidates of each block.
-    count : Tensor, shape (b, n_positives or 1, 1), or None
+    log_count : Tensor, shape (b, n_positives or 1, 1), or None
         Logarithm of how many negatives there are, where that is asked for.
     soft : Tensor, shape (b, n_positives or 1, n), or None
         Logits of false negatives that count as positives, about -1e30 elsewhere.
@@ -37,7 +37,7 @@ class Pool(NamedTuple):
     logits: torch.Tensor
     unmasked: Callable[[], torch.Tensor]
     widths: list[int]
-    count: torch.Tensor | None
+    log_count: torch.Tensor | None
     soft: torch.Tensor | None
 
 
@@ -48,11 +48,12 @@ class Judge:
     ----------
     settings : LossSettings
     stand : Stand
-    lowest : Tensor, shape (b, 1, 1)
-        Lowest positive score of each anchor; infinite where it has none.
+    scores : Tensor, shape (b, n_positives)
+        Of positives.
     guide : Rows or None
-    positive_mask : Tensor of bool, shape (b, n_positives), or None
-    mined_lowest : Tensor, shape (b,), or None
+    mask : Tensor of bool, shape (b, n_positives), or None
+        Which positives there are.
+    mined : Tensor, shape (b,), or None
         Lowest positive scores by whoever mined the negatives.
     """
 
@@ -60,15 +61,15 @@ class Judge:
         self,
         settings: LossSettings,
         stand: Stand,
-        lowest: torch.Tensor,
+        scores: torch.Tensor,
         guide: Rows | None,
-        positive_mask: torch.Tensor | None,
-        mined_lowest: torch.Tensor | None,
+        mask: torch.Tensor | None,
+        mined: torch.Tensor | None,
     ) -> None:
         self._bounds = (settings.absolute_margin, stand.relative_margin, settings.max_score)
-        self._lowest, self._guide = lowest, guide
-        self._guide_lowest = None if guide is None else lowest_positive(positive_scores(guide), positive_mask)
-        self._mined_lowest = None if mined_lowest is None else mined_lowest[:, None, None]
+        self._lowest, self._guide = lowest_positive(scores, mask), guide
+        self._guide_lowest = None if guide is None else lowest_positive(positive_scores(guide), mask)
+        self._mined_lowest = None if mined is None else mined.to(scores.dtype)[:, None, None]
 
     def false_negatives(self, block: Block, scores: torch.Tensor) -> torch.Tensor | None:
         """Return which candidates of a block score too high, or None if there is no bound."""
@@ -97,7 +98,8 @@ def make_pool(
     judge: Judge,
 ) -> Pool:
     """Return blocks as one pool; what their scores refuse is noted in them."""
-    refused, attracted = [], []
+    refused: list[torch.Tensor | None] = []
+    attracted: list[torch.Tensor | None] = []
     for block, scores in zip(blocks, all_scores, strict=True):
         known = _any(block.refused, scores)
         false = judge.false_negatives(block, scores.detach())
@@ -106,24 +108,20 @@ def make_pool(
             block.refused["score"] = false
             known = false if known is None else known | false
         refused.append(known)
-    scores = _side_by_side(all_scores, all_scores, 0.0)
-    mask = _side_by_side(refused, all_scores, False)
-    log_weight = _side_by_side([block.log_weight for block in blocks], all_scores, 0.0)
-    hardness = _side_by_side(
-        [_hardness(block, part, settings, stand) for block, part in zip(blocks, all_scores, strict=True)],
-        all_scores,
-        0.0,
-    )
-    assert scores is not None
+    hardness = [_hardness(block, part, settings, stand) for block, part in zip(blocks, all_scores, strict=True)]
+    dtype = all_scores[0].dtype
+    scores = _together(all_scores)
+    mask = _side_by_side(refused, all_scores, torch.bool)
+    log_weight = _side_by_side([block.log_weight for block in blocks], all_scores, dtype)
+    added = _side_by_side(hardness, all_scores, dtype)
     temperature = stand.temperature
-    logits = weighted(scores, temperature, log_weight, hardness, settings.hard_weighted, mask)
-    plain = partial(_unmasked, scores.detach(), temperature, log_weight, hardness)
+    logits = weighted(scores, temperature, log_weight, added, settings.hard_weighted, mask)
+    plain = partial(_unmasked, scores.detach(), temperature, log_weight, added)
     count = log_count(scores.detach(), log_weight, mask) if settings.debiased else None
     soft = None
     if settings.soft_positives and attracted:
-        kept = _side_by_side(attracted, all_scores, False)
-        assert kept is not None
-        soft = (scores / temperature).masked_fill(~kept, LEAST)
+        kept = _side_by_side(attracted, all_scores, torch.bool)
+        soft = None if kept is None else (scores / temperature).masked_fill(~kept, LEAST)
     return Pool(list(blocks), scores, logits, plain, [part.shape[2] for part in all_scores], count, soft)
 
 
@@ -162,20 +160,26 @@ def _any(refused: dict[str, torch.Tensor], scores: torch.Tensor) -> torch.Tensor
     return None if found is None else found.expand_as(scores)
 
 
+def _together(scores: Sequence[torch.Tensor]) -> torch.Tensor:
+    found = _side_by_side(scores, scores, scores[0].dtype)
+    assert found is not None
+    return found
+
+
 def _side_by_side(
-    parts: Sequence[torch.Tensor | None], like: Sequence[torch.Tensor], fill: float
+    parts: Sequence[torch.Tensor | None], like: Sequence[torch.Tensor], dtype: torch.dtype
 ) -> torch.Tensor | None:
-    """Return parts that broadcast to their scores as one tensor, or None if there are none."""
+    """Return what broadcasts to scores, zero for none, side by side; None if there is nothing."""
     if all(part is None for part in parts):
         return None
     if len(parts) == 1:
-        return parts[0]
+        return parts[0] if parts[0] is None else parts[0].to(dtype)
     n_positives = max(scores.shape[1] for scores in like)
-    whole = []
-    for part, scores in zip(parts, like, strict=True):
-        shape = (len(scores), n_positives, scores.shape[2])
-        whole.append(scores.new_full(shape, fill, dtype=torch.bool) if part is None and fill is False else part)
-        if whole[-1] is None:
-            whole[-1] = scores.new_full(shape, fill)
-        whole[-1] = whole[-1].expand(shape)
-    return torch.cat(whole, dim=2)
+    shapes = [(len(scores), n_positives, scores.shape[2]) for scores in like]
+    return torch.cat(
+        [
+            like[0].new_zeros(shape, dtype=dtype) if part is None else part.to(dtype).expand(shape)
+            for part, shape in zip(parts, shapes, strict=True)
+        ],
+        dim=2,
+    )

@@ -110,8 +110,8 @@ def check_soft_positives(settings: LossSettings, curriculum: bool) -> None:
     bounds = (settings.absolute_margin, settings.relative_margin, settings.max_score)
     if settings.soft_positives and not curriculum and all(bound is None for bound in bounds):
         raise InvalidValueError(
-            "soft_positives needs relative_margin, absolute_margin or max_score, which say what is a false negative, got "
-            "none of them; set one"
+            "soft_positives needs relative_margin, absolute_margin or max_score, which say what is a false negative, "
+            "got none of them; set one"
         )
 
 

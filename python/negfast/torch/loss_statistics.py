@@ -137,7 +137,7 @@ class LossStatistics:
 
     @property
     def hardness_quantiles(self) -> tuple[float, ...]:
-        """The nine deciles of the hardness of negatives, NaN without any; of a sample of 16,384 where there are more."""
+        """The nine deciles of the hardness of negatives, NaN without any; of a sample of 16,384, if there are more."""
         return tuple(self._hardness_quantiles.tolist())
 
     @cached_property
@@ -194,10 +194,11 @@ class LossStatistics:
         ids, mass = [self._logits.new_empty(0, dtype=torch.int64)], [self._logits.new_empty(0)]
         for block, kept, share in self._mined_blocks():
             if source is None or block.source == source:
-                known = block.ids if block.ids.ndim == 2 else block.ids.expand_as(share)
+                known = torch.where(kept, -1 if block.ids is None else block.ids, -1)
                 if block.index is not None:
-                    known, kept, share = (_gathered(values, block.index) for values in (known, kept, share))
-                ids.append(torch.where(kept, known, -1).flatten())
+                    known = torch.where(block.index >= 0, _gathered(known, block.index), -1)
+                    share = _gathered(share, block.index)
+                ids.append(known.flatten())
                 mass.append(share.flatten())
         return torch.cat(ids), torch.cat(mass)
 
@@ -220,7 +221,7 @@ class LossStatistics:
         if not found:
             return []
         ids, mass, masked = (torch.cat(values) for values in zip(*found, strict=True))
-        distinct, places = ids.unique(return_inverse=True)
+        distinct, places = torch.unique(ids, return_inverse=True)
         total, n, n_masked = (
             mass.new_zeros(len(distinct)).index_add(0, places, values)
             for values in (mass, torch.ones_like(mass), masked.to(mass.dtype))

@@ -1,11 +1,25 @@
 """Negatives as the loss takes them."""
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
+from typing import Literal
 
 import torch
 
 from negfast.errors import InvalidTypeError, InvalidValueError, shown
 from negfast.torch.collator import NegativesBatch
+from negfast.torch.tensor_arguments import tensor
+
+_KINDS: dict[str, torch.dtype | Literal["floats"]] = {
+    "ids": torch.int64,
+    "groups": torch.int64,
+    "keys": torch.int64,
+    "log_weight": "floats",
+    "mask": torch.bool,
+    "tiers": torch.uint8,
+    "scores": "floats",
+    "index": torch.int64,
+    "guide": "floats",
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,15 +44,15 @@ class Negatives:
     scores : float tensor, shape as `log_weight`, optional
         Scores when they were mined; compared with ``mined_positive_scores`` of a call, if that is given.
     index : Tensor of int64, shape (n_anchors, m), optional
-        For shared rows: which of them were mined for each anchor, as places in `rows`, -1 for none. For other anchors they
-        are what the rest of the batch is.
+        For shared rows: which of them were mined for each anchor, as places in `rows`, -1 for none. For other anchors
+        they are in-batch negatives.
     guide : float tensor of shape (n, guide_dim) or (n_anchors, m, guide_dim), optional
         Embeddings of the same documents by a guide.
     source : str, default "mined"
         What statistics call them.
     gather : bool, default True
-        Whether shared rows are sent to other ranks where the loss gathers. Rows that every rank holds alike, as those of
-        a replicated bank, should not be. An anchor's own rows never are.
+        Whether shared rows are sent to other ranks where the loss gathers. Rows that every rank holds alike, as those
+        of a replicated bank, should not be. An anchor's own rows never are.
 
     Raises
     ------
@@ -70,10 +84,10 @@ class Negatives:
         """Check every field."""
         if not isinstance(self.source, str):
             raise InvalidTypeError(f"source must be a str, got {shown(self.source)}; name where the rows come from")
-        for field in fields(self):
-            value = getattr(self, field.name)
-            if field.name in _KINDS and not (value is None and field.name != "rows"):
-                _check_kind(field.name, value, self.rows)
+        tensor("rows of negatives", self.rows, "floats")
+        for name, kind in _KINDS.items():
+            if getattr(self, name) is not None:
+                tensor(f"{name} of negatives", getattr(self, name), kind, like=self.rows)
         if self.rows.ndim not in (2, 3):
             raise InvalidValueError(
                 f"rows of negatives must be of shape (n, dim) or (n_anchors, m, dim), got {tuple(self.rows.shape)}; "
@@ -105,13 +119,14 @@ class Negatives:
         Negatives
             ``documents[b:]``, with `ids`, `index`, `log_weight`, `tiers`, `scores` and `mask` of the batch.
         """
-        b = len(batch)
-        if not isinstance(documents, torch.Tensor) or documents.ndim != 2 or len(documents) != batch.mask.shape[1]:
-            shape = tuple(documents.shape) if isinstance(documents, torch.Tensor) else type(documents).__name__
-            raise InvalidValueError(
-                f"documents must be of shape ({batch.mask.shape[1]}, dim), the positives and then the negatives of the "
-                f"batch, got {shape}; pass what the model made of batch.documents"
-            )
+        b, n = batch.mask.shape
+        given = {"documents": documents} if guide is None else {"documents": documents, "guide": guide}
+        for name, value in given.items():
+            if tensor(name, value, "floats").ndim != 2 or len(value) != n:
+                raise InvalidValueError(
+                    f"{name} must be of shape ({n}, dim), the positives and then the negatives of the batch, got "
+                    f"{tuple(value.shape)}; pass what a model made of batch.documents"
+                )
         return cls(
             documents[b:],
             batch.negative_rows,
@@ -127,18 +142,19 @@ class Negatives:
         each = tuple(self.rows.shape[:-1])
         if self.index is not None and (not self.shared or self.index.ndim != 2):
             raise InvalidValueError(
-                f"index must be of shape (n_anchors, m) and beside shared rows, got {tuple(self.index.shape)} beside rows "
-                f"of shape {tuple(self.rows.shape)}; leave it out where each anchor has its own rows"
+                f"index must be of shape (n_anchors, m) and beside shared rows, got {tuple(self.index.shape)} beside "
+                f"rows of shape {tuple(self.rows.shape)}; leave it out where each anchor has its own rows"
             )
         drawn = each if self.index is None else tuple(self.index.shape)
-        shapes = {name: each for name in ("ids", "groups", "keys")}
-        shapes |= {name: drawn for name in ("log_weight", "tiers", "scores")}
+        shapes = dict.fromkeys(("ids", "groups", "keys"), each) | dict.fromkeys(
+            ("log_weight", "tiers", "scores"), drawn
+        )
         for name, shape in shapes.items():
             value = getattr(self, name)
             if value is not None and tuple(value.shape) != shape:
                 raise InvalidValueError(
                     f"{name} must be of shape {shape} beside rows of shape {tuple(self.rows.shape)}"
-                    f"{'' if self.index is None else ' and this index'}, got {tuple(value.shape)}; give each negative one"
+                    f"{'' if self.index is None else ' and this index'}, got {tuple(value.shape)}; give each one"
                 )
         if self.mask is not None and tuple(self.mask.shape[-len(each) :]) != each:
             raise InvalidValueError(
@@ -147,31 +163,5 @@ class Negatives:
             )
         if self.guide is not None and tuple(self.guide.shape[:-1]) != each:
             raise InvalidValueError(
-                f"guide must be of shape {(*each, 'guide_dim')}, got {tuple(self.guide.shape)}; encode the same documents"
+                f"guide must be of shape {(*each, 'guide_dim')}, got {tuple(self.guide.shape)}; encode the same texts"
             )
-
-
-_KINDS = {
-    "rows": "floats",
-    "ids": torch.int64,
-    "groups": torch.int64,
-    "keys": torch.int64,
-    "log_weight": "floats",
-    "mask": torch.bool,
-    "tiers": torch.uint8,
-    "scores": "floats",
-    "index": torch.int64,
-    "guide": "floats",
-}
-
-
-def _check_kind(name: str, value: object, rows: object) -> None:
-    expected = _KINDS[name]
-    tensor = isinstance(value, torch.Tensor)
-    if not tensor or not (value.is_floating_point() if expected == "floats" else value.dtype == expected):
-        got = f"{value.dtype}" if tensor else f"{type(value).__name__} {shown(value)}"
-        raise InvalidTypeError(f"{name} of negatives must be a tensor of {expected}, got {got}; convert it")
-    if isinstance(rows, torch.Tensor) and value.device != rows.device:
-        raise InvalidValueError(
-            f"{name} of negatives must be on {rows.device}, as rows, got {value.device}; move it there"
-        )

@@ -2,8 +2,9 @@
 
 import torch
 
-from negfast.errors import InvalidTypeError, InvalidValueError
+from negfast.errors import InvalidValueError
 from negfast.settings import number
+from negfast.torch.tensor_arguments import tensor
 
 LEAST = -1e30
 """Stands for minus infinity: its exponential is 0 too, and no difference of two of them is without a value."""
@@ -54,9 +55,9 @@ def weight_negatives(
     hardness-weighted contrastive learning* (2025), who set 9; H. Schechter Vera et al., *EmbeddingGemma* (2025), set 5
     for mined negatives alone. A weight of ``exp(strength * score)`` is that of `beta` without the mean.
 
-    `beta` is that of J. Robinson, C.-Y. Chuang, S. Sra and S. Jegelka, *Contrastive learning with hard negative samples*
-    (2021), in the scale of their code, where the exponent is divided by the temperature: at 0.05, a `beta` of 1 is 20
-    in the scale of the paper. As in their code, the gradient flows through these weights.
+    `beta` is that of J. Robinson, C.-Y. Chuang, S. Sra and S. Jegelka, *Contrastive learning with hard negative
+    samples* (2021), in the scale of their code, where the exponent is divided by the temperature: at 0.05, a `beta` of
+    1 is 20 in the scale of the paper. As in their code, the gradient flows through these weights.
 
     Examples
     --------
@@ -66,8 +67,7 @@ def weight_negatives(
     >>> weight_negatives(scores, temperature=0.1, hardness_strength=9.0)
     tensor([[9.5000, 1.9000]])
     """
-    if not isinstance(scores, torch.Tensor) or not scores.is_floating_point():
-        raise InvalidTypeError("scores must be a tensor of floats; pass scores of negatives")
+    tensor("scores", scores, "floats")
     if not isinstance(temperature, torch.Tensor) and number("temperature", temperature) <= 0.0:
         raise InvalidValueError(f"temperature must be above 0, got {temperature}; 0.05 is a common one")
     strength = number("hardness_strength", hardness_strength, low=0.0)
