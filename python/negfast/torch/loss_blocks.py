@@ -123,7 +123,8 @@ def block_scores(block: Block, rows: Rows, cosine: bool) -> torch.Tensor:
         return scores
     # Rows of an anchor's own are many: dividing their scores is cheaper than dividing them.
     norms = torch.linalg.vector_norm(candidates, dim=-1).clamp(min=_LEAST_NORM)
-    return scores / norms[:, None]
+    divided: torch.Tensor = scores / norms[:, None]
+    return divided
 
 
 def _unit(rows: torch.Tensor, cosine: bool, dtype: torch.dtype) -> torch.Tensor:
