@@ -4,14 +4,14 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import torch
-from torch.nn.functional import normalize, pad
+from torch.nn.functional import pad
 
 from negfast.torch.false_negatives import share_label
 from negfast.torch.loss_batch import Labels, LossBatch, World
 from negfast.torch.negatives import Negatives
 
 IN_BATCH = "in-batch"
-_LEAST_NORM = 1e-12  # that of torch.nn.functional.normalize
+_LEAST_NORM = 1e-12
 
 
 @dataclass(eq=False)
@@ -122,13 +122,18 @@ def block_scores(block: Block, rows: Rows, cosine: bool) -> torch.Tensor:
     if not cosine:
         return scores
     # Rows of an anchor's own are many: dividing their scores is cheaper than dividing them.
-    norms = torch.linalg.vector_norm(candidates, dim=-1).clamp(min=_LEAST_NORM)
-    divided: torch.Tensor = scores / norms[:, None]
-    return divided
+    return scores / _norms(candidates)[:, None]
 
 
 def _unit(rows: torch.Tensor, cosine: bool, dtype: torch.dtype) -> torch.Tensor:
-    return normalize(rows.to(dtype), dim=-1, eps=_LEAST_NORM) if cosine else rows.to(dtype)
+    rows = rows.to(dtype)
+    return rows / _norms(rows)[..., None] if cosine else rows
+
+
+def _norms(rows: torch.Tensor) -> torch.Tensor:
+    """Return the norms of rows, infinite for rows of zeros: they score 0, and have no direction to be moved in."""
+    norms: torch.Tensor = torch.linalg.vector_norm(rows, dim=-1)
+    return norms.masked_fill(norms < _LEAST_NORM, torch.inf)
 
 
 def _negative_rows(rows: torch.Tensor, negatives: Negatives, cosine: bool, dtype: torch.dtype) -> torch.Tensor:
