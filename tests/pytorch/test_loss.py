@@ -242,7 +242,9 @@ def test_more_anchors_than_rows_of_padding(name: str) -> None:
 
 
 EXTREME: dict[str, Callable[[dict[str, Any]], Any]] = {
-    "everything is masked": lambda case: case["mask"].zero_() is None or [part["mask"].zero_() for part in case["negatives"][::2]],
+    "everything is masked": lambda case: (
+        case["mask"].zero_() is None or [part["mask"].zero_() for part in case["negatives"][::2]]
+    ),
     "no positive at all": lambda case: case["positive_mask"].zero_(),
     "no weight": lambda case: [part["log_weight"].fill_(-torch.inf) for part in case["negatives"]],
     "one and the same row": lambda case: [case[name].fill_(1.0) for name in ("anchors", "positives")],
@@ -283,7 +285,7 @@ def test_an_empty_batch_has_no_loss(directions: tuple[str, ...]) -> None:
         rows, torch.zeros(0, 4), Negatives(torch.zeros(0, 3, 4)), statistics=True
     )
     found.backward()
-    assert float(found) == 0.0 and rows.grad.shape == (0, 4)
+    assert found.item() == 0.0 and rows.grad.shape == (0, 4)
     assert statistics.signals().effective_negatives == 0.0
     alone = CurriculumLoss()(torch.randn(1, 4), torch.randn(1, 4))
-    assert float(alone) == 0.0
+    assert alone.item() == 0.0

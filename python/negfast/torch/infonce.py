@@ -118,12 +118,16 @@ def infonce_terms(
     count: torch.Tensor | None,
     soft: torch.Tensor | None,
     soft_weight: float,
+    copies: int = 1,
 ) -> torch.Tensor:
-    """Return the loss of each positive, shape (n_anchors, n_positives), of checked and shaped arguments."""
+    """Return the loss of each positive, shape (n_anchors, n_positives), of checked and shaped arguments.
+
+    `copies` says how often a positive is in its own denominator.
+    """
     mass = log_mass(negatives)  # (n_anchors, n_positives or 1, 1)
     if debiased and count is not None and temperature is not None:
         mass = _debiased(mass, positives[..., None], debiased, temperature, count)
-    terms = _term(positives, mass[..., 0], decoupled)
+    terms = _term(positives, mass[..., 0], decoupled, copies)
     if soft is None:
         return terms
     weights = soft_weight * (soft > _HALF)  # (n_anchors, n_positives or 1, n)
@@ -153,11 +157,11 @@ def mean_over(loss: torch.Tensor, valid: torch.Tensor | None) -> torch.Tensor:
     return loss.sum() / valid.sum().clamp(min=1)
 
 
-def _term(positive: torch.Tensor, mass: torch.Tensor, decoupled: bool) -> torch.Tensor:
+def _term(positive: torch.Tensor, mass: torch.Tensor, decoupled: bool, copies: int = 1) -> torch.Tensor:
     """Return the loss of positives beside the log mass of their negatives; 0 where there are none."""
-    if not decoupled:
-        return torch.logaddexp(positive, mass) - positive
-    return torch.where(mass > _HALF, mass - positive, 0.0)
+    own = positive if copies == 1 else positive + math.log(copies)
+    whole = mass if decoupled else torch.logaddexp(own, mass)
+    return torch.where(mass > _HALF, whole - positive, 0.0)
 
 
 def _debiased(

@@ -30,6 +30,7 @@ from negfast.torch.negatives import Negatives
 
 _MOST_SCALE = 100.0  # of CLIP
 _LEAST_SINE = 1e-3
+_LED = ("temperature", "relative_margin", "hardness_strength")  # by a curriculum
 
 
 class StageLike(Protocol):
@@ -83,9 +84,9 @@ class CurriculumLoss(nn.Module):
         check_finite: bool | None = None,
     ) -> None:
         super().__init__()
-        led = {"temperature": temperature, "relative_margin": relative_margin, "hardness_strength": hardness_strength}
         if curriculum is not None:
-            _check_curriculum(curriculum, led, learnable_temperature)
+            led = (temperature, relative_margin, hardness_strength)
+            _check_curriculum(curriculum, dict(zip(_LED, led, strict=True)), learnable_temperature)
         self.curriculum = curriculum
         self.settings = LossSettings(
             temperature=0.05 if temperature is None else temperature,
@@ -153,6 +154,19 @@ class CurriculumLoss(nn.Module):
         with torch.autocast(anchors.device.type, enabled=False):
             return self._loss(batch, stand, statistics)
 
+    def get_config_dict(self) -> dict[str, Any]:
+        """Return the settings as plain values, for model cards and recipes; and the curriculum, if it has `to_dict`."""
+        config = self.settings.to_dict()
+        if self.curriculum is None:
+            return config
+        config = {name: value for name, value in config.items() if name not in _LED}
+        plain = getattr(self.curriculum, "to_dict", None)
+        return {**config, "curriculum": plain() if callable(plain) else type(self.curriculum).__name__}
+
+    def extra_repr(self) -> str:
+        """Return the settings."""
+        return ", ".join(f"{name}={value!r}" for name, value in self.get_config_dict().items())
+
     def _loss(
         self, batch: LossBatch, stand: Stand, statistics: bool
     ) -> torch.Tensor | tuple[torch.Tensor, LossStatistics]:
@@ -174,7 +188,7 @@ class CurriculumLoss(nn.Module):
     def _terms(self, logits: torch.Tensor, pool: Pool, stand: Stand) -> torch.Tensor:
         settings = self.settings
         options = settings.decoupled, settings.debiased, stand.temperature, pool.log_count, pool.soft
-        return infonce_terms(logits, pool.logits, *options, settings.soft_positives)
+        return infonce_terms(logits, pool.logits, *options, settings.soft_positives, pool.copies)
 
     def _parts(
         self, blocks: list[Block], scores: list[torch.Tensor]

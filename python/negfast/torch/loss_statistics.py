@@ -230,6 +230,10 @@ class LossStatistics:
         columns = (values[best].tolist() for values in (distinct, total, n, n_masked))
         return [Offender(row, share, int(a), int(m)) for row, share, a, m in zip(*columns, strict=True)]
 
+    def _own(self, pool: Pool) -> torch.Tensor:
+        """Return logits of positives, as often as they are in the denominator; shape (b, n_positives)."""
+        return self._logits + math.log(pool.copies)
+
     @cached_property
     def _weights(self) -> torch.Tensor:
         """The weight of each positive, shape (b, n_positives); they add up to 1."""
@@ -255,8 +259,8 @@ class LossStatistics:
     def _candidate_shares(self) -> list[torch.Tensor]:
         """Shares in the softmax, averaged over positives and divided by the number of anchors; shape (b, n)."""
         found = []
-        for mass, shares in zip(self._masses, self._conditional, strict=True):
-            outer = self._weights * (mass[..., 0] - self._logits).sigmoid()  # (b, n_positives)
+        for pool, mass, shares in zip(self._pools, self._masses, self._conditional, strict=True):
+            outer = self._weights * (mass[..., 0] - self._own(pool)).sigmoid()  # (b, n_positives)
             found.append(
                 (outer.sum(dim=1, keepdim=True)[..., None] if shares.shape[1] == 1 else outer[..., None]) * shares
             )
@@ -264,7 +268,10 @@ class LossStatistics:
 
     @cached_property
     def _positive_probability(self) -> torch.Tensor:
-        shares = [(self._weights * (self._logits - mass[..., 0]).sigmoid()).sum() for mass in self._masses]
+        shares = [
+            (self._weights * (self._own(pool) - mass[..., 0]).sigmoid()).sum()
+            for pool, mass in zip(self._pools, self._masses, strict=True)
+        ]
         return torch.stack(shares).mean()
 
     @cached_property
@@ -357,7 +364,7 @@ class LossStatistics:
                 if cause in block.refused:
                     masked = masked & ~block.refused[cause]
         would = part(pool.unmasked())
-        everything = torch.logaddexp(self._logits, self._masses[0][..., 0])[..., None]  # with the positive
+        everything = torch.logaddexp(self._own(pool), self._masses[0][..., 0])[..., None]  # with the positive
         joined = torch.where(masked, torch.logaddexp(everything, would), everything)
         share = (self._weights[..., None] * (would - joined).exp()).sum(dim=1) * max(len(self._logits), 1)
         shown = (kept | masked).any(dim=1)
