@@ -258,9 +258,12 @@ EXTREME: dict[str, Callable[[dict[str, Any]], Any]] = {
 }
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+DTYPES = [(name, torch.float32) for name in OPTIONS]
+DTYPES += [(name, dtype) for name in ("plain", "directions") for dtype in (torch.float16, torch.bfloat16)]
+
+
 @pytest.mark.parametrize("extreme", EXTREME)
-@pytest.mark.parametrize("name", OPTIONS)
+@pytest.mark.parametrize(("name", "dtype"), DTYPES)
 def test_nothing_is_without_a_value(name: str, extreme: str, dtype: torch.dtype) -> None:
     case = loss_cases.make(4)
     EXTREME[extreme](case)

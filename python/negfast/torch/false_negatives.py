@@ -7,7 +7,7 @@ import torch
 
 from negfast.errors import InvalidValueError
 from negfast.settings import optional_number
-from negfast.torch.tensor_arguments import tensor
+from negfast.torch.tensor_arguments import in_full, tensor
 
 
 def mask_false_negatives(
@@ -53,7 +53,8 @@ def mask_false_negatives(
     scores of a guide it is what A. Solatorio, *GISTEmbed: Guided in-sample selection of training negatives for text
     embedding fine-tuning* (2024), does with a margin of 0.
 
-    Compare in float32 or better. In bfloat16 neighbouring scores near 0.8 are 0.004 apart, a tenth of a margin of 5 %.
+    Pass scores that were computed in float32 or better. In bfloat16 neighbouring scores near 0.8 are 0.004 apart, a
+    tenth of a margin of 5 %.
 
     Examples
     --------
@@ -68,6 +69,7 @@ def mask_false_negatives(
     absolute = optional_number("absolute_margin", absolute_margin, low=0.0)
     relative = optional_number("relative_margin", relative_margin, low=0.0)
     ceiling = optional_number("max_score", max_score)
+    scores, positive_scores = in_full(scores), in_full(positive_scores)
     columns = positive_scores if positive_scores.ndim == 2 else positive_scores[:, None]
     if positive_mask is not None:
         columns = columns.masked_fill(~positive_mask.reshape(columns.shape), torch.inf)

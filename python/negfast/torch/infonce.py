@@ -7,8 +7,8 @@ import torch
 
 from negfast.errors import InvalidValueError
 from negfast.settings import number, one_of, truth
-from negfast.torch.tensor_arguments import tensor
-from negfast.torch.weighting import LEAST, in_full
+from negfast.torch.tensor_arguments import in_full, tensor
+from negfast.torch.weighting import LEAST
 
 _HALF = LEAST / 2  # logits below are none
 
@@ -161,7 +161,7 @@ def _term(positive: torch.Tensor, mass: torch.Tensor, decoupled: bool, copies: i
     """Return the loss of positives beside the log mass of their negatives; 0 where there are none."""
     own = positive if copies == 1 else positive + math.log(copies)
     whole = mass if decoupled else torch.logaddexp(own, mass)
-    return torch.where(mass > _HALF, whole - positive, 0.0)
+    return torch.where(mass < _HALF, 0.0, whole - positive)  # NaN stays what it is
 
 
 def _debiased(

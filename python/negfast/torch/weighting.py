@@ -4,7 +4,7 @@ import torch
 
 from negfast.errors import InvalidValueError
 from negfast.settings import number
-from negfast.torch.tensor_arguments import tensor
+from negfast.torch.tensor_arguments import in_full, tensor
 
 LEAST = -1e30
 """Stands for minus infinity: its exponential is 0 too, and no difference of two of them is without a value."""
@@ -75,11 +75,6 @@ def weight_negatives(
     refused, scores = None if mask is None else ~mask, in_full(scores)
     hardness = strength * scores.detach() if strength else None
     return weighted(scores, temperature, log_weight, hardness, beta, refused)
-
-
-def in_full(values: torch.Tensor) -> torch.Tensor:
-    """Return values in float32, if they have fewer bits: logits need them, and -1e30 is none in float16."""
-    return values.float() if values.dtype in (torch.float16, torch.bfloat16) else values
 
 
 def weighted(
