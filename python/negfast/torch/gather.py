@@ -159,8 +159,9 @@ def _weights(batch: LossBatch) -> list[_Piece]:
 
 
 def _pieces(named: dict[str, torch.Tensor | None], dtype: torch.dtype) -> list[_Piece]:
+    # Labels of one axis are columns; a width of -1 would be no width where there are no rows.
     return [
-        _Piece(name, value.detach().to(dtype).reshape(len(value), -1))
+        _Piece(name, (value if value.ndim == 2 else value[:, None]).detach().to(dtype))
         for name, value in named.items()
         if value is not None
     ]
