@@ -28,6 +28,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "debiased": 0.1,
         "temperature": 0.2,
     },
+    "guided": {"relative_margin": 0.1},
     "soft": {
         "soft_positives": 0.5,
         "max_score": 0.3,
@@ -39,9 +40,13 @@ RUNS = [(options, sizes) for options in OPTIONS for sizes in SIZES]
 SHARED = 7  # mined negatives of all ranks; the first ones belong to rank 0
 
 
-def whole_case(sizes: tuple[int, ...]) -> dict[str, Any]:
+def whole_case(sizes: tuple[int, ...], *, guided: bool) -> dict[str, Any]:
     """Return the batch of all ranks: what is local on a rank says nothing of others here."""
     case = loss_cases.make(3, b=6, n_positives=2)
+    case["known_positives"][sizes[0] :, 1] = -1
+    if guided:
+        case["guide"] = torch.randn(6, 5), torch.randn(6, 2, 5)
+        case["negatives"][0]["guide"] = torch.randn(SHARED, 5)
     begin = [sum(sizes[:rank]) for rank in range(len(sizes) + 1)]
     rank = torch.bucketize(torch.arange(6), torch.tensor(begin[1:]), right=True)
     case["mask"] |= (rank[:, None] != rank[None]).repeat_interleave(2, dim=1)
@@ -62,6 +67,8 @@ def part_of(case: dict[str, Any], sizes: tuple[int, ...], rank: int) -> dict[str
     """Return what one rank holds."""
     own = slice(sum(sizes[:rank]), sum(sizes[: rank + 1]))
     part = {name: case[name][own] for name in ("anchors", "positives", *loss_cases.LABELS)}
+    if "guide" in case:
+        part["guide"] = tuple(rows[own] for rows in case["guide"])
     part["mask"] = case["mask"][own, 2 * own.start : 2 * own.stop]
     part["known_positives"] = part["known_positives"][:, : 2 - rank]  # as wide as it happens to be
     mined, bank, replicated = case["negatives"]
@@ -70,7 +77,7 @@ def part_of(case: dict[str, Any], sizes: tuple[int, ...], rank: int) -> dict[str
     index = mined["index"][own]
     part["negatives"] = [
         {
-            **{name: mined[name][here] for name in ("rows", "ids", "groups", "keys")},
+            **{name: mined[name][here] for name in ("rows", "ids", "groups", "keys", "guide") if name in mined},
             "index": torch.where(index < 0, -1, index - start),
             "log_weight": mined["log_weight"][own],
             "mask": mined["mask"][own][:, here],
@@ -110,8 +117,7 @@ def step(model: nn.Module, case: dict[str, Any], options: dict[str, Any], *, gat
 def alone(options: str, sizes: str) -> tuple[Any, Any]:
     """Return the loss and gradients in one process."""
     torch.manual_seed(0)
-    case = whole_case(SIZES[sizes])
-    case["known_positives"][SIZES[sizes][0] :, 1] = -1
+    case = whole_case(SIZES[sizes], guided=options == "guided")
     found, _, grads = step(Model(), case, OPTIONS[options], gather=False)
     return found, grads
 
@@ -133,8 +139,7 @@ def main(rank: int, n_ranks: int, store: str, output: str) -> None:
     results: dict[str, Any] = {}
     for options, sizes in RUNS:
         torch.manual_seed(0)
-        case = whole_case(SIZES[sizes])
-        case["known_positives"][SIZES[sizes][0] :, 1] = -1
+        case = whole_case(SIZES[sizes], guided=options == "guided")
         model = nn.parallel.DistributedDataParallel(Model())
         found, statistics, grads = step(model, part_of(case, SIZES[sizes], rank), OPTIONS[options], gather=True)
         results[f"{options}, {sizes}"] = found, grads, statistics.signals().to_dict()

@@ -60,6 +60,6 @@ def test_two_ranks_are_one_process(ranks: list[dict[str, Any]], options: str, si
 def test_other_arguments_are_refused_on_every_rank(ranks: list[dict[str, Any]]) -> None:
     for rank in ranks:
         assert rank["refused"] == (
-            "positive_ids must be of the same kind on all ranks, got nothing on rank 0 and torch.int64, 1 wide on rank 1; "
-            "pass the same arguments everywhere"
+            "positive_ids must be of the same kind on all ranks, got nothing on rank 0 and torch.int64, 1 wide on "
+            "rank 1; pass the same arguments everywhere"
         )
