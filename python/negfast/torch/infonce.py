@@ -104,14 +104,14 @@ def infonce(
     soft = None
     if soft_positive_logits is not None and weight:
         soft = soft_positive_logits.reshape(negatives.shape).clamp(min=LEAST)
-    terms = infonce_terms(positives, negatives, decoupled, share, temperature, count, soft, weight)
+    terms = infonce_terms(positives, log_mass(negatives), decoupled, share, temperature, count, soft, weight)
     loss, valid = per_anchor(terms, mask)
     return mean_over(loss, valid) if reduction == "mean" else loss
 
 
 def infonce_terms(
     positives: torch.Tensor,
-    negatives: torch.Tensor,
+    mass: torch.Tensor,
     decoupled: bool,
     debiased: float,
     temperature: float | torch.Tensor | None,
@@ -122,9 +122,9 @@ def infonce_terms(
 ) -> torch.Tensor:
     """Return the loss of each positive, shape (n_anchors, n_positives), of checked and shaped arguments.
 
-    `copies` says how often a positive is in its own denominator.
+    `mass` is that of the negatives, of shape (n_anchors, n_positives or 1, 1), and `copies` says how often a positive
+    is in its own denominator.
     """
-    mass = log_mass(negatives)  # (n_anchors, n_positives or 1, 1)
     if debiased and count is not None and temperature is not None:
         mass = _debiased(mass, positives[..., None], debiased, temperature, count)
     terms = _term(positives, mass[..., 0], decoupled, copies)

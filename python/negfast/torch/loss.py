@@ -188,7 +188,7 @@ class CurriculumLoss(nn.Module):
     def _terms(self, logits: torch.Tensor, pool: Pool, stand: Stand) -> torch.Tensor:
         settings = self.settings
         options = settings.decoupled, settings.debiased, stand.temperature, pool.log_count, pool.soft
-        return infonce_terms(logits, pool.logits, *options, settings.soft_positives, pool.copies)
+        return infonce_terms(logits, pool.mass, *options, settings.soft_positives, pool.copies)
 
     def _parts(
         self, blocks: list[Block], scores: list[torch.Tensor]

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import torch
 
 from negfast.torch.false_negatives import score_mask
+from negfast.torch.infonce import log_mass
 from negfast.torch.loss_blocks import Block, Rows, block_scores, positive_scores
 from negfast.torch.loss_settings import LossSettings, Stand
 from negfast.torch.weighting import LEAST, log_count, weighted
@@ -22,6 +23,8 @@ class Pool(NamedTuple):
     scores : Tensor, shape (b, n_positives or 1, n)
     logits : Tensor, shape (b, n_positives or 1, n)
         About -1e30 for what is refused.
+    mass : Tensor, shape (b, n_positives or 1, 1)
+        Logarithm of the sum of their exponentials; about -1e30 for none.
     unmasked : callable
         Returns the logits without a mask, as they would be if nothing were refused.
     widths : list of int
@@ -37,6 +40,7 @@ class Pool(NamedTuple):
     blocks: list[Block]
     scores: torch.Tensor
     logits: torch.Tensor
+    mass: torch.Tensor
     unmasked: Callable[[], torch.Tensor]
     widths: list[int]
     copies: int
@@ -127,7 +131,7 @@ def make_pool(
         soft = None if kept is None else (scores / temperature).masked_fill(~kept, LEAST)
     widths = [part.shape[2] for part in all_scores]
     copies = len({block.direction for block in blocks} & {"query_to_doc", "doc_to_query"})
-    return Pool(list(blocks), scores, logits, plain, widths, copies, count, soft)
+    return Pool(list(blocks), scores, logits, log_mass(logits), plain, widths, copies, count, soft)
 
 
 def _unmasked(
