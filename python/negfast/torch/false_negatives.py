@@ -60,10 +60,10 @@ def mask_false_negatives(
     --------
     >>> import torch
     >>> from negfast.torch import mask_false_negatives
-    >>> scores = torch.tensor([[0.79, 0.77, 0.1], [-0.11, -0.15, -0.9]])
+    >>> scores = torch.tensor([[0.79, 0.75, 0.1], [-0.1, -0.11, -0.9]])
     >>> mask_false_negatives(scores, torch.tensor([0.8, -0.1]), relative_margin=0.05)
     tensor([[ True, False, False],
-            [False, False, False]])
+            [ True, False, False]])
     """
     _check_scores(scores, positive_scores, positive_mask)
     absolute = optional_number("absolute_margin", absolute_margin, low=0.0)

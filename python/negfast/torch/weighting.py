@@ -93,7 +93,7 @@ def weighted(
     if beta != 0.0:
         tilt = beta * scaled
         logits = logits + tilt - _log_mean(tilt, log_weight, refused)
-    return logits if refused is None else logits.masked_fill(refused, LEAST)
+    return logits if refused is None else logits.masked_fill_(refused, LEAST)  # made here, so written in place
 
 
 def log_count(like: torch.Tensor, log_weight: torch.Tensor | None, refused: torch.Tensor | None) -> torch.Tensor:
