@@ -7,6 +7,10 @@
 //! through with all anchors, so that its rows are read once; what reaches the threshold even so, is not refused and is not
 //! above the anchor's cap goes into the anchor's buffer. In the end what is left is scored in `f64`.
 //!
+//! Multiplying takes most of the time, because rows lie far away, so thresholds have to be high early. Of every
+//! [`STRIDE`]-th panel all estimates are written down before, the rows with the best of them are looked at, and then those
+//! of the rest that may reach the threshold which these have set.
+//!
 //! # Why the result is exact
 //!
 //! Anchors are brought to norm 1; σ is the largest norm of a row. With ε = σ · [`slack`], the product in `f32` is within ε
@@ -24,7 +28,7 @@ use super::shelf::{Shelf, coded};
 use crate::aligned::Aligned;
 use crate::codes::int8::raise_run_norms;
 use crate::error::{Error, Result};
-use crate::kernel::{CODE_COLUMNS, CODE_ROWS, CodeRows, CodeTile, Level, RUNS, estimate};
+use crate::kernel::{CODE_COLUMNS, CODE_ROWS, CodeRows, CodeTile, Level, RUNS, estimate, reaching};
 use crate::rows::Rows;
 use crate::score::{Matrix, Metric, Scale, Scorer, Scratch, slack};
 use crate::threads::{Progress, Workers, cut};
@@ -34,6 +38,17 @@ use crate::topk::{Buffers, Candidate, table};
 const MOST_ANCHORS: usize = 264;
 /// Panels between two reports of progress.
 const TURN: usize = 16;
+/// One panel of so many is looked at first.
+const STRIDE: usize = 8;
+/// Banks of fewer panels, or of fewer rows for each that is wanted, are not worth a first look.
+const ENOUGH_PANELS: usize = 64;
+const ENOUGH_ROWS: usize = 4 * STRIDE;
+/// Of so many estimates one tells well enough how many reach a mark.
+const SAMPLED: usize = 4;
+/// Rows that are looked at first, beyond those that are wanted.
+const SPARE: usize = 24;
+/// Pairs after which a pair that is looked at now has been asked for.
+const AHEAD: usize = 6;
 
 /// What is looked for in a bank.
 #[derive(Debug)]
@@ -93,6 +108,7 @@ pub fn hardest(asked: &Asked<'_>, workers: &mut Workers<'_>) -> Result<Found> {
         || Scratch::new(dim),
         |scratch, (anchors, (slots, scores)), progress| {
             let mut block = Block::new(&pass, anchors);
+            block.first(scratch, progress)?;
             block.scan(scratch, progress)?;
             block.finish(slots, scores, scratch);
             progress.advance(0)
@@ -140,6 +156,8 @@ struct Pass<'a> {
     error: f64,
     /// What rounding adds to that of codes.
     rounding: f64,
+    /// Which panels are looked at first; 0 for none.
+    stride: usize,
 }
 
 impl<'a> Pass<'a> {
@@ -151,11 +169,14 @@ impl<'a> Pass<'a> {
         };
         // Products of tiny elements lose all of their digits.
         let tiny = dim as f64 * f64::from(f32::MIN_POSITIVE);
+        let depth = asked.k.min(asked.shelf.slots());
+        let worth = asked.shelf.panels() >= ENOUGH_PANELS && asked.shelf.slots() >= depth * ENOUGH_ROWS;
         Self {
             asked,
             scorer,
             tile: CodeTile::new(asked.level),
-            depth: asked.k.min(asked.shelf.slots()),
+            depth,
+            stride: if worth { STRIDE } else { 0 },
             error: slack(dim) * sigma + tiny,
             // The test converts a sum, which can take 32 bits, and rounds three times; operands were rounded before.
             rounding: (16.0 / f64::from(1u32 << 24) + slack(1)) * sigma + tiny,
@@ -243,24 +264,65 @@ impl<'a> Block<'a> {
         block
     }
 
+    /// Looks at the best rows of some panels.
+    fn first(&mut self, scratch: &mut Scratch, progress: &Progress) -> Result<()> {
+        let (pass, tile, n) = (self.pass, self.pass.tile, self.anchors.len());
+        if pass.stride == 0 {
+            return Ok(());
+        }
+        let panels: Vec<_> = (0..pass.asked.shelf.panels()).step_by(pass.stride).collect();
+        let width = panels.len() * CODE_COLUMNS;
+        let mut estimates = vec![f32::NEG_INFINITY; tile.rows * width];
+        let mut products = [0.0; CODE_ROWS * CODE_COLUMNS];
+        for start in (0..n).step_by(tile.rows) {
+            progress.advance(0)?;
+            for (at, &p) in panels.iter().enumerate() {
+                let Some(panel) = pass.asked.shelf.panel(p) else { continue };
+                tile.estimates(&self.rows(start), &panel, pass.asked.shelf.quads(), self.run, &mut products);
+                for (line, products) in estimates.chunks_exact_mut(width).zip(products.chunks_exact(CODE_COLUMNS)) {
+                    line[at * CODE_COLUMNS..][..CODE_COLUMNS].copy_from_slice(products);
+                }
+            }
+            for (i, line) in (start..n).zip(estimates.chunks_exact_mut(width)) {
+                self.reaching(i, &panels, line, (0.0, mark(line, pass.depth)));
+                self.look(scratch);
+                self.tighten(i);
+                self.reaching(i, &panels, line, (self.spreads[i], self.thresholds[i]));
+                self.look(scratch);
+            }
+        }
+        Ok(())
+    }
+
+    /// Notes the rows whose estimates may reach a threshold, and takes them off the list.
+    fn reaching(&mut self, i: usize, panels: &[usize], estimates: &mut [f32], (spread, threshold): (f32, f32)) {
+        let asked = self.pass.asked;
+        for (&p, estimates) in panels.iter().zip(estimates.chunks_exact_mut(CODE_COLUMNS)) {
+            let Some(panel) = asked.shelf.panel(p) else { continue };
+            let mut mask = reaching(asked.level, estimates, panel.widths, spread, threshold);
+            while mask != 0 {
+                let c = mask.trailing_zeros();
+                mask &= mask - 1;
+                estimates[c as usize] = f32::NEG_INFINITY;
+                self.hits.push((i as u32, (p * CODE_COLUMNS) as u32 + c));
+            }
+        }
+    }
+
+    /// Passes over all panels but those that were looked at first.
     fn scan(&mut self, scratch: &mut Scratch, progress: &Progress) -> Result<()> {
-        let (shelf, tile, n) = (self.pass.asked.shelf, self.pass.tile, self.anchors.len());
-        let quads = shelf.quads();
+        let (shelf, tile, n, stride) = (self.pass.asked.shelf, self.pass.tile, self.anchors.len(), self.pass.stride);
         let mut masks = [0; CODE_ROWS];
         for p in 0..shelf.panels() {
             if p % TURN == 0 {
                 progress.advance((n * TURN.min(shelf.panels() - p)) as u64)?;
             }
+            if stride > 0 && p % stride == 0 {
+                continue;
+            }
             let Some(panel) = shelf.panel(p) else { continue };
             for start in (0..n).step_by(tile.rows) {
-                let anchors = CodeRows {
-                    codes: &self.codes[start * quads * 4..],
-                    biases: &self.biases[start * self.per_anchor..],
-                    spreads: &self.spreads[start..],
-                    thresholds: &self.thresholds[start..],
-                    inverses: &self.inverses[start..],
-                };
-                if !tile.run(&anchors, &panel, quads, self.run, &mut masks) {
+                if !tile.run(&self.rows(start), &panel, shelf.quads(), self.run, &mut masks) {
                     continue;
                 }
                 for (i, &mask) in (start..n).zip(&masks[..tile.rows]) {
@@ -276,12 +338,26 @@ impl<'a> Block<'a> {
         Ok(())
     }
 
+    /// The anchors of the tile that starts at `start`.
+    fn rows(&self, start: usize) -> CodeRows<'_> {
+        CodeRows {
+            codes: &self.codes[start * self.pass.asked.shelf.quads() * 4..],
+            biases: &self.biases[start * self.per_anchor..],
+            spreads: &self.spreads[start..],
+            thresholds: &self.thresholds[start..],
+            inverses: &self.inverses[start..],
+        }
+    }
+
     /// Multiplies the pairs found as they are, and keeps what reaches the threshold even so.
     fn look(&mut self, scratch: &mut Scratch) {
         let mut hits = std::mem::take(&mut self.hits);
         let (asked, dim) = (self.pass.asked, self.pass.asked.shelf.dim());
-        for (i, slot) in hits.drain(..) {
-            let (i, place) = (i as usize, slot as usize);
+        for h in 0..hits.len() {
+            if let Some(&(_, later)) = hits.get(h + AHEAD) {
+                asked.rows.fetch(later as usize);
+            }
+            let (i, place, slot) = (hits[h].0 as usize, hits[h].1 as usize, hits[h].1);
             let row = asked.rows.row(place, &mut self.widened);
             let product = estimate(asked.level, &self.values[i * dim..(i + 1) * dim], row);
             // Adding 0 turns −0, which buffers cannot hold, into 0.
@@ -290,6 +366,7 @@ impl<'a> Block<'a> {
                 self.compact(i, scratch);
             }
         }
+        hits.clear();
         self.hits = hits;
     }
 
@@ -362,4 +439,11 @@ impl<'a> Block<'a> {
             }
         }
     }
+}
+
+/// A mark that about as many estimates reach as rows are wanted, and a few more.
+fn mark(estimates: &[f32], depth: usize) -> f32 {
+    let mut some: Vec<f32> = estimates.iter().copied().step_by(SAMPLED).collect();
+    let nth = (depth + depth / 8 + SPARE) / SAMPLED;
+    if nth >= some.len() { f32::MIN } else { *some.select_nth_unstable_by(nth, |a, b| b.total_cmp(a)).1 }
 }
