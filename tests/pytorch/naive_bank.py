@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+
 @dataclass(eq=False)
 class Held:
     """A row, its labels and the step of its last write."""
@@ -42,7 +43,11 @@ class NaiveBank:
         self.held.append(Held(row, labels, step))
 
     def hardest(
-        self, anchor: npt.NDArray[Any], k: int, refused: tuple[set[int], set[int], set[int]], max_score: float = math.inf
+        self,
+        anchor: npt.NDArray[Any],
+        k: int,
+        refused: tuple[set[int], set[int], set[int]],
+        max_score: float = math.inf,
     ) -> list[tuple[float, int]]:
         """Return scores and ids, best first."""
         anchor = self.unit(anchor)

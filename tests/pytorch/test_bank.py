@@ -11,10 +11,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-torch = pytest.importorskip("torch")
+pytest.importorskip("torch")
+
+import torch
 
 from naive_bank import NaiveBank
-
 from negfast.errors import InvalidTypeError, InvalidValueError
 from negfast.torch import BankStaleness, Candidates, MemoryBank, NegativeSampler, UniformRows
 from negfast.torch.bank import POLICIES
@@ -249,7 +250,11 @@ def test_samples_are_of_distinct_rows_and_change_with_what_comes() -> None:
 def test_copies_go_on_by_themselves(policy: Any) -> None:
     bank = filled(policy=policy, momentum=0.5, seed=6)
     bank.hardest(numbers(1, 8), 1)
-    copies = [copy.deepcopy(bank), pickle.loads(pickle.dumps(bank)), copy.copy(bank)]
+    copies = [
+        copy.deepcopy(bank),
+        pickle.loads(pickle.dumps(bank)),  # noqa: S301
+        copy.copy(bank),
+    ]
     before = copy.deepcopy(bank)
     for other in copies:
         assert same(bank, other)
@@ -445,7 +450,7 @@ def test_exclusions_of_one_label_or_many() -> None:
     assert ids() == [3, 2, 1]
     assert ids(exclude_ids=[-1]) == [3, 2, 1]  # -1 refuses nothing, not even rows without an id
     assert ids(exclude_ids=torch.tensor([10])) == [2, 1, -np.inf]
-    assert ids(exclude_ids=[list(range(9)) + [11, 10]]) == [1, -np.inf, -np.inf]
+    assert ids(exclude_ids=[*range(9), 11, 10]) == [1, -np.inf, -np.inf]
     assert ids(exclude_groups=[[4, 7]]) == [2, 1, -np.inf]
     assert ids(exclude_keys=[5], exclude_groups=[-1]) == [1, -np.inf, -np.inf]
     assert ids(max_score=2) == [2, 1, -np.inf] and ids(max_score=torch.tensor([1.5])) == [1, -np.inf, -np.inf]
@@ -460,4 +465,6 @@ def test_the_threads_do_not_matter(n_threads: int) -> None:
         each.enqueue(rows[:1500], ids[:1500])
         each.hardest(rows[:9], 3)  # from here on codes are renewed
         each.enqueue(rows[1500:], ids[1500:])
-    assert all(torch.equal(a, b) for a, b in zip(bank.hardest(rows[:99], 20), other.hardest(rows[:99], 20), strict=True))
+    assert all(
+        torch.equal(a, b) for a, b in zip(bank.hardest(rows[:99], 20), other.hardest(rows[:99], 20), strict=True)
+    )
