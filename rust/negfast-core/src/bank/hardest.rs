@@ -11,6 +11,9 @@
 //! [`STRIDE`]-th panel all estimates are written down before, the rows with the best of them are looked at, and then those
 //! of the rest that may reach the threshold which these have set.
 //!
+//! Where all rows point in nearly one direction, as those of an untrained model may, codes tell little. A panel that
+//! follows one of which many pairs had to be multiplied is multiplied whole, in tiles of `f32`.
+//!
 //! # Why the result is exact
 //!
 //! Anchors are brought to norm 1; σ is the largest norm of a row. With ε = σ · [`slack`], the product in `f32` is within ε
@@ -18,7 +21,7 @@
 //! best product so far. At least `k` rows have a score of e − ε or more, so a row whose product is below e − 2ε, or whose
 //! codes prove that it would be, scores strictly less. All others are kept, scored by the one function of the crate, and
 //! ordered by score, then by the number of their last write, which no two rows share. Where so many rows tie that they do
-//! not fit the buffer, it is scored and ordered early. A cap is tested with the same ε, and within ε of it by the score.
+//! not fit the buffer, it is scored and ordered early, and so is each row that ties with the last one from there on. A cap is tested with the same ε, and within ε of it by the score.
 
 use std::cmp::Ordering;
 use std::ops::Range;
@@ -28,7 +31,10 @@ use super::shelf::{Shelf, coded};
 use crate::aligned::Aligned;
 use crate::codes::int8::raise_run_norms;
 use crate::error::{Error, Result};
-use crate::kernel::{CODE_COLUMNS, CODE_ROWS, CodeRows, CodeTile, Level, RUNS, estimate, reaching};
+use crate::kernel::{
+    CODE_COLUMNS, CODE_ROWS, CodePanel, CodeRows, CodeTile, Level, MAX_ROWS, Panels, RUNS, Tile, TileOutput, estimate,
+    pack, reaching,
+};
 use crate::rows::Rows;
 use crate::score::{Matrix, Metric, Scale, Scorer, Scratch, slack};
 use crate::threads::{Progress, Workers, cut};
@@ -49,6 +55,10 @@ const SAMPLED: usize = 4;
 const SPARE: usize = 24;
 /// Pairs after which a pair that is looked at now has been asked for.
 const AHEAD: usize = 6;
+/// Where more than one of so many pairs of a panel had to be multiplied, the next panel is multiplied whole.
+const DENSE: usize = 8;
+/// One panel of so many is tried by its codes whatever came before.
+const TRIED: usize = 16;
 
 /// What is looked for in a bank.
 #[derive(Debug)]
@@ -216,8 +226,20 @@ struct Block<'a> {
     thresholds: Vec<f32>,
     errors: Vec<f64>,
     kept: Buffers,
+    /// The last of an anchor's best rows, where rows tied.
+    last: Vec<Option<Candidate>>,
     hits: Vec<(u32, u32)>,
     widened: Vec<f32>,
+    whole: Whole,
+}
+
+/// What panels that are multiplied whole need.
+#[derive(Default)]
+struct Whole {
+    anchors: Panels,
+    rows: Panels,
+    out: TileOutput,
+    found: Vec<(usize, Candidate)>,
 }
 
 impl<'a> Block<'a> {
@@ -233,12 +255,15 @@ impl<'a> Block<'a> {
             inverses: vec![1.0; padded],
             run: 1,
             per_anchor: 1,
-            keep: vec![f32::NEG_INFINITY; n],
+            // Whole tiles are read.
+            keep: [vec![f32::NEG_INFINITY; n], vec![f32::INFINITY; MAX_ROWS]].concat(),
             thresholds: vec![f32::INFINITY; padded],
             errors: Vec::new(),
             kept: Buffers::new(n, pass.depth),
+            last: vec![None; n],
             hits: Vec::new(),
             widened: vec![0.0; dim],
+            whole: Whole::default(),
             anchors,
         };
         let mut norms = [0.0; RUNS.len()];
@@ -311,8 +336,8 @@ impl<'a> Block<'a> {
 
     /// Passes over all panels but those that were looked at first.
     fn scan(&mut self, scratch: &mut Scratch, progress: &Progress) -> Result<()> {
-        let (shelf, tile, n, stride) = (self.pass.asked.shelf, self.pass.tile, self.anchors.len(), self.pass.stride);
-        let mut masks = [0; CODE_ROWS];
+        let (shelf, n, stride) = (self.pass.asked.shelf, self.anchors.len(), self.pass.stride);
+        let mut dense = false;
         for p in 0..shelf.panels() {
             if p % TURN == 0 {
                 progress.advance((n * TURN.min(shelf.panels() - p)) as u64)?;
@@ -321,21 +346,76 @@ impl<'a> Block<'a> {
                 continue;
             }
             let Some(panel) = shelf.panel(p) else { continue };
-            for start in (0..n).step_by(tile.rows) {
-                if !tile.run(&self.rows(start), &panel, shelf.quads(), self.run, &mut masks) {
+            if dense && p % TRIED != 1 {
+                self.multiply(p, &panel, scratch);
+            } else {
+                self.nominate(p, &panel);
+                dense = self.hits.len() * DENSE > n * CODE_COLUMNS;
+                self.look(scratch);
+            }
+        }
+        Ok(())
+    }
+
+    /// Notes the pairs of a panel whose codes may reach a threshold.
+    fn nominate(&mut self, p: usize, panel: &CodePanel<'_>) {
+        let (quads, tile, n) = (self.pass.asked.shelf.quads(), self.pass.tile, self.anchors.len());
+        let mut masks = [0; CODE_ROWS];
+        for start in (0..n).step_by(tile.rows) {
+            if !tile.run(&self.rows(start), panel, quads, self.run, &mut masks) {
+                continue;
+            }
+            for (i, &mask) in (start..n).zip(&masks[..tile.rows]) {
+                let mut mask = mask;
+                while mask != 0 {
+                    self.hits.push((i as u32, (p * CODE_COLUMNS) as u32 + mask.trailing_zeros()));
+                    mask &= mask - 1;
+                }
+            }
+        }
+    }
+
+    /// Multiplies all pairs of a panel in tiles of `f32`.
+    fn multiply(&mut self, p: usize, panel: &CodePanel<'_>, scratch: &mut Scratch) {
+        let (asked, n, tile) = (self.pass.asked, self.anchors.len(), Tile::new(self.pass.asked.level));
+        let (dim, first) = (asked.shelf.dim(), p * CODE_COLUMNS);
+        let mut whole = std::mem::take(&mut self.whole);
+        if whole.anchors.count() == 0 {
+            let values = &self.values;
+            pack(&mut whole.anchors, dim, n, tile.rows, |i, row| {
+                row.copy_from_slice(&values[i * dim..(i + 1) * dim]);
+            });
+        }
+        let held = |c: usize| panel.widths[c] >= 0.0;
+        pack(&mut whole.rows, dim, CODE_COLUMNS, tile.columns, |c, row| {
+            if held(c) { asked.shelf.fill(&asked.rows, first + c, row) } else { row.fill(0.0) }
+        });
+        for b in 0..whole.rows.count() {
+            for a in 0..whole.anchors.count() {
+                let start = a * tile.rows;
+                let (anchors, rows) = (whole.anchors.panel(a), whole.rows.panel(b));
+                if !tile.run(anchors, rows, dim, &self.keep[start..], &mut whole.out) {
                     continue;
                 }
-                for (i, &mask) in (start..n).zip(&masks[..tile.rows]) {
-                    let mut mask = mask;
+                for r in 0..tile.rows.min(n - start) {
+                    let mut mask = whole.out.masks[r];
                     while mask != 0 {
-                        self.hits.push((i as u32, (p * CODE_COLUMNS) as u32 + mask.trailing_zeros()));
+                        let c = mask.trailing_zeros() as usize;
                         mask &= mask - 1;
+                        // Adding 0 turns −0, which buffers cannot hold, into 0.
+                        let score = whole.out.products[r * tile.columns + c] + 0.0;
+                        let c = b * tile.columns + c;
+                        if held(c) {
+                            whole.found.push((start + r, Candidate { score, row: (first + c) as u32 }));
+                        }
                     }
                 }
             }
-            self.look(scratch);
         }
-        Ok(())
+        for (i, found) in whole.found.drain(..) {
+            self.meet(i, found, scratch);
+        }
+        self.whole = whole;
     }
 
     /// The anchors of the tile that starts at `start`.
@@ -361,13 +441,30 @@ impl<'a> Block<'a> {
             let row = asked.rows.row(place, &mut self.widened);
             let product = estimate(asked.level, &self.values[i * dim..(i + 1) * dim], row);
             // Adding 0 turns −0, which buffers cannot hold, into 0.
-            let found = Candidate { score: product * asked.shelf.factor(place) + 0.0, row: slot };
-            if found.score >= self.keep[i] && self.allows(i, found, scratch) && self.kept.push(i, found) {
-                self.compact(i, scratch);
-            }
+            self.meet(i, Candidate { score: product * asked.shelf.factor(place) + 0.0, row: slot }, scratch);
         }
         hits.clear();
         self.hits = hits;
+    }
+
+    /// Keeps a row that reaches the threshold of an anchor.
+    #[inline]
+    fn meet(&mut self, i: usize, found: Candidate, scratch: &mut Scratch) {
+        let takes = found.score >= self.keep[i] && self.allows(i, found, scratch) && self.precedes(i, found, scratch);
+        if takes && self.kept.push(i, found) {
+            self.compact(i, scratch);
+        }
+    }
+
+    /// Whether a row may be among the best although rows tied with the last of them.
+    fn precedes(&self, i: usize, found: Candidate, scratch: &mut Scratch) -> bool {
+        let Some(last) = self.last[i] else { return true };
+        let anchor = self.anchors.start + i;
+        if f64::from(found.score) > f64::from(last.score) / self.pass.unit(anchor) + self.errors[i] {
+            return true;
+        }
+        let score = self.pass.scorer.score(anchor, found.row, scratch);
+        self.pass.order(Candidate { score, ..found }, last) == Ordering::Less
     }
 
     /// Whether an anchor may have a row.
@@ -405,10 +502,11 @@ impl<'a> Block<'a> {
     fn settle(&mut self, i: usize, scratch: &mut Scratch) {
         let products: Vec<_> = self.kept.list(i).collect();
         let best = self.best(i, &products, scratch);
-        let Some(kth) = best.last().map(|last| f64::from(last.score)) else { return };
+        let Some(&last) = best.last() else { return };
+        self.last[i] = Some(last);
         let rows: std::collections::HashSet<u32> = best.iter().map(|found| found.row).collect();
         self.kept.replace(i, products.into_iter().filter(|found| rows.contains(&found.row)));
-        self.raise(i, kth / self.pass.unit(self.anchors.start + i) - self.errors[i]);
+        self.raise(i, f64::from(last.score) / self.pass.unit(self.anchors.start + i) - self.errors[i]);
     }
 
     fn raise(&mut self, i: usize, threshold: f64) {
