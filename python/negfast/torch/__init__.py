@@ -11,6 +11,8 @@ except ImportError as error:
     raise MissingExtraError("negfast.torch needs torch; install negfast[torch]") from error
 
 from negfast.torch.all_reduce import all_reduced
+from negfast.torch.bank import MemoryBank
+from negfast.torch.bank_values import BankStaleness, Hardest, Sampled
 from negfast.torch.batches import HardBatchSampler
 from negfast.torch.collator import NegativesBatch, NegativesCollator
 from negfast.torch.dataset import Example, NegativesDataset
@@ -26,6 +28,7 @@ from negfast.torch.sources import Candidates, MinedRows, Request, Source, Unifor
 from negfast.torch.weighting import weight_negatives
 
 __all__ = [
+    "BankStaleness",
     "Candidates",
     "CurriculumLoss",
     "Draw",
@@ -33,7 +36,9 @@ __all__ = [
     "EpochSampler",
     "Example",
     "HardBatchSampler",
+    "Hardest",
     "LossStatistics",
+    "MemoryBank",
     "MinedRows",
     "NegativeSampler",
     "Negatives",
@@ -42,6 +47,7 @@ __all__ = [
     "NegativesDataset",
     "Offender",
     "Request",
+    "Sampled",
     "Source",
     "UniformRows",
     "all_reduced",
