@@ -8,6 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 __all__ = [
+    "BankPlaces",
+    "BankShelf",
     "DrawAllotment",
     "DrawIdentity",
     "InvalidTypeError",
@@ -142,6 +144,30 @@ def batch_epoch(
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]: ...
 
 _Ids: TypeAlias = NDArray[np.int64] | tuple[int, int, int]
+
+@final
+class BankPlaces:
+    def __new__(cls, name: str, capacity: int, seed: int) -> Self: ...
+    @staticmethod
+    def restore(name: str, seed: int, seen: int, ids: NDArray[np.int64], chosen: NDArray[np.int64]) -> BankPlaces: ...
+    def place(self, ids: NDArray[np.int64], mixes: bool) -> dict[str, Any]: ...
+    def seen(self) -> int: ...
+    def __len__(self) -> int: ...
+
+@final
+class BankShelf:
+    def __new__(cls, metric: str, slots: int, dim: int) -> Self: ...
+    def write(self, rows: NDArray[Any], slots: NDArray[np.int64], n_threads: int) -> None: ...
+    def hardest(
+        self,
+        rows: NDArray[Any],
+        numbers: NDArray[np.int64],
+        anchors: NDArray[Any],
+        k: int,
+        excluded: list[tuple[str, NDArray[np.int64], NDArray[np.int64]]],
+        max_scores: NDArray[np.float64] | None,
+        n_threads: int,
+    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]: ...
 
 @final
 class ReservoirCore:

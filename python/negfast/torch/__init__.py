@@ -10,6 +10,8 @@ try:
 except ImportError as error:
     raise MissingExtraError("negfast.torch needs torch; install negfast[torch]") from error
 
+from negfast.torch.bank import MemoryBank
+from negfast.torch.bank_values import BankStaleness, Hardest, Sampled
 from negfast.torch.batches import HardBatchSampler
 from negfast.torch.collator import NegativesBatch, NegativesCollator
 from negfast.torch.dataset import Example, NegativesDataset
@@ -19,18 +21,22 @@ from negfast.torch.sampler import EpochSampler
 from negfast.torch.sources import Candidates, MinedRows, Request, Source, UniformRows
 
 __all__ = [
+    "BankStaleness",
     "Candidates",
     "Draw",
     "DrawTensors",
     "EpochSampler",
     "Example",
     "HardBatchSampler",
+    "Hardest",
+    "MemoryBank",
     "MinedRows",
     "NegativeSampler",
     "NegativesBatch",
     "NegativesCollator",
     "NegativesDataset",
     "Request",
+    "Sampled",
     "Source",
     "UniformRows",
 ]

@@ -5,11 +5,11 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-_PURPOSES = {"negatives": 0, "shuffle": 1}
+_PURPOSES = {"negatives": 0, "shuffle": 1, "bank": 2}
 
 
 def random_bits(
-    n: int, *, purpose: Literal["negatives", "shuffle"], seed: int, epoch: int, row: int = 0
+    n: int, *, purpose: Literal["negatives", "shuffle", "bank"], seed: int, epoch: int, row: int = 0
 ) -> NDArray[np.uint64]:
     """Return `n` numbers of Philox4x64-10; more of them begin with the same ones.
 
@@ -17,7 +17,7 @@ def random_bits(
     ----------
     n : int
         How many.
-    purpose : {"negatives", "shuffle"}
+    purpose : {"negatives", "shuffle", "bank"}
         What they are for: numbers for one purpose tell nothing of those for another.
     seed, epoch, row : int
         From 0 to 2**64 - 1. Seed and epoch are the key, row is a word of the counter.

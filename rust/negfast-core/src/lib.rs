@@ -22,6 +22,7 @@
 pub mod accept;
 pub mod aligned;
 pub mod anchors;
+pub mod bank;
 pub mod batches;
 pub mod clusters;
 pub mod codes;

@@ -74,6 +74,15 @@ impl<'a> Matrix<'a> {
         Ok(Self { rows, norms })
     }
 
+    /// Rows that were measured before.
+    ///
+    /// # Panics
+    /// If there is not one norm a row.
+    pub(crate) fn measured(rows: Rows<'a>, norms: Vec<f64>) -> Self {
+        assert_eq!(rows.rows(), norms.len(), "a norm for each row");
+        Self { rows, norms }
+    }
+
     /// The rows.
     pub fn rows(&self) -> &Rows<'a> {
         &self.rows

@@ -7,6 +7,7 @@
 #![expect(clippy::needless_pass_by_value, reason = "arguments that Python passes are extracted as owned values")]
 
 mod arrays;
+mod bank;
 mod batches;
 mod calls;
 mod errors;
@@ -45,6 +46,8 @@ fn _negfast(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(batches::batch_sizes, module)?)?;
     module.add_function(wrap_pyfunction!(batches::batch_epoch, module)?)?;
     module.add_class::<reservoir::ReservoirCore>()?;
+    module.add_class::<bank::BankPlaces>()?;
+    module.add_class::<bank::BankShelf>()?;
     module.add_function(wrap_pyfunction!(calls::simd_level, module)?)?;
     module.add_function(wrap_pyfunction!(calls::available_threads, module)?)?;
     module.add_function(wrap_pyfunction!(state::fingerprint, module)?)?;

@@ -19,7 +19,7 @@
 //! a share of the product serves searches that do without proof.
 
 use super::basis::Basis;
-use crate::kernel::{CodeTile, Level, Panels, Tile, WIDE, pack};
+use crate::kernel::{CodeTile, Level, Panels, RUNS, Tile, WIDE, pack};
 use crate::score::{Matrix, Scale, Scorer, slack};
 
 /// Rows that the balance of norm and error is measured on.
@@ -165,9 +165,9 @@ pub(crate) struct Parts {
     /// The norm of the coordinates: a code can be longer than what it stands for.
     projected: f64,
     /// Bounds the norms of the coordinates and of their code.
-    norm: f64,
+    pub(crate) norm: f64,
     /// Bounds the norm of their difference.
-    error: f64,
+    pub(crate) error: f64,
 }
 
 /// Codes `values` as whole numbers of at most `limit`.
@@ -194,4 +194,24 @@ pub(crate) fn quantise(values: &[f32], limit: i8, codes: &mut [i8]) -> (f32, Par
     }
     let [norm, error] = [squares.max(coded), missed].map(|squares| squares.sqrt() * (1.0 + 1e-9));
     (scale, Parts { projected: squares.sqrt(), norm, error })
+}
+
+/// Raises `norms` to those of the runs of one row's codes, lane by lane.
+pub(crate) fn raise_run_norms(norms: &mut [f64; RUNS.len()], codes: &[i8]) {
+    for (norm, run) in norms.iter_mut().zip(RUNS) {
+        for run in codes.chunks(4 * run) {
+            let mut squares = [0i32; 2];
+            for quad in run.chunks_exact(4) {
+                squares[0] += i32::from(quad[0]).pow(2) + i32::from(quad[1]).pow(2);
+                squares[1] += i32::from(quad[2]).pow(2) + i32::from(quad[3]).pow(2);
+            }
+            *norm = norm.max(f64::from(squares[0].max(squares[1])).sqrt());
+        }
+    }
+}
+
+/// The longest run of quads whose sums fit into 16 bits, for rows on both sides whose runs have these norms at most.
+pub(crate) fn longest_run(rows: &[f64; RUNS.len()], anchors: &[f64; RUNS.len()]) -> usize {
+    let fits = |i: usize| rows[i] * anchors[i] * (1.0 + 1e-9) <= f64::from(i16::MAX);
+    (0..RUNS.len()).find(|&i| fits(i)).map_or(RUNS[RUNS.len() - 1], |i| RUNS[i])
 }

@@ -9,13 +9,13 @@ use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use super::block::{Block, Finished};
-use super::index::{Index, raise_run_norms};
+use super::index::Index;
 use super::second::SecondAnchors;
 use super::sweep::{Room, Sweep};
 use super::{Job, Plan, Sizes, Work};
 use crate::accept::Accept;
 use crate::codes::columns::Codes;
-use crate::codes::int8;
+use crate::codes::int8::{self, raise_run_norms};
 use crate::error::Result;
 use crate::kernel::{CodeRows, CodeTile, RUNS};
 use crate::score::Scale;

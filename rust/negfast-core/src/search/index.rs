@@ -7,7 +7,7 @@ use crate::aligned::Aligned;
 use crate::clusters::{self, Centres, Points};
 use crate::codes::basis::Basis;
 use crate::codes::columns::{Columns, write_column};
-use crate::codes::int8::{Coder, Room};
+use crate::codes::int8::{Coder, Room, longest_run, raise_run_norms};
 use crate::error::Result;
 use crate::kernel::{CODE_COLUMNS, CodePanel, RUNS, WIDE};
 use crate::score::Scorer;
@@ -125,22 +125,7 @@ impl Index {
 
     /// The longest run of quads whose sums fit into 16 bits whatever the corpus row, for anchors of these norms.
     pub(super) fn run(&self, norms: &[f64; RUNS.len()]) -> usize {
-        let fits = |i: usize| self.run_norms[i] * norms[i] * (1.0 + 1e-9) <= f64::from(i16::MAX);
-        (0..RUNS.len()).find(|&i| fits(i)).map_or(RUNS[RUNS.len() - 1], |i| RUNS[i])
-    }
-}
-
-/// Raises `norms` to those of the runs of one row's codes, lane by lane.
-pub(super) fn raise_run_norms(norms: &mut [f64; RUNS.len()], codes: &[i8]) {
-    for (norm, run) in norms.iter_mut().zip(RUNS) {
-        for run in codes.chunks(4 * run) {
-            let mut squares = [0i32; 2];
-            for quad in run.chunks_exact(4) {
-                squares[0] += i32::from(quad[0]).pow(2) + i32::from(quad[1]).pow(2);
-                squares[1] += i32::from(quad[2]).pow(2) + i32::from(quad[3]).pow(2);
-            }
-            *norm = norm.max(f64::from(squares[0].max(squares[1])).sqrt());
-        }
+        longest_run(&self.run_norms, norms)
     }
 }
 

@@ -1,0 +1,377 @@
+"""A memory bank: rows of late steps as negatives of the present one."""
+
+import contextlib
+import threading
+from collections.abc import Iterator, Mapping
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import nn
+
+from negfast import threads
+from negfast._negfast import BankPlaces, BankShelf
+from negfast.errors import InvalidValueError
+from negfast.settings import one_of, optional_number, truth, whole
+from negfast.torch import bank_shards
+from negfast.torch.bank_arguments import KINDS, Batch, Wanted, checked_batch, checked_dtype, checked_wanted
+from negfast.torch.bank_lookup import by_torch, compiled, gathered, in_place
+from negfast.torch.bank_state import NAMES, VERSION, check_rows, checked, packed
+from negfast.torch.bank_sync import Ranks
+from negfast.torch.bank_values import QUANTILES, BankStaleness, Hardest, Sampled
+from negfast.torch.philox import random_bits
+
+Policy = Literal["fifo", "reservoir", "aged"]
+Sync = Literal["none", "all", "shard"]
+POLICIES: tuple[Policy, ...] = ("fifo", "reservoir", "aged")
+"""The policies of :class:`MemoryBank`."""
+SYNCS: tuple[Sync, ...] = ("none", "all", "shard")
+"""What ranks do with the rows of each other."""
+_LINES = ("ids", "groups", "keys", "steps", "numbers", "chosen")
+_STEPS, _NUMBERS = _LINES.index("steps"), _LINES.index("numbers")
+
+
+class MemoryBank(nn.Module):
+    """Rows of late steps, as negatives of the present one."""
+
+    def __init__(
+        self,
+        capacity: int,
+        dim: int,
+        *,
+        policy: Policy = "fifo",
+        dtype: torch.dtype = torch.float32,
+        normalize: bool = True,
+        momentum: float | None = None,
+        sync: Sync = "none",
+        start_step: int = 0,
+        seed: int = 0,
+        n_threads: int | None = None,
+    ) -> None:
+        super().__init__()
+        self.capacity = whole("capacity", capacity, low=1, high=2**31 - 1)
+        self.dim = whole("dim", dim, low=1, high=2**16)
+        self.policy = one_of("policy", policy, POLICIES)
+        self.dtype = checked_dtype(dtype)
+        self.normalize = truth("normalize", normalize)
+        self.momentum = optional_number("momentum", momentum, low=0.0, high=1.0)
+        self.sync = one_of("sync", sync, SYNCS)
+        self.start_step = whole("start_step", start_step, low=0)
+        self.seed = whole("seed", seed, low=0, high=2**64 - 1)
+        if n_threads is not None:
+            threads.resolve(n_threads)
+        self._n_threads = n_threads
+        self._shard = self._shard_of_now()
+        rank, size = self._shard
+        with torch.inference_mode(False):
+            self._rows = torch.zeros((len(range(rank, self.capacity, size)), self.dim), dtype=self.dtype)
+            self._book = torch.full((len(_LINES), self.capacity), -1, dtype=torch.int64)
+        self._seen, self._step = 0, -1
+        self._forget()
+
+    def _forget(self) -> None:
+        """Leave what the tensors tell to be found out again."""
+        self._lock = threading.Lock()
+        self._places: BankPlaces | None = None
+        self._shelf: BankShelf | None = None
+
+    def _shard_of_now(self) -> tuple[int, int]:
+        """Return which part of the rows is here, and of how many."""
+        ranks = Ranks()
+        return (ranks.rank, ranks.size) if self.sync == "shard" else (0, 1)
+
+    def extra_repr(self) -> str:
+        """Return the settings that differ from module to module."""
+        return f"{self.capacity}, {self.dim}, policy={self.policy!r}, dtype={self.dtype}, sync={self.sync!r}"
+
+    def __len__(self) -> int:
+        """Return how many rows are held, on all ranks together."""
+        with self._turn():
+            return len(self._current())
+
+    @property
+    def step(self) -> int:
+        """The step of the last rows, -1 before any came."""
+        return self._step
+
+    @property
+    def seen(self) -> int:
+        """How many rows came, repeated ones included."""
+        return self._seen
+
+    @property
+    def device(self) -> torch.device:
+        """Where the rows are."""
+        return self._rows.device
+
+    @property
+    def ids(self) -> torch.Tensor:
+        """Ids of the rows held, the one written first in front, int64, shape (len(self),); -1 for none."""
+        with self._turn():
+            return self._book[0, self._order()]
+
+    @property
+    def ages(self) -> torch.Tensor:
+        """Steps since the rows were written, in the order of `ids`, int64, shape (len(self),)."""
+        with self._turn():
+            return self._step - self._book[_STEPS, self._order()]
+
+    @torch.no_grad()
+    def enqueue(self, rows: torch.Tensor, ids: Any, groups: Any = None, keys: Any = None, *, step: Any = None) -> None:
+        """Add rows, or renew those whose ids are there."""
+        with self._turn():
+            if self.sync == "none":
+                self._write(checked_batch(self, rows, (ids, groups, keys), step))
+            else:
+                self._write(self._joint_batch(rows, (ids, groups, keys), step))
+
+    @torch.no_grad()
+    def hardest(
+        self,
+        anchors: torch.Tensor,
+        k: int,
+        *,
+        exclude_ids: Any = None,
+        exclude_groups: Any = None,
+        exclude_keys: Any = None,
+        max_score: Any = None,
+    ) -> Hardest:
+        """Return the rows that score most for each anchor."""
+        excluded = dict(zip(KINDS, (exclude_ids, exclude_groups, exclude_keys), strict=True))
+        with self._turn():
+            if self._step < self.start_step or self._shard[1] == 1:
+                wanted = checked_wanted(self, anchors, k, excluded, max_score)
+                slots, scores = self._padding(wanted) if self._step < self.start_step else self._found(wanted)
+                rows = gathered(self._rows, slots)
+            else:
+                slots, scores, rows = self._of_all_shards(lambda: checked_wanted(self, anchors, k, excluded, max_score))
+            ids = self._ids_at(slots)
+        return Hardest(*(part.to(anchors.device) for part in (scores, ids, rows)))
+
+    @torch.no_grad()
+    def sample(self, n: int) -> Sampled:
+        """Return rows at random, each as likely as every other."""
+        n = whole("n", n, low=0)
+        with self._turn():
+            order = self._order()
+            bits = random_bits(len(order), purpose="bank", seed=self.seed, epoch=self._seen)
+            chosen = torch.from_numpy(np.argsort(bits, kind="stable")[:n]).to(self.device)
+            slots = torch.full((n,), -1, dtype=torch.int64, device=self.device)
+            slots[: len(chosen)] = order[chosen]
+            alone = self._shard[1] == 1
+            rows = gathered(self._rows, slots) if alone else bank_shards.fetched(self._ranks(), self._rows, slots)
+            return Sampled(self._ids_at(slots), rows)
+
+    def staleness(self) -> BankStaleness:
+        """Return how old the rows are."""
+        ages = self.ages.cpu().numpy()
+        if not len(ages):
+            return BankStaleness(0, float("nan"), (float("nan"),) * len(QUANTILES))
+        quantiles = np.quantile(ages, QUANTILES, method="inverted_cdf")
+        return BankStaleness(len(ages), float(ages.mean()), tuple(float(age) for age in quantiles))
+
+    # --- what is held ---
+
+    @contextlib.contextmanager
+    def _turn(self) -> Iterator[None]:
+        """Let threads wait for each other: a row must not be read while it is written."""
+        with self._lock:
+            yield
+
+    def _current(self) -> BankPlaces:
+        """Return what says where rows go, made from the tensors where it is not known."""
+        if self._places is None:
+            book = self._book.cpu().numpy()
+            self._places = BankPlaces.restore(self.policy, self.seed, self._seen, book[0], book[_LINES.index("chosen")])
+        return self._places
+
+    def _ids_at(self, slots: torch.Tensor) -> torch.Tensor:
+        return self._book[0, slots.clamp(min=0)].masked_fill_(slots < 0, -1)
+
+    def _order(self) -> torch.Tensor:
+        """Return the slots that hold a row, the one written first in front."""
+        return self._book[_NUMBERS].argsort()[self.capacity - len(self._current()) :]
+
+    def _ranks(self) -> Ranks:
+        """Return the ranks that rows are shared out over."""
+        ranks = Ranks()
+        if self.sync == "shard" and (ranks.rank, ranks.size) != self._shard:
+            raise InvalidValueError(
+                f"the bank must be used by rank {self._shard[0]} of {self._shard[1]}, where it was made, got rank "
+                f"{ranks.rank} of {ranks.size}; start torch.distributed before the bank is made"
+            )
+        return ranks
+
+    # --- writing ---
+
+    def _joint_batch(self, rows: torch.Tensor, labels: tuple[Any, Any, Any], step: Any) -> Batch:
+        """Return the rows of all ranks, rank by rank."""
+        ranks = self._ranks()
+        batch, sizes = bank_shards.agreed(
+            ranks, lambda: checked_batch(self, rows, labels, step), lambda batch: [len(batch.rows), batch.step], 2
+        )
+        lengths, steps = zip(*sizes, strict=True)
+        if len(set(steps)) > 1:
+            raise InvalidValueError(
+                f"step must be the same on every rank, got {list(steps)}; pass the step of the loop"
+            )
+        tables = ranks.gathered(torch.from_numpy(batch.labels.T.copy()), lengths)
+        return Batch(torch.cat(ranks.gathered(batch.rows, lengths)), torch.cat(tables).numpy().T.copy(), batch.step)
+
+    def _write(self, batch: Batch) -> None:
+        # Until all is done nothing is taken for known: a call that is interrupted leaves what the tensors tell.
+        places, shelf = self._current(), self._shelf
+        self._places = self._shelf = None
+        first = self._seen
+        placed = places.place(batch.labels[0], self.momentum is not None)
+        slots, last = torch.from_numpy(placed["last_slots"]).to(self.device), placed["last_rows"]
+        self._book[:, slots] = -1
+        written = self._write_rows(batch.rows, placed)
+        if shelf is not None:
+            shelf.write(in_place(self._rows), written, threads.resolve(self._n_threads))
+        steps = np.full(len(last), batch.step, dtype=np.int64)
+        table = np.stack([*batch.labels[:, last], steps, first + last, placed["chosen"]])
+        self._seen, self._step = first + len(batch.rows), batch.step
+        self._book[:, slots] = torch.from_numpy(table).to(self.device)
+        self._places, self._shelf = places, shelf
+
+    def _write_rows(self, rows: torch.Tensor, placed: Mapping[str, Any]) -> Any:
+        """Write rows into their slots here, round by round; return these slots, ascending."""
+        here, at = bank_shards.own_slots(self._shard, placed["slots"])
+        rounds, mixes = placed["rounds"], placed["mixes"]
+        for turn in range(int(rounds.max(initial=-1)) + 1):
+            now = here & (rounds == turn)
+            slots = torch.from_numpy(at[now]).to(self.device)
+            new = rows[torch.from_numpy(placed["rows"][now]).to(self.device)]
+            if mixes[now].any():
+                mixed = torch.from_numpy(mixes[now]).to(self.device)[:, None]
+                new = torch.where(mixed, self._mixed(self._rows[slots], new), new)
+            self._rows[slots] = new
+        here, at = bank_shards.own_slots(self._shard, placed["last_slots"])
+        return at[here]
+
+    def _mixed(self, old: torch.Tensor, new: torch.Tensor) -> torch.Tensor:
+        """Return rows that moved towards new ones."""
+        share = self.momentum or 0.0
+        rows = share * old.float() + (1.0 - share) * new.float()
+        if self.normalize:
+            norms = torch.linalg.vector_norm(rows, dim=1, keepdim=True)
+            # Opposite rows may leave no direction.
+            rows = torch.where(norms > 1e-3, rows / norms.clamp(min=1e-3), new.float())
+        return rows.to(self.dtype)
+
+    # --- looking up ---
+
+    def _padding(self, wanted: Wanted) -> tuple[torch.Tensor, torch.Tensor]:
+        shape = (len(wanted.anchors), wanted.k)
+        slots = torch.full(shape, -1, dtype=torch.int64, device=self.device)
+        return slots, torch.full(shape, -torch.inf, dtype=torch.float32, device=self.device)
+
+    def _found(self, wanted: Wanted) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return slots and scores of the hardest rows that are here."""
+        rank, size = self._shard
+        lines = self._book[:, rank::size]
+        if self.device.type != "cpu":
+            labels = dict(zip(KINDS, lines, strict=False))
+            slots, scores = by_torch(self._rows, labels, lines[_NUMBERS], wanted, self.normalize)
+        else:
+            table = np.ascontiguousarray(lines.numpy())
+            labels_here = dict(zip(KINDS, table, strict=False))
+            n_threads = threads.resolve(self._n_threads)
+            slots, scores = compiled(self._codes(), self._rows, labels_here, table[_NUMBERS], wanted, n_threads)
+        return torch.where(slots >= 0, slots * size + rank, -1), scores
+
+    def _codes(self) -> BankShelf:
+        """Return the codes of the rows, made from them where they are not known."""
+        if self._shelf is None:
+            rank, size = self._shard
+            shelf = BankShelf("cosine" if self.normalize else "dot", len(self._rows), self.dim)
+            held = np.flatnonzero(self._book[_NUMBERS, rank::size].numpy() >= 0)
+            shelf.write(in_place(self._rows), held, threads.resolve(self._n_threads))
+            self._shelf = shelf
+        return self._shelf
+
+    def _of_all_shards(self, check: Any) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        ranks = self._ranks()
+        wanted, sizes = bank_shards.agreed(ranks, check, bank_shards.sizes_of, bank_shards.N_SIZES)
+        numbers = self._book[_NUMBERS]
+        slots, scores = bank_shards.hardest_of_shards(ranks, wanted, sizes, numbers, self._found)
+        return slots, scores, bank_shards.fetched(ranks, self._rows, slots)
+
+    # --- state ---
+
+    def _settings(self) -> dict[str, Any]:
+        rank, size = self._shard
+        return {
+            "version": VERSION,
+            "policy": self.policy,
+            "capacity": self.capacity,
+            "dim": self.dim,
+            "dtype": str(self.dtype),
+            "normalize": self.normalize,
+            "momentum": self.momentum,
+            "seed": self.seed,
+            "rank": rank,
+            "world_size": size,
+        }
+
+    def _tensors(self) -> dict[str, torch.Tensor]:
+        counts = torch.tensor([self._seen, self._step], dtype=torch.int64)
+        return {"rows": self._rows, "book": self._book, "counts": counts, "settings": packed(self._settings())}
+
+    def _save_to_state_dict(self, destination: Any, prefix: str, keep_vars: bool) -> None:
+        with self._turn():
+            destination.update({prefix + name: tensor for name, tensor in self._tensors().items()})
+
+    def _load_from_state_dict(
+        self,
+        state_dict: Mapping[str, Any],
+        prefix: str,
+        local_metadata: Any,
+        strict: bool,
+        missing_keys: list[str],
+        unexpected_keys: list[str],
+        error_msgs: list[str],
+    ) -> None:
+        here = {name.removeprefix(prefix) for name in state_dict if name.startswith(prefix)}
+        if strict:
+            unexpected_keys.extend(prefix + name for name in sorted(here - set(NAMES)))
+        missing = [prefix + name for name in NAMES if name not in here]
+        missing_keys.extend(missing)
+        if not missing:
+            self._take({name: state_dict[prefix + name] for name in NAMES})
+
+    def _take(self, state: Mapping[str, Any]) -> None:
+        """Become what a state says, or raise and stay as before."""
+        with self._turn(), torch.no_grad():
+            places = checked(state, self._tensors(), self._settings())
+            rank, size = self._shard
+            check_rows(state["rows"], state["book"][_NUMBERS, rank::size] >= 0, self.normalize)
+            self._places = self._shelf = None
+            self._rows.copy_(state["rows"])
+            self._book.copy_(state["book"])
+            self._seen, self._step = state["counts"].tolist()
+            self._places = places
+
+    def _apply(self, fn: Any, recurse: bool = True) -> "MemoryBank":
+        """Follow the module to another device; the dtype of the rows stays."""
+        super()._apply(fn, recurse)
+        with self._turn(), torch.no_grad(), torch.inference_mode(False):
+            device = fn(torch.empty(0, dtype=self.dtype, device=self.device)).device
+            if device.type == "meta":
+                raise InvalidValueError("the bank must be on a device that holds numbers, got meta; leave it out")
+            if device != self.device:
+                self._rows, self._book, self._shelf = self._rows.to(device), self._book.to(device), None
+        return self
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return everything but what the tensors tell, for copies and pickles."""
+        with self._turn():
+            made = {"_lock", "_places", "_shelf"}
+            state = {name: value for name, value in self.__dict__.items() if name not in made}
+            return {**state, "_rows": self._rows.clone(), "_book": self._book.clone()}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Become what was copied."""
+        super().__setstate__(state)
+        self._forget()
