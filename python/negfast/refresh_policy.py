@@ -50,7 +50,7 @@ class RefreshPolicy:
     min_overlap : float from 0 to 1, optional
         Refresh if ``staleness.overlap`` is below this.
     max_drift : float of 0 or more, optional
-        Refresh if ``staleness.drift.mean`` is above this.
+        Refresh if ``staleness.drift.mean``, or `drift` where that was measured alone, is above this.
     easy_share : float from 0 to 1, optional
         Refresh if at least this share of the anchors, and at least one, has negatives that have gone easy: see Notes.
     easy_ratio : float of 0 or more, default 1.15
@@ -134,6 +134,7 @@ class RefreshPolicy:
         step: int,
         staleness: Staleness | None = None,
         *,
+        drift: float | None = None,
         negative_scores: Any = None,
         initial_scores: Any = None,
     ) -> Decision:
@@ -145,6 +146,8 @@ class RefreshPolicy:
             The step of training, no less than that of the last refresh.
         staleness : Staleness, optional
             What :meth:`Miner.staleness` measured.
+        drift : float, optional
+            The mean distance that rows moved since the last refresh, where `staleness` is not given.
         negative_scores : array of float, shape (n_anchors, num_negatives) or (n_anchors,), optional
             Scores of served negatives with the vectors of now, of any anchors, or the mean of each; NaN and infinity
             are left out.
@@ -163,8 +166,9 @@ class RefreshPolicy:
         since = self._checked(step) - self.last_step
         if staleness is not None:
             instance("staleness", staleness, Staleness)
+        drift = optional_number("drift", drift, low=0.0) if staleness is None else staleness.drift.mean
         easy = _gone_easy(negative_scores, initial_scores, self.easy_ratio, self.easy_ceiling)
-        causes = [*self._due(since), *self._stale(staleness), *self._easy(easy)]
+        causes = [*self._due(since), *self._stale(staleness, drift), *self._easy(easy)]
         steps = f"{since} steps since the last refresh"
         if not causes:
             return Decision(False, f"{steps}, and nothing that was measured asks for one")
@@ -229,14 +233,12 @@ class RefreshPolicy:
             return []
         return [f"{since} steps since the last refresh, every is {self.every}"]
 
-    def _stale(self, staleness: Staleness | None) -> list[str]:
+    def _stale(self, staleness: Staleness | None, drift: float | None) -> list[str]:
         causes: list[str] = []
-        if staleness is None:
-            return causes
-        if self.min_overlap is not None and staleness.overlap < self.min_overlap:
+        if self.min_overlap is not None and staleness is not None and staleness.overlap < self.min_overlap:
             causes.append(f"overlap {staleness.overlap:.3f} is below min_overlap {self.min_overlap:g}")
-        if self.max_drift is not None and staleness.drift.mean > self.max_drift:
-            causes.append(f"mean drift {staleness.drift.mean:.3f} is above max_drift {self.max_drift:g}")
+        if self.max_drift is not None and drift is not None and drift > self.max_drift:
+            causes.append(f"mean drift {drift:.3f} is above max_drift {self.max_drift:g}")
         return causes
 
     def _easy(self, easy: NDArray[np.bool_]) -> list[str]:

@@ -10,6 +10,7 @@ try:
 except ImportError as error:
     raise MissingExtraError("negfast.torch needs torch; install negfast[torch]") from error
 
+from negfast.torch.all_reduce import all_reduced
 from negfast.torch.bank import MemoryBank
 from negfast.torch.bank_values import BankStaleness, Hardest, Sampled
 from negfast.torch.batches import HardBatchSampler
@@ -39,4 +40,5 @@ __all__ = [
     "Sampled",
     "Source",
     "UniformRows",
+    "all_reduced",
 ]
