@@ -17,28 +17,41 @@ from negfast.torch.batches import HardBatchSampler
 from negfast.torch.collator import NegativesBatch, NegativesCollator
 from negfast.torch.dataset import Example, NegativesDataset
 from negfast.torch.draw import Draw, DrawTensors
+from negfast.torch.false_negatives import mask_false_negatives
+from negfast.torch.infonce import infonce
+from negfast.torch.loss import CurriculumLoss
+from negfast.torch.loss_statistics import LossStatistics, Offender
 from negfast.torch.negative_sampler import NegativeSampler
+from negfast.torch.negatives import Negatives
 from negfast.torch.sampler import EpochSampler
 from negfast.torch.sources import Candidates, MinedRows, Request, Source, UniformRows
+from negfast.torch.weighting import weight_negatives
 
 __all__ = [
     "BankStaleness",
     "Candidates",
+    "CurriculumLoss",
     "Draw",
     "DrawTensors",
     "EpochSampler",
     "Example",
     "HardBatchSampler",
     "Hardest",
+    "LossStatistics",
     "MemoryBank",
     "MinedRows",
     "NegativeSampler",
+    "Negatives",
     "NegativesBatch",
     "NegativesCollator",
     "NegativesDataset",
+    "Offender",
     "Request",
     "Sampled",
     "Source",
     "UniformRows",
     "all_reduced",
+    "infonce",
+    "mask_false_negatives",
+    "weight_negatives",
 ]
