@@ -3,9 +3,8 @@
     python examples/train_static.py --folder run            # a few minutes on two cores
     python examples/train_static.py --folder plain --plain  # the other passages of a batch alone
 
-It learns to find functions of this Python installation by the first sentence of their docstrings, and is judged on
-modules that it has not seen. Started again with the same folder, it goes on from its last checkpoint and ends as if it
-had never stopped.
+It learns to find functions by the first sentence of their docstrings, and is judged on modules that it has not seen.
+Started again with the same folder, it goes on from its last checkpoint and ends as if it had never stopped.
 """
 
 import argparse
@@ -32,8 +31,7 @@ class Run:
         self.model, self.pairs, self.folder, self.epochs = model, pairs, folder, epochs
         self.learning_rate, self.workers, self.step = learning_rate, workers, 0
         self.groups, self.keys = torch.from_numpy(pairs.groups), torch.from_numpy(pairs.keys)
-        rows = np.arange(len(pairs))
-        self.probe = rows[:: max(len(rows) // 512, 1)]  # passages that drift is measured on
+        rows, self.texts = np.arange(len(pairs)), (pairs.queries, pairs.passages)
         both = {"keys": (pairs.keys, pairs.keys), "groups": (pairs.groups, pairs.groups)}
         states = {}
         if (folder / "checkpoint.pt").exists():
@@ -43,29 +41,21 @@ class Run:
             self.mined = negfast.MinedNegatives.load(folder / f"mined-{self.lists}.safetensors")
         else:
             self.miner = negfast.Miner(num_negatives=100)
-            self.keep(0, self.miner.mine(*self.encoded(), rows, **both))
-        self.batches = nt.HardBatchSampler(
-            len(pairs), batch_size, keys=pairs.keys, groups=pairs.groups, mined=self.mined, seed=seed
-        )
+            self.keep(0, self.miner.mine(*map(model.encode, self.texts), rows, **both))
+        labels = {"keys": pairs.keys, "groups": pairs.groups}
+        self.batches = nt.HardBatchSampler(len(pairs), batch_size, **labels, mined=self.mined, seed=seed)
         self.steps = epochs * len(self.batches)
         stages = negfast.Curriculum.random_first(self.steps, hard=0.5, semi_hard=0.3, easy=0.1, final_temperature=0.05)
-        # What scores above the positive is more likely another positive than a negative.
-        stages = replace(stages, relative_margin=0.0)
+        stages = replace(stages, relative_margin=0.0)  # what scores above the positive may be another one
         self.curriculum = negfast.AdaptiveCurriculum(stages, refresh=negfast.RefreshPolicy(max_drift=0.1))
-        self.negatives = nt.NegativeSampler(
-            self.sources(), num_negatives=self.num_negatives, probabilities={}, min_random=1, positives=rows, **both, seed=seed
-        )
+        random = {"num_negatives": self.num_negatives, "probabilities": {}, "min_random": 1}  # until `begin` says more
+        sources = [nt.MinedRows(self.mined), nt.UniformRows(len(pairs))]
+        self.negatives = nt.NegativeSampler(sources, **random, positives=rows, **both, seed=seed)
         self.bank = nt.MemoryBank(self.bank_size, model.dim, seed=seed)
         self.loss = nt.CurriculumLoss(self.curriculum)
         self.optimizer = torch.optim.Adam(model.parameters(), lr=learning_rate, fused=True)
         for name, state in states.items():
             getattr(self, name).load_state_dict(state)
-
-    def encoded(self):
-        return self.model.encode(self.pairs.queries), self.model.encode(self.pairs.passages)
-
-    def sources(self):
-        return [nt.MinedRows(self.mined), nt.UniformRows(len(self.pairs))]
 
     def keep(self, epoch, mined):
         self.lists, self.mined = epoch, mined
@@ -74,8 +64,7 @@ class Run:
 
     def train(self):
         """Yield each epoch and its loss."""
-        pairs = list(zip(self.pairs.queries, self.pairs.passages, strict=True))
-        data = nt.NegativesDataset(pairs, self.negatives, self.pairs.passages)
+        data = nt.NegativesDataset(list(zip(*self.texts, strict=True)), self.negatives, self.pairs.passages)
         collate = nt.NegativesCollator(self.model.tokenize)
         for epoch in range(self.batches.epoch, self.epochs):
             self.batches.set_epoch(epoch)
@@ -95,35 +84,35 @@ class Run:
     def begin(self, epoch):
         """Bring lists, tiers and their shares up to date, before the workers of a data loader read ahead."""
         if self.curriculum.refresh_due:
-            self.keep(epoch, self.miner.refresh(*self.encoded()))
+            self.keep(epoch, self.miner.refresh(*map(self.model.encode, self.texts)))
             self.batches.update(self.mined)
             self.curriculum.refreshed(self.step)
         stage = self.curriculum.at(self.step)
         shares = {"probabilities": stage.probabilities, "min_random": stage.min_random, "tiers": stage.tiers}
         self.negatives.set_epoch(epoch)
-        self.negatives.publish(sources=self.sources(), **shares)
+        sources = [nt.MinedRows(self.mined), nt.UniformRows(len(self.pairs))]
+        self.negatives.publish(sources=sources, **shares)
 
     def train_on(self, batch):
         rate = min(1, (self.step + 1) / 20) * (1 - self.step / self.steps)
         self.optimizer.param_groups[0]["lr"] = self.learning_rate * rate
         anchors, documents = self.model(*batch.anchors), self.model(*batch.documents)  # (b, dim), (b + n, dim)
         rows, groups, keys = batch.rows, self.groups[batch.rows], self.keys[batch.rows]
+        excluded = {"exclude_ids": rows, "exclude_groups": groups, "exclude_keys": keys}
+        found = self.bank.hardest(anchors, self.bank_negatives, **excluded)
         mined = nt.Negatives.from_batch(batch, documents)
         mined = replace(mined, groups=self.groups[mined.ids], keys=self.keys[mined.ids, 1], log_weight=None)
-        found = self.bank.hardest(
-            anchors, self.bank_negatives, exclude_ids=rows, exclude_groups=groups, exclude_keys=keys
-        )
-        loss, told = self.loss(
-            anchors, documents[: len(rows)], [mined, nt.Negatives(found.rows, found.ids, source="bank")],
-            anchor_groups=groups, anchor_keys=keys[:, 1], step=self.step, statistics=True,
-        )  # fmt: skip
+        negatives = [mined, nt.Negatives(found.rows, found.ids, source="bank")]
+        labels = {"anchor_groups": groups, "anchor_keys": keys[:, 1]}
+        loss, told = self.loss(anchors, documents[: len(rows)], negatives, **labels, step=self.step, statistics=True)
         self.optimizer.zero_grad()
         loss.backward()
         self.optimizer.step()
         self.bank.enqueue(documents[: len(rows)], rows, groups, keys[:, 1])
         self.negatives.update(*told.pairs("mined"))
         if self.step % self.observed_every == 0:
-            stale = self.miner.staleness(self.probe, self.model.encode([self.pairs.passages[row] for row in self.probe]))
+            some = self.miner.sampled_anchors
+            stale = self.miner.staleness(some, self.model.encode([self.pairs.passages[row] for row in some]))
             self.curriculum.observe(self.step, replace(told.signals(), drift=stale.drift.mean))
         return loss.item()
 
@@ -132,11 +121,13 @@ class Run:
         states = {name: nt.as_tensors(getattr(self, name).state_dict()) for name in names}
         torch.save({**states, "step": self.step, "lists": self.lists}, self.folder / "new.pt")
         (self.folder / "new.pt").replace(self.folder / "checkpoint.pt")
+        for old in set(self.folder.glob("*-*")) - set(self.folder.glob(f"*-{self.lists}.safetensors")):
+            old.unlink()
 
 
 def main(arguments=None):
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--folder", type=Path, default="run", help="for checkpoints (default: %(default)s)")
+    parser.add_argument("--folder", type=Path, default="run", help="for checkpoints (default: run)")
     parser.add_argument("--plain", action="store_true", help="in-batch negatives alone, and no checkpoints")
     for name, default in {"pairs": 20_000, "epochs": 8, "seed": 0, "workers": 0}.items():
         parser.add_argument(f"--{name}", type=int, default=default, help="(default: %(default)s)")
@@ -144,7 +135,6 @@ def main(arguments=None):
     options.folder.mkdir(parents=True, exist_ok=True)
     benchmark = installed(options.pairs)
     train = benchmark.train
-    print(f"{len(train):,} pairs, {len(benchmark.held_out):,} questions from other modules")
     if options.plain:
         run = Training(train, TrainingSettings.plain(epochs=options.epochs, seed=options.seed))
     else:

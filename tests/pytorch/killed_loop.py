@@ -1,7 +1,7 @@
 """Trains by examples/train_static.py on made pairs, and is killed on the way; run by test_train_static.py.
 
-Arguments: the folder of the run, the number of workers, and who is killed when: "nobody", "loop" after so many steps, or
-"worker" in the middle of a batch.
+Arguments: the folder of the run, the number of workers, and who is killed: "nobody", the loop before the step of a
+number, or a "worker" in the middle of an epoch.
 """
 
 import hashlib

@@ -21,7 +21,7 @@ _N_GRAM = 4
 _BLOCK = 2048  # texts encoded at a time
 
 Bags = tuple[torch.Tensor, torch.Tensor]
-"""Texts as a model takes them: all their features, shape (n_features,), and where each text begins, shape (n_texts,)."""
+"""Texts as a model takes them: all their features, shape (n_features,), and where each begins, shape (n_texts,)."""
 
 
 class StaticEncoder(nn.Module):

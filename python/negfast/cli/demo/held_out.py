@@ -54,7 +54,9 @@ class Pairs:
         """Return pairs with their keys; `groups` are names."""
         keys = negfast.content_keys([list(queries), list(passages)])
         nobody = np.full(len(keys), -1, dtype=np.int64)
-        return cls(list(queries), list(passages), keys, nobody if groups is None else negfast.content_keys(list(groups)))
+        return cls(
+            list(queries), list(passages), keys, nobody if groups is None else negfast.content_keys(list(groups))
+        )
 
     def __len__(self) -> int:
         """Return the number of pairs."""
@@ -63,8 +65,8 @@ class Pairs:
     def take(self, rows: Ints) -> "Pairs":
         """Return some of the pairs."""
         chosen = rows.tolist()
-        texts = ([side[row] for row in chosen] for side in (self.queries, self.passages))
-        return Pairs(*texts, self.keys[rows], self.groups[rows])
+        queries, passages = ([side[row] for row in chosen] for side in (self.queries, self.passages))
+        return Pairs(queries, passages, self.keys[rows], self.groups[rows])
 
 
 @dataclass(frozen=True)

@@ -1,12 +1,12 @@
 """The training of `negfast demo --train`: a static encoder learns the pairs, plainly or with everything in its place.
 
-`examples/train_static.py` has the same loop written out, with checkpoints; a test holds both to the same bits. Here every
-part can be left out, which the bench of the loop does to say what each is good for.
+`examples/train_static.py` has the same loop written out, with checkpoints; a test holds both to the same bits. Here any
+part can be left out, which the bench of the loop does to say what it is good for.
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -23,10 +23,11 @@ from negfast.torch import (
     MemoryBank,
     MinedRows,
     Negatives,
+    NegativeSampler,
     NegativesBatch,
     NegativesCollator,
     NegativesDataset,
-    NegativeSampler,
+    Source,
     UniformRows,
 )
 from negfast.torch.static_encoder import StaticEncoder
@@ -132,7 +133,7 @@ class Training:
         n, seed = len(pairs), settings.seed
         self.model = StaticEncoder([*pairs.queries, *pairs.passages], settings.dim, seed=seed)
         self.optimizer = torch.optim.Adam(self.model.parameters(), lr=settings.learning_rate, fused=True)
-        labels = {"keys": pairs.keys, "groups": pairs.groups} if settings.clean else {}
+        labels: dict[str, Any] = {"keys": pairs.keys, "groups": pairs.groups} if settings.clean else {}
         self.batches = HardBatchSampler(n, settings.batch_size, **labels, seed=seed)
         self.steps = settings.epochs * len(self.batches)
         self.curriculum = negfast.AdaptiveCurriculum(
@@ -143,21 +144,23 @@ class Training:
         self.refreshes = self.encoded = 0
         self._pairs = list(zip(pairs.queries, pairs.passages, strict=True))
         self._groups, self._keys = torch.from_numpy(pairs.groups), torch.from_numpy(pairs.keys)
-        self._probe = np.arange(0, n, max(n // 512, 1))
         self._n_threads = n_threads
         if settings.mines:
             self._mine()
 
     def _mine(self) -> None:
         pairs, settings = self.pairs, self.settings
-        labels = {"groups": (pairs.groups, pairs.groups), "keys": (pairs.keys, pairs.keys)} if settings.clean else {}
+        labels: dict[str, Any] = {}
+        if settings.clean:
+            labels = {"groups": (pairs.groups, pairs.groups), "keys": (pairs.keys, pairs.keys)}
         rows = np.arange(len(pairs))
         rules = negfast.Rules(relative_margin=0.05 if settings.clean else None)
         self.miner = negfast.Miner(num_negatives=100, rules=rules, n_threads=self._n_threads)
         mined = self.miner.mine(*self._rows(), rows, **labels)
         stage = self.curriculum.at(0)
+        self._sources: list[Source] = [MinedRows(mined), UniformRows(len(pairs))]
         self.negatives = NegativeSampler(
-            [MinedRows(mined), UniformRows(len(pairs))],
+            self._sources,
             num_negatives=max(settings.num_negatives, 1),
             probabilities=stage.probabilities,
             min_random=stage.min_random,
@@ -189,21 +192,20 @@ class Training:
 
     def _begin(self, epoch: int, step: int) -> None:
         """Bring lists, tiers and shares up to date, before workers read ahead."""
-        sources = None
         if self.curriculum.refresh_due:
             mined = self.miner.refresh(*self._rows())
             self.curriculum.refreshed(step)
             self.refreshes += 1
-            sources = [MinedRows(mined), UniformRows(len(self.pairs))]
+            self._sources = [MinedRows(mined), UniformRows(len(self.pairs))]
             if self.settings.hard_batches:
                 self.batches.update(mined)
         stage = self.curriculum.at(step)
         self.negatives.set_epoch(epoch)
         self.negatives.publish(
-            sources=sources, probabilities=stage.probabilities, min_random=stage.min_random, tiers=stage.tiers
+            sources=self._sources, probabilities=stage.probabilities, min_random=stage.min_random, tiers=stage.tiers
         )
 
-    def _data(self) -> NegativesDataset | list[Example]:
+    def _data(self) -> Any:
         if self.settings.num_negatives:
             return NegativesDataset(self._pairs, self.negatives, self.pairs.passages)
         none, floats = np.empty(0, np.int64), np.empty(0, np.float32)
@@ -220,7 +222,7 @@ class Training:
         self.encoded += len(anchors) + len(documents)
         positives, rows = documents[: len(batch)], batch.rows
         groups, keys = self._groups[rows], self._keys[rows]
-        labels = {}
+        labels: dict[str, torch.Tensor] = {}
         if settings.clean:
             labels = {"anchor_groups": groups, "positive_groups": groups, "anchor_ids": rows, "positive_ids": rows}
             labels |= {"anchor_keys": keys[:, 1], "positive_keys": keys[:, 1]}
@@ -246,23 +248,24 @@ class Training:
             self.negatives.update(*told.pairs("mined"))
         if (settings.curriculum or settings.mines) and step % settings.observed_every == 0:
             self._observe(step, told.signals())
-        return loss.item()
+        return float(loss.detach())
 
     def _observe(self, step: int, signals: Signals) -> None:
         if self.settings.mines:
-            self.encoded += len(self._probe)
-            vectors = self.model.encode([self.pairs.passages[row] for row in self._probe])
-            signals = replace(signals, drift=self.miner.staleness(self._probe, vectors).drift.mean)
+            some = self.miner.sampled_anchors
+            self.encoded += len(some)
+            vectors = self.model.encode([self.pairs.passages[row] for row in some])
+            signals = replace(signals, drift=self.miner.staleness(some, vectors).drift.mean)
         if not self.settings.curriculum:
             signals = Signals(drift=signals.drift)
         self.curriculum.observe(step, signals)
 
 
-SHARES = {"hard": 0.5, "semi_hard": 0.3, "easy": 0.1}
+SHARES: dict[str, Any] = {"hard": 0.5, "semi_hard": 0.3, "easy": 0.1}
 
 
 def plan(settings: TrainingSettings, steps: int) -> negfast.Curriculum:
-    """Return the curriculum: random negatives first, then more and more that are hard; or the same from the first step."""
+    """Return the curriculum: random negatives first, then more and more hard ones; or the same at every step."""
     if settings.curriculum:
         temperatures = {"temperature": settings.temperature, "final_temperature": settings.temperature}
         stages = negfast.Curriculum.random_first(steps, **SHARES, **temperatures)
