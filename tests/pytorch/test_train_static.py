@@ -8,9 +8,13 @@ import pytest
 
 pytest.importorskip("torch")
 
+import torch
+
 import killed_loop
 from children import output_of, run_child
 from negfast import StateError
+from negfast.cli.demo.training import Training, TrainingSettings
+from negfast.torch.static_encoder import StaticEncoder
 
 SCRIPT = killed_loop.__file__
 
@@ -53,3 +57,27 @@ def test_another_seed_or_capacity_is_refused_by_name(tmp_path: Path, options: di
     next(run.train())
     with pytest.raises(StateError, match=fragment):
         killed_loop.made_run(tmp_path, **options)
+
+
+def test_the_demo_trains_by_the_same_loop(tmp_path: Path) -> None:
+    pairs = killed_loop.made_pairs()
+    model = StaticEncoder([*pairs.queries, *pairs.passages], 16)
+    run = killed_loop.made_run(tmp_path, model, epochs=2)
+    losses = [loss for _, loss in run.train()]
+    settings = {"epochs": 2, "batch_size": 16, "dim": 16, "learning_rate": 0.02, "bank": 48, "observed_every": 2}
+    training = Training(pairs, TrainingSettings(**settings))
+    assert [done.loss for done in training.train()] == losses
+    assert torch.equal(training.model.table.weight, run.model.table.weight)
+
+
+def test_parts_can_be_left_out() -> None:
+    pairs = killed_loop.made_pairs()
+    small = {"epochs": 1, "batch_size": 16, "dim": 16}
+    for settings in (
+        TrainingSettings.plain(**small),
+        TrainingSettings.plain(**small, num_negatives=4),
+        TrainingSettings(**small, bank=0, curriculum=False, relative_margin=None),
+        TrainingSettings(**small, num_negatives=0),
+    ):
+        (done,) = Training(pairs, settings).train()
+        assert 0.0 < done.loss < 10.0

@@ -222,10 +222,8 @@ class Training:
         self.encoded += len(anchors) + len(documents)
         positives, rows = documents[: len(batch)], batch.rows
         groups, keys = self._groups[rows], self._keys[rows]
-        labels: dict[str, torch.Tensor] = {}
-        if settings.clean:
-            labels = {"anchor_groups": groups, "positive_groups": groups, "anchor_ids": rows, "positive_ids": rows}
-            labels |= {"anchor_keys": keys[:, 1], "positive_keys": keys[:, 1]}
+        # Batches are clean already; what other anchors drew need not be.
+        labels = {"anchor_groups": groups, "anchor_keys": keys[:, 1]} if settings.clean else {}
         negatives = []
         if settings.num_negatives:
             mined = Negatives.from_batch(batch, documents)
