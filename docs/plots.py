@@ -1,4 +1,4 @@
-"""Make the plots of the documentation from real mining runs, each in a form for light and for dark pages.
+"""Make the plots of the documentation, most from real mining runs, each in a form for light and for dark pages.
 
 The data are the documented functions of Python's standard library, encoded by the built-in encoder, as in
 `negfast demo`: nothing is downloaded. Numbers differ a little between versions of Python.
@@ -21,6 +21,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 import negfast
+from negfast import schedule
 from negfast.cli.demo.installed_code import gather
 from negfast.encoder import HashedEncoder
 
@@ -274,7 +275,63 @@ def memory(data: Data) -> Callable[[Theme], Figure]:
     return draw
 
 
-PLOTS = (hardness, removed, margins, ties, exposure, draws, memory)
+def curriculum(_data: Data) -> Callable[[Theme], Figure]:
+    """Plot the plan of the how-to page, as `Curriculum.plot` draws it."""
+    plan = negfast.Curriculum(
+        temperature=schedule.Cosine(0.07, 0.02, steps=10_000),
+        hard=schedule.Constant(0.0).then(2000, schedule.Linear(0.0, 0.3, steps=4000)),
+        semi_hard=schedule.Piecewise([(1000, 0.0), (3000, 0.5), (6000, 0.4)]),
+        easy=schedule.Warmup(0.2, steps=1000),
+        min_random=0.1,
+    )
+
+    def draw(theme: Theme) -> Figure:
+        with mpl.rc_context({"axes.prop_cycle": mpl.cycler(color=theme.series)}):
+            return plan.plot(11_000)
+
+    return draw
+
+
+def adaptive(_data: Data) -> Callable[[Theme], Figure]:
+    """Plot a simulated learner with and without an adaptive curriculum; its loss spikes in between."""
+    runs = {name: _learn(adapts) for name, adapts in (("as planned", False), ("adaptive", True))}
+
+    def draw(theme: Theme) -> Figure:
+        figure, (left, right) = plt.subplots(1, 2, figsize=(WIDTH, HEIGHT), layout="constrained")
+        for (name, (skills, hardnesses)), colour in zip(runs.items(), (theme.series[1], theme.series[0]), strict=True):
+            left.plot(skills, color=colour, label=name)
+            right.plot(hardnesses, color=colour)
+        left.set_ylabel("skill")
+        left.set_ylim(0, None)
+        left.legend(loc="lower right")
+        right.set_ylabel("hardness")
+        for axes in (left, right):
+            axes.set_xlabel("observation")
+            axes.set_xlim(0, len(skills))
+            axes.grid(visible=True)
+        return figure
+
+    return draw
+
+
+def _learn(adapts: bool) -> tuple[list[float], list[float]]:
+    """Let a learner, simulated, learn for 3000 observations, and return its skill and hardness at each."""
+    rng, skill = np.random.default_rng(0), 0.0
+    control = negfast.AdaptiveCurriculum(negfast.Curriculum(hard=0.2, semi_hard=0.4, easy=0.2))
+    skills, hardnesses = [], []
+    for step in range(3000):
+        share = 1.0 / (1.0 + np.exp(2.5 * control.hardness + 1.0 - skill))
+        skill += 0.05 * share * (1.0 - share)
+        loss = -np.log(share) * np.exp(rng.normal(0.0, 0.05)) + (1.0 if 1500 <= step < 1510 else 0.0)
+        if adapts:
+            probability = float(np.clip(share + rng.normal(0.0, 0.02), 0.0, 1.0))
+            control.observe(step, negfast.Signals(loss=float(loss), positive_probability=probability))
+        skills.append(float(skill))
+        hardnesses.append(control.hardness)
+    return skills, hardnesses
+
+
+PLOTS = (hardness, removed, margins, ties, exposure, draws, memory, curriculum, adaptive)
 
 
 def make(folder: Path) -> None:

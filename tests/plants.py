@@ -45,7 +45,7 @@ class Learner:
     def __post_init__(self) -> None:
         self.rng = np.random.default_rng(self.seed)
 
-    def __call__(self, step: int, hardness: float) -> Signals:
+    def __call__(self, _step: int, hardness: float) -> Signals:
         self.probability = 1.0 / (1.0 + math.exp(2.5 * hardness + 1.0 - self.skill))
         self.skill += 0.05 * self.probability * (1.0 - self.probability)
         return Signals(
@@ -66,7 +66,7 @@ class Collapser:
     def __post_init__(self) -> None:
         self.rng = np.random.default_rng(self.seed)
 
-    def __call__(self, step: int, hardness: float) -> Signals:
+    def __call__(self, _step: int, hardness: float) -> Signals:
         pushed = hardness - self.edge
         self.spread += 0.05 * pushed * (1.0 - self.spread) if pushed > 0.0 else -0.03 * (self.spread - 0.1)
         return Signals(
@@ -91,7 +91,7 @@ class Lagging:
     def __post_init__(self) -> None:
         self.rng = np.random.default_rng(self.seed)
 
-    def __call__(self, step: int, hardness: float) -> Signals:
+    def __call__(self, _step: int, hardness: float) -> Signals:
         self.past.append(hardness)
         then = self.past[max(len(self.past) - 1 - self.delay, 0)]
         self.share += (1.0 - self.gain * then - self.share) / self.lag
@@ -108,7 +108,7 @@ class Noise:
     def __post_init__(self) -> None:
         self.rng = np.random.default_rng(self.seed)
 
-    def __call__(self, step: int, hardness: float) -> Signals:
+    def __call__(self, _step: int, _hardness: float) -> Signals:
         draw = self.rng.normal(0.0, 1.0, 7)
         return Signals(
             loss=1.0 + 0.1 * draw[0],

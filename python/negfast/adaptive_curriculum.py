@@ -97,10 +97,10 @@ class AdaptiveCurriculum:
     Limitations
     -----------
     The defaults suit batches of some hundred negatives at temperatures of text. p⁺ depends on how many negatives there
-    are, on how they were drawn, and on the temperature: look at it in a run without control, and set the target to where
-    it should stay. One scalar cannot tell which quantity would help. Observe at a regular pace: rates, half-life, hold
-    and slopes count observations, not steps. A plan whose schedules jump makes the loss jump, which is an alarm. Of
-    losses that vary normally, two in a million are taken for spikes; of those with heavy tails more. Quantiles of
+    are, on how they were drawn, and on the temperature: look at it in a run without control, and set the target to
+    where it should stay. One scalar cannot tell which quantity would help. Observe at a regular pace: rates, half-life,
+    hold and slopes count observations, not steps. A plan whose schedules jump makes the loss jump, which is an alarm.
+    Of losses that vary normally, two in a million are taken for spikes; of those with heavy tails more. Quantiles of
     negatives that were drawn by tier move with the tiers: measure them on all negatives of a batch, or on mined
     candidates. A collapse that was there from the first observation on is not seen: what spread leaves of 1 is
     compared with the most that it was.

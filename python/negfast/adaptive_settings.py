@@ -24,7 +24,7 @@ class HardnessControl(_Settings):
         The most that it changes hardness by in one observation.
     low, high : float, default -1.0 and 1.0
         Bounds of hardness; they include 0, where it begins.
-    progress : float, default 0.001
+    progress : float, default 0.002
         While the running loss falls by more than this share in an observation the model learns by itself, and hardness
         stays.
     min_effective : float or None, default 3.0
@@ -44,7 +44,7 @@ class HardnessControl(_Settings):
     rate: float = 0.02
     low: float = -1.0
     high: float = 1.0
-    progress: float = 1e-3
+    progress: float = 2e-3
     min_effective: float | None = 3.0
 
     def __post_init__(self) -> None:
@@ -79,8 +79,8 @@ class HardnessAlarms(_Settings):
         From 16 on. It has to be full before a loss is judged.
     collapse : float or None, default 0.5
         The rows collapse where 1 minus the running spread is below this part of the most that it was; or where both
-        running distances shrink, and that of negatives and its lead over that of positives are below this part of the
-        most that they were.
+        running distances shrink by a twentieth in a half-life, and that of negatives and its lead over that of
+        positives are below this part of the most that they were.
     max_false_negatives : float or None, default 0.25
         The running share of false negatives that is too much.
 

@@ -11,6 +11,8 @@ from negfast.trend import Trend
 
 Alarm = tuple[str, dict[str, float], str]
 """A cause, what was measured and what it was compared with, and a sentence."""
+_SHRINKING = 0.05
+"""The part of itself that a distance loses in a half-life where it shrinks, and does not just vary."""
 _WIDEST = ("left", "negative_distance", "separation")
 
 
@@ -84,8 +86,8 @@ class Alarms:
             return
         apart = negative - positive
         widest, most = self._wider("negative_distance", negative), self._wider("separation", apart)
-        slopes = [trends[name].slope or 0.0 for name in ("positive_distance", "negative_distance")]
-        if max(slopes) < 0.0 and negative < limit * widest and apart < limit * most:
+        shrink = all(_shrinks(trends[name]) for name in ("positive_distance", "negative_distance"))
+        if shrink and negative < limit * widest and apart < limit * most:
             numbers = {"negative_distance": negative, "widest": widest, "separation": apart, "most": most}
             yield (
                 "collapse",
@@ -112,3 +114,7 @@ class Alarms:
             raise StateError(f"the state is damaged: {error}") from error
         self._spikes.load_state_dict(state.get("losses"))
         self._widest = values
+
+
+def _shrinks(trend: Trend) -> bool:
+    return (trend.slope or 0.0) * trend.half_life < -_SHRINKING * (trend.mean or 0.0)

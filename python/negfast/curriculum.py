@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from negfast.errors import InvalidTypeError, InvalidValueError, StateError, shown
 from negfast.schedule import Constant, Linear, Schedule, as_schedule, from_dict
-from negfast.settings import Tiers, instance, whole
+from negfast.settings import Tiers, instance, number, whole
 from negfast.stage import SHARES, Stage, nearest
 from negfast.states import check_state
 
@@ -128,7 +128,7 @@ class Curriculum:
             If an argument has a wrong type or lies out of its range.
         """
         steps = whole("steps", steps, low=10)
-        begin = max(round(warmup * steps), 1)
+        begin = max(round(number("warmup", warmup, low=0.0, high=0.9) * steps), 1)
         way = max((steps - begin) // 2, 1)
         shares: dict[str, Any] = {
             name: Constant(0.0).then(begin, Linear(0.0, share, steps=way))
@@ -268,7 +268,13 @@ class Curriculum:
             What part of the easy negatives turn semi-hard, and of the semi-hard ones hard.
         temperature : float above 0, default 0.7
             What the temperature is multiplied with.
+
+        Raises
+        ------
+        InvalidTypeError, InvalidValueError
+            If an argument has a wrong type or lies out of its range.
         """
+        amount, temperature = _checked(amount, temperature)
         hard = self.hard + self.semi_hard * amount
         semi_hard = self.semi_hard * (1.0 - amount) + self.easy * amount
         easy = self.easy * (1.0 - amount)
@@ -283,7 +289,13 @@ class Curriculum:
             What part of the hard negatives turn semi-hard, of the semi-hard ones easy, and of the easy ones random.
         temperature : float above 0, default 1.4
             What the temperature is multiplied with.
+
+        Raises
+        ------
+        InvalidTypeError, InvalidValueError
+            If an argument has a wrong type or lies out of its range.
         """
+        amount, temperature = _checked(amount, temperature)
         hard = self.hard * (1.0 - amount)
         semi_hard = self.semi_hard * (1.0 - amount) + self.hard * amount
         easy = self.easy * (1.0 - amount) + self.semi_hard * amount
@@ -297,3 +309,10 @@ def _from_plain(name: str, value: Any) -> Any:
     if name == "tiers":
         return Tiers.from_dict(value)
     return None if value is None and name in _OPTIONAL else from_dict(value)
+
+
+def _checked(amount: object, temperature: object) -> tuple[float, float]:
+    factor = number("temperature", temperature)
+    if factor <= 0.0:
+        raise InvalidValueError(f"temperature must be above 0, got {factor}; it is a factor, 1 leaves it as it is")
+    return number("amount", amount, low=0.0, high=1.0), factor

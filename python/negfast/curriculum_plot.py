@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 MOST_POINTS = 512
 """The most steps that are drawn, but for those at which something changes."""
 WIDTH, HEIGHT = 3.6, 2.4  # inches of a panel
+LEAST_NAMED = 0.07
+"""The least share whose band is wide enough for its name."""
 _TIERS = {"hard": "hard", "semi_hard": "semi-hard", "easy": "easy", "random": "random"}
 
 
@@ -67,7 +69,8 @@ def _panels(stages: list[Stage]) -> "Iterable[tuple[str, Callable[[Axes, Ints], 
     yield "share of all slots", _shares(stages)
     if stages[0].relative_margin is not None:
         yield "relative margin", _line([stage.relative_margin for stage in stages])
-    yield "hardness strength", _line([stage.hardness_strength for stage in stages])
+    if any(stage.hardness_strength for stage in stages):
+        yield "hardness strength", _line([stage.hardness_strength for stage in stages])
     if stages[0].range_max is not None:
         yield "rank window", _window(stages)
     elif any(stage.range_min for stage in stages):
@@ -84,16 +87,28 @@ def _line(values: list[Any]) -> "Callable[[Axes, Ints], Any]":
 
 def _shares(stages: list[Stage]) -> "Callable[[Axes, Ints], Any]":
     def paint(axes: "Axes", steps: Ints) -> None:
-        shares = {label: [stage.shares[name] for stage in stages] for name, label in _TIERS.items()}
-        reserved = [stage.min_random for stage in stages]
-        shares["random"] = [max(share - own, 0.0) for share, own in zip(shares["random"], reserved, strict=True)]
+        shares = {label: np.array([stage.shares[name] for stage in stages]) for name, label in _TIERS.items()}
+        reserved = np.array([stage.min_random for stage in stages])
+        shares["random"] = np.maximum(shares["random"] - reserved, 0.0)
         shares["reserved random"] = reserved
-        shades = ["C0", "C1", "C2", "0.75", "0.6"]
-        axes.stackplot(steps, *shares.values(), labels=list(shares), colors=shades, linewidth=0)
+        axes.stackplot(steps, *shares.values(), colors=["C0", "C1", "C2", "0.75", "0.6"], alpha=0.8, linewidth=0)
+        below = np.zeros(len(steps))
+        for label, share in shares.items():
+            _name(axes, label, steps, below, share)
+            below += share
         axes.set_ylim(0, 1)
-        axes.legend(fontsize="x-small", loc="lower right", framealpha=0.8, ncols=2)
 
     return paint
+
+
+def _name(axes: "Axes", label: str, steps: Ints, below: Any, share: Any) -> None:
+    """Write a label in the middle of where its band is widest, away from the sides, if it fits."""
+    first, last = len(steps) // 6, len(steps) - len(steps) // 6
+    wide = np.flatnonzero(share[first:last] >= 0.95 * share[first:last].max()) + first
+    at = wide[len(wide) // 2]
+    if share[at] >= LEAST_NAMED:
+        middle = below[at] + share[at] / 2
+        axes.text(steps[at], middle, label, ha="center", va="center", fontsize="x-small", color="black")
 
 
 def _window(stages: list[Stage]) -> "Callable[[Axes, Ints], Any]":

@@ -71,7 +71,6 @@ class Hardness:
         resting : bool
             Whether the controller must not act, alarms apart.
         """
-        self._held = max(self._held - 1, 0)
         self._ceiling = min(self._ceiling + self._pace, self._control.high)
         asked = 0.0 if deviation is None else self._controlled(deviation, easily)
         before, self.moved_by = self.value, None
@@ -83,6 +82,7 @@ class Hardness:
             self._recover()
         if self.value == before:
             self.moved_by = None
+        self._held = max(self._held - 1, 0)
 
     def _back_off(self) -> None:
         """Go a step of the way that an alarm asked for."""
@@ -97,7 +97,7 @@ class Hardness:
         if asked > 0.0:
             asked = min(asked, max(self._ceiling - self.value, 0.0))
             self._owed = max(self._owed - asked, 0.0)
-        else:
+        elif self._side < 0:
             self._owed = 0.0  # it would have softened by itself
         self.value = min(max(self.value + asked, self._control.low), self._control.high)
         self.moved_by = "controller"

@@ -1,5 +1,6 @@
 """Edges of tiers that follow quantiles of hardness."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -57,7 +58,8 @@ class MovingEdges:
         self._moving[name] = away > (settings.band / 2.0 if self._moving[name] else settings.band)
         if not self._moving[name]:
             return edge
-        return edge + min(max(goal - edge, -settings.rate), settings.rate)
+        # The goal itself where it is near: a sum of differences may round to beyond a bound.
+        return goal if away <= settings.rate else edge + math.copysign(settings.rate, goal - edge)
 
     def state_dict(self) -> dict[str, Any]:
         """Return everything as plain values."""

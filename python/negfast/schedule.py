@@ -188,6 +188,7 @@ class _Ramp(Schedule):
         return (self.steps,)
 
 
+@dataclass(frozen=True)
 class Linear(_Ramp):
     """From `start` to `end` in a straight line, and `end` from then on.
 
@@ -202,6 +203,7 @@ class Linear(_Ramp):
         return _between(self.start, self.end, step / self.steps)
 
 
+@dataclass(frozen=True)
 class Cosine(_Ramp):
     """From `start` to `end` along half a cosine, level at both, and `end` from then on.
 
@@ -221,6 +223,7 @@ class Cosine(_Ramp):
         return _between(self.start, self.end, (1.0 - math.cos(math.pi * share)) / 2.0)
 
 
+@dataclass(frozen=True)
 class Exponential(_Ramp):
     """From `start` to `end` by the same factor each step, and `end` from then on.
 
@@ -415,6 +418,7 @@ class _Pair(Schedule):
         return (*self.first.knots, *self.second.knots)
 
 
+@dataclass(frozen=True)
 class Sum(_Pair):
     """The sum of two schedules.
 
@@ -427,6 +431,7 @@ class Sum(_Pair):
         return self.first(step) + self.second(step)
 
 
+@dataclass(frozen=True)
 class Product(_Pair):
     """The product of two schedules.
 
@@ -439,6 +444,7 @@ class Product(_Pair):
         return self.first(step) * self.second(step)
 
 
+@dataclass(frozen=True)
 class Minimum(_Pair):
     """The smaller of two schedules: an upper bound.
 
@@ -451,6 +457,7 @@ class Minimum(_Pair):
         return min(self.first(step), self.second(step))
 
 
+@dataclass(frozen=True)
 class Maximum(_Pair):
     """The larger of two schedules: a lower bound.
 

@@ -130,7 +130,7 @@ def _measured(argument: str, value: Any) -> float:
     try:
         return float(value)
     except OverflowError:
-        return math.copysign(math.inf, value)
+        return math.inf if value > 0 else -math.inf
 
 
 def _quantiles(argument: str, value: Any) -> tuple[float, ...]:

@@ -59,6 +59,17 @@ def test_drift_above_its_bound(mean: float, refresh: bool) -> None:
         assert decision.why == "mean drift 0.151 is above max_drift 0.15"
 
 
+@pytest.mark.parametrize(("drift", "refresh"), [(0.149, False), (0.15, False), (0.151, True)])
+def test_drift_that_was_measured_alone(drift: float, refresh: bool) -> None:
+    policy = negfast.RefreshPolicy(max_drift=0.15)
+    assert policy.decide(5, drift=drift).refresh is refresh
+    # Where staleness is given, its own counts.
+    assert not policy.decide(5, CALM, drift=drift)
+    assert not negfast.RefreshPolicy(min_overlap=0.5).decide(5, drift=drift)
+    with pytest.raises(negfast.InvalidValueError, match="drift must be at least 0, got -1"):
+        policy.decide(5, drift=-1.0)
+
+
 def test_a_condition_without_its_measurement_is_not_judged() -> None:
     policy = negfast.RefreshPolicy(max_drift=0.0, min_overlap=1.0, easy_share=0.0)
     assert not policy.decide(10**9)
