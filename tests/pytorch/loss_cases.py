@@ -68,7 +68,12 @@ def make(seed: int, b: int = 5, n_positives: int = 1, dim: int = 6, n: int = 7, 
                 "log_weight": rows(b, m),
                 "source": "bank",
             },
-            {"rows": rows(4, dim), "ids": labels(4, most=30), "log_weight": rows(4), "mask": torch.tensor([1, 1, 0, 1]) > 0},
+            {
+                "rows": rows(4, dim),
+                "ids": labels(4, most=30),
+                "log_weight": rows(4),
+                "mask": torch.tensor([1, 1, 0, 1]) > 0,
+            },
         ],
     }
 
@@ -76,4 +81,5 @@ def make(seed: int, b: int = 5, n_positives: int = 1, dim: int = 6, n: int = 7, 
 def call(loss: Any, case: dict[str, Any], **more: Any) -> Any:
     """Return the loss of a case."""
     negatives = [Negatives(**part) for part in case["negatives"]]
-    return loss(case["anchors"], case["positives"], negatives, **{name: case[name] for name in LABELS}, **more)
+    more |= {name: case[name] for name in (*LABELS, "guide") if name in case}
+    return loss(case["anchors"], case["positives"], negatives, **more)

@@ -28,15 +28,16 @@ def naive_loss(case: dict[str, Any], options: dict[str, Any]) -> float:
 def pair_loss(case: dict[str, Any], options: dict[str, Any], i: int, p: int) -> float:
     directions = options.get("directions", ("query_to_doc",))
     pools = [directions] if options.get("partition_mode", "joint") == "joint" else [[name] for name in directions]
-    positive = score(case, options, case["anchors"][i], case["positives"][i, p])
+    positive = score(options, case["anchors"][i], case["positives"][i, p])
     found = []
     for pool in pools:
         everything = [candidate for name in pool for candidate in candidates(case, options, i, p, name)]
-        found.append(term(positive, everything, options))
+        copies = len({"query_to_doc", "doc_to_query"} & set(pool))
+        found.append(term(positive, everything, options, copies))
     return sum(found) / len(found)
 
 
-def term(positive: float, everything: list[Candidate], options: dict[str, Any]) -> float:
+def term(positive: float, everything: list[Candidate], options: dict[str, Any], copies: int) -> float:
     temperature = options.get("temperature", 0.05)
     negatives = [candidate for candidate in everything if not candidate.false]
     logits = [weighted(candidate, options) for candidate in negatives]
@@ -56,15 +57,15 @@ def term(positive: float, everything: list[Candidate], options: dict[str, Any]) 
     if share and negatives:
         total = max((total - share * count * own) / (1.0 - share), count * math.exp(-1.0 / temperature))
     weight = options.get("soft_positives", 0.0)
-    terms = [(1.0, own)]
+    terms = [(1.0, own, copies)]
     if weight:
-        terms += [(weight, math.exp(c.score / temperature)) for c in everything if c.false]
+        terms += [(weight, math.exp(c.score / temperature), 1) for c in everything if c.false]
     decoupled = options.get("decoupled", False)
     loss = 0.0
-    for w, value in terms:
-        denominator = total + (0.0 if decoupled else value)
+    for w, value, n in terms:
+        denominator = total + (0.0 if decoupled else n * value)
         loss += w * (-math.log(value / denominator) if negatives else 0.0)
-    return loss / sum(w for w, _ in terms)
+    return loss / sum(w for w, *_ in terms)
 
 
 def weighted(candidate: Candidate, options: dict[str, Any]) -> float:
@@ -93,7 +94,7 @@ def candidates(case: dict[str, Any], options: dict[str, Any], i: int, p: int, di
                     if query_refused(case, i, p, j, direction):
                         continue
                     other, weight = case["anchors"][j], 0.0
-                s = score(case, options, own, other)
+                s = score(options, own, other)
                 yield Candidate(s, weight, False, direction, too_high(case, options, i, s))
     for part in case["negatives"]:
         if direction == "query_to_doc" or (direction == "doc_to_doc" and part["rows"].ndim == 2):
@@ -109,10 +110,15 @@ def given(case: Any, options: Any, part: dict[str, Any], i: int, own: Any, direc
             continue
         if index is not None and not mined and not options.get("in_batch", True):
             continue
-        label = {name: None if part.get(name) is None else int(part[name][j] if shared else part[name][i, j]) for name in NAMES}
+        label = {
+            name: None if part.get(name) is None else int(part[name][j] if shared else part[name][i, j])
+            for name in NAMES
+        }
         if not shared and label["ids"] == -1:
             continue
-        if part.get("mask") is not None and not bool(part["mask"][..., j] if part["mask"].ndim == 1 else part["mask"][i, j]):
+        if part.get("mask") is not None and not bool(
+            part["mask"][..., j] if part["mask"].ndim == 1 else part["mask"][i, j]
+        ):
             continue
         if shares(case, i, label):
             continue
@@ -122,7 +128,7 @@ def given(case: Any, options: Any, part: dict[str, Any], i: int, own: Any, direc
                 weight = float(part["log_weight"][j] if shared else part["log_weight"][i, j])
             elif mined:
                 weight = float(part["log_weight"][i, index[i].tolist().index(j)])
-        s = score(case, options, own, part["rows"][j] if shared else part["rows"][i, j])
+        s = score(options, own, part["rows"][j] if shared else part["rows"][i, j])
         yield Candidate(s, weight, mined, direction, too_high(case, options, i, s))
 
 
@@ -143,9 +149,7 @@ def document_refused(case: dict[str, Any], i: int, j: int, q: int, *, masked: bo
     label = {name: int(case[f"positive_{name}"][j, q]) for name in NAMES}
     n_positives = case["positive_mask"].shape[1]
     return (
-        shares(case, i, label)
-        or same_anchor(case, i, j)
-        or (masked and not bool(case["mask"][i, j * n_positives + q]))
+        shares(case, i, label) or same_anchor(case, i, j) or (masked and not bool(case["mask"][i, j * n_positives + q]))
     )
 
 
@@ -165,7 +169,7 @@ def same_anchor(case: dict[str, Any], i: int, j: int) -> bool:
 
 def too_high(case: dict[str, Any], options: dict[str, Any], i: int, s: float) -> bool:
     mine = [
-        score(case, options, case["anchors"][i], case["positives"][i, p])
+        score(options, case["anchors"][i], case["positives"][i, p])
         for p in range(case["positive_mask"].shape[1])
         if case["positive_mask"][i, p]
     ]
@@ -180,6 +184,6 @@ def too_high(case: dict[str, Any], options: dict[str, Any], i: int, s: float) ->
     return any(s > bound for bound in bounds)
 
 
-def score(case: dict[str, Any], options: dict[str, Any], a: torch.Tensor, b: torch.Tensor) -> float:
+def score(options: dict[str, Any], a: torch.Tensor, b: torch.Tensor) -> float:
     product = float(a @ b)
     return product / float(a.norm() * b.norm()) if options.get("metric", "cosine") == "cosine" else product

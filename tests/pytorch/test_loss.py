@@ -242,7 +242,9 @@ def test_more_anchors_than_rows_of_padding(name: str) -> None:
 
 
 EXTREME: dict[str, Callable[[dict[str, Any]], Any]] = {
-    "everything is masked": lambda case: case["mask"].zero_() is None or [part["mask"].zero_() for part in case["negatives"][::2]],
+    "everything is masked": lambda case: (
+        case["mask"].zero_() is None or [part["mask"].zero_() for part in case["negatives"][::2]]
+    ),
     "no positive at all": lambda case: case["positive_mask"].zero_(),
     "no weight": lambda case: [part["log_weight"].fill_(-torch.inf) for part in case["negatives"]],
     "one and the same row": lambda case: [case[name].fill_(1.0) for name in ("anchors", "positives")],
@@ -256,9 +258,12 @@ EXTREME: dict[str, Callable[[dict[str, Any]], Any]] = {
 }
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+DTYPES = [(name, torch.float32) for name in OPTIONS]
+DTYPES += [(name, dtype) for name in ("plain", "directions") for dtype in (torch.float16, torch.bfloat16)]
+
+
 @pytest.mark.parametrize("extreme", EXTREME)
-@pytest.mark.parametrize("name", OPTIONS)
+@pytest.mark.parametrize(("name", "dtype"), DTYPES)
 def test_nothing_is_without_a_value(name: str, extreme: str, dtype: torch.dtype) -> None:
     case = loss_cases.make(4)
     EXTREME[extreme](case)
@@ -283,7 +288,7 @@ def test_an_empty_batch_has_no_loss(directions: tuple[str, ...]) -> None:
         rows, torch.zeros(0, 4), Negatives(torch.zeros(0, 3, 4)), statistics=True
     )
     found.backward()
-    assert float(found) == 0.0 and rows.grad.shape == (0, 4)
+    assert found.item() == 0.0 and rows.grad.shape == (0, 4)
     assert statistics.signals().effective_negatives == 0.0
     alone = CurriculumLoss()(torch.randn(1, 4), torch.randn(1, 4))
-    assert float(alone) == 0.0
+    assert alone.item() == 0.0

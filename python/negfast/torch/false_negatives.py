@@ -7,7 +7,7 @@ import torch
 
 from negfast.errors import InvalidValueError
 from negfast.settings import optional_number
-from negfast.torch.tensor_arguments import tensor
+from negfast.torch.tensor_arguments import in_full, tensor
 
 
 def mask_false_negatives(
@@ -53,21 +53,23 @@ def mask_false_negatives(
     scores of a guide it is what A. Solatorio, *GISTEmbed: Guided in-sample selection of training negatives for text
     embedding fine-tuning* (2024), does with a margin of 0.
 
-    Compare in float32 or better. In bfloat16 neighbouring scores near 0.8 are 0.004 apart, a tenth of a margin of 5 %.
+    Pass scores that were computed in float32 or better. In bfloat16 neighbouring scores near 0.8 are 0.004 apart, a
+    tenth of a margin of 5 %.
 
     Examples
     --------
     >>> import torch
     >>> from negfast.torch import mask_false_negatives
-    >>> scores = torch.tensor([[0.79, 0.77, 0.1], [-0.11, -0.15, -0.9]])
+    >>> scores = torch.tensor([[0.79, 0.75, 0.1], [-0.1, -0.11, -0.9]])
     >>> mask_false_negatives(scores, torch.tensor([0.8, -0.1]), relative_margin=0.05)
     tensor([[ True, False, False],
-            [False, False, False]])
+            [ True, False, False]])
     """
     _check_scores(scores, positive_scores, positive_mask)
     absolute = optional_number("absolute_margin", absolute_margin, low=0.0)
     relative = optional_number("relative_margin", relative_margin, low=0.0)
     ceiling = optional_number("max_score", max_score)
+    scores, positive_scores = in_full(scores), in_full(positive_scores)
     columns = positive_scores if positive_scores.ndim == 2 else positive_scores[:, None]
     if positive_mask is not None:
         columns = columns.masked_fill(~positive_mask.reshape(columns.shape), torch.inf)

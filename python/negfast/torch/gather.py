@@ -14,6 +14,7 @@ from negfast.torch.loss_batch import Labels, LossBatch, World
 from negfast.torch.negatives import Negatives
 
 _LABELS = ("ids", "groups", "keys")
+_KNOWN, _WIDTH = "known_positives", "width of known_positives"
 
 
 class _Piece(NamedTuple):
@@ -36,11 +37,10 @@ def gathered(batch: LossBatch) -> World:
     """
     if not several_ranks():
         return World(batch, batch)
-    batch = _with_known(batch)
     sent = [_rows(batch), _guide(batch), _labels(batch), _weights(batch)]
     sizes = _sizes_of_all(batch, [piece for pieces in sent for piece in pieces])
     found: dict[str, torch.Tensor] = {}
-    for pieces in filter(None, sent):
+    for pieces in filter(None, [_as_wide(part, sizes) for part in sent]):
         found |= _gather(pieces, sizes)
     before = {name: sum(own[name] for own in sizes[: dist.get_rank()]) for name in sizes[0]}
     negatives = tuple(_widened(part, i, found, before) for i, part in enumerate(batch.negatives))
@@ -91,9 +91,12 @@ def _gather(pieces: Sequence[_Piece], sizes: Sequence[dict[str, int]]) -> dict[s
 
 def _sizes_of_all(batch: LossBatch, pieces: Sequence[_Piece]) -> list[dict[str, int]]:
     """Return how many rows of each piece every rank sends, if all send the same kinds of them."""
-    kinds = {piece.name: f"{piece.value.dtype}, {piece.value.shape[1]} wide" for piece in pieces}
+    kinds = {
+        name: f"{value.dtype}, {'any width' if name == _KNOWN else f'{value.shape[1]} wide'}" for name, value in pieces
+    }
     kinds["negatives"] = ", ".join(f"{part.source}{'' if _is_sent(part) else ' (kept)'}" for part in batch.negatives)
-    own = (kinds, {piece.name: len(piece.value) for piece in pieces})
+    width = 0 if batch.known is None else batch.known.shape[1]
+    own = (kinds, {_WIDTH: width, **{piece.name: len(piece.value) for piece in pieces}})
     of_all: list[Any] = [None] * dist.get_world_size()
     dist.all_gather_object(of_all, own)
     for rank, (theirs, _) in enumerate(of_all):
@@ -107,13 +110,13 @@ def _sizes_of_all(batch: LossBatch, pieces: Sequence[_Piece]) -> list[dict[str, 
     return [sizes for _, sizes in of_all]
 
 
-def _with_known(batch: LossBatch) -> LossBatch:
-    """Make known positives as wide as those of other ranks."""
-    if batch.known is None:
-        return batch
-    most = torch.tensor(batch.known.shape[1], device=batch.anchors.device)
-    dist.all_reduce(most, dist.ReduceOp.MAX)
-    return replace(batch, known=pad(batch.known, (0, int(most) - batch.known.shape[1]), value=-1))
+def _as_wide(pieces: list[_Piece], sizes: Sequence[dict[str, int]]) -> list[_Piece]:
+    """Make known positives, which ranks may have different numbers of, as wide as the widest."""
+    most = max(own[_WIDTH] for own in sizes)
+    return [
+        _Piece(name, pad(value, (0, most - value.shape[1]), value=-1)) if name == _KNOWN else _Piece(name, value)
+        for name, value in pieces
+    ]
 
 
 def _is_sent(part: Negatives) -> bool:
@@ -141,7 +144,7 @@ def _guide(batch: LossBatch) -> list[_Piece]:
 def _labels(batch: LossBatch) -> list[_Piece]:
     named = {f"anchor_{name}": getattr(batch.of_anchors, name) for name in _LABELS}
     named |= {f"positive_{name}": getattr(batch.of_positives, name) for name in _LABELS}
-    named |= {"known_positives": batch.known, "positive_mask": batch.positive_mask}
+    named |= {_KNOWN: batch.known, "positive_mask": batch.positive_mask}
     for i, part in enumerate(batch.negatives):
         if _is_sent(part):
             named |= {f"{name} {i}": getattr(part, name) for name in _LABELS}
@@ -159,8 +162,9 @@ def _weights(batch: LossBatch) -> list[_Piece]:
 
 
 def _pieces(named: dict[str, torch.Tensor | None], dtype: torch.dtype) -> list[_Piece]:
+    # Labels of one axis are columns; a width of -1 would be no width where there are no rows.
     return [
-        _Piece(name, value.detach().to(dtype).reshape(len(value), -1))
+        _Piece(name, (value if value.ndim == 2 else value[:, None]).detach().to(dtype))
         for name, value in named.items()
         if value is not None
     ]
@@ -184,7 +188,7 @@ def _whole(batch: LossBatch, found: dict[str, torch.Tensor]) -> LossBatch:
         positive_mask=None if mask is None else mask.bool(),
         of_anchors=Labels(**flat),
         of_positives=Labels(**{name: found.get(f"positive_{name}") for name in _LABELS}),
-        known=found.get("known_positives"),
+        known=found.get(_KNOWN),
         in_batch_log_weight=found.get("in_batch_log_weight"),
         guide=None if guide is None else (guide, torch.unflatten(found["guide positives"], 0, (-1, n_positives))),
     )

@@ -7,8 +7,8 @@ import torch
 
 from negfast.errors import InvalidValueError
 from negfast.settings import number, one_of, truth
-from negfast.torch.tensor_arguments import tensor
-from negfast.torch.weighting import LEAST, in_full
+from negfast.torch.tensor_arguments import in_full, tensor
+from negfast.torch.weighting import LEAST
 
 _HALF = LEAST / 2  # logits below are none
 
@@ -104,26 +104,30 @@ def infonce(
     soft = None
     if soft_positive_logits is not None and weight:
         soft = soft_positive_logits.reshape(negatives.shape).clamp(min=LEAST)
-    terms = infonce_terms(positives, negatives, decoupled, share, temperature, count, soft, weight)
+    terms = infonce_terms(positives, log_mass(negatives), decoupled, share, temperature, count, soft, weight)
     loss, valid = per_anchor(terms, mask)
     return mean_over(loss, valid) if reduction == "mean" else loss
 
 
 def infonce_terms(
     positives: torch.Tensor,
-    negatives: torch.Tensor,
+    mass: torch.Tensor,
     decoupled: bool,
     debiased: float,
     temperature: float | torch.Tensor | None,
     count: torch.Tensor | None,
     soft: torch.Tensor | None,
     soft_weight: float,
+    copies: int = 1,
 ) -> torch.Tensor:
-    """Return the loss of each positive, shape (n_anchors, n_positives), of checked and shaped arguments."""
-    mass = log_mass(negatives)  # (n_anchors, n_positives or 1, 1)
+    """Return the loss of each positive, shape (n_anchors, n_positives), of checked and shaped arguments.
+
+    `mass` is that of the negatives, of shape (n_anchors, n_positives or 1, 1), and `copies` says how often a positive
+    is in its own denominator.
+    """
     if debiased and count is not None and temperature is not None:
         mass = _debiased(mass, positives[..., None], debiased, temperature, count)
-    terms = _term(positives, mass[..., 0], decoupled)
+    terms = _term(positives, mass[..., 0], decoupled, copies)
     if soft is None:
         return terms
     weights = soft_weight * (soft > _HALF)  # (n_anchors, n_positives or 1, n)
@@ -153,11 +157,11 @@ def mean_over(loss: torch.Tensor, valid: torch.Tensor | None) -> torch.Tensor:
     return loss.sum() / valid.sum().clamp(min=1)
 
 
-def _term(positive: torch.Tensor, mass: torch.Tensor, decoupled: bool) -> torch.Tensor:
+def _term(positive: torch.Tensor, mass: torch.Tensor, decoupled: bool, copies: int = 1) -> torch.Tensor:
     """Return the loss of positives beside the log mass of their negatives; 0 where there are none."""
-    if not decoupled:
-        return torch.logaddexp(positive, mass) - positive
-    return torch.where(mass > _HALF, mass - positive, 0.0)
+    own = positive if copies == 1 else positive + math.log(copies)
+    whole = mass if decoupled else torch.logaddexp(own, mass)
+    return torch.where(mass < _HALF, 0.0, whole - positive)  # NaN stays what it is
 
 
 def _debiased(

@@ -30,6 +30,7 @@ from negfast.torch.negatives import Negatives
 
 _MOST_SCALE = 100.0  # of CLIP
 _LEAST_SINE = 1e-3
+_LED = ("temperature", "relative_margin", "hardness_strength")  # by a curriculum
 
 
 class StageLike(Protocol):
@@ -57,7 +58,107 @@ class CurriculumLike(Protocol):
 
 
 class CurriculumLoss(nn.Module):
-    """InfoNCE over the positives of others, mined negatives and those of a bank."""
+    """InfoNCE over the positives of others, mined negatives and those of a bank, led by a curriculum.
+
+    Without arguments it is the plain loss at a temperature of 0.05, in-batch negatives included. Every option is that
+    loss again at its neutral value, to the bit. Scores are computed in float32 (float64 for such rows), under autocast
+    too.
+
+    Parameters
+    ----------
+    curriculum : Curriculum, optional
+        Says `temperature`, `relative_margin` and `hardness_strength` of each step; these are left out then. Anything
+        with a method ``at(step)`` that returns them will do.
+    temperature : float, default 0.05
+        What scores are divided by, above 0; 1 / `scale` of sentence-transformers.
+    learnable_temperature : bool, default False
+        Make it a parameter: ``log_scale``, the logarithm of its inverse, which is held to at most 100 as in CLIP.
+    metric : {"cosine", "dot"}, default "cosine"
+        The score of two rows. A row of zeros scores 0 and has no gradient.
+    in_batch : bool, default True
+        Whether the positives of other anchors, and what was mined for them, are negatives too.
+    directions : tuple of {"query_to_doc", "doc_to_query", "query_to_query", "doc_to_doc"}
+        What is compared: anchors with documents (always), a positive with other anchors, anchors with each other, and
+        a positive with the documents of others.
+    partition_mode : {"joint", "per_direction"}, default "joint"
+        One denominator for all directions, or one for each, and the mean of their losses.
+    absolute_margin, relative_margin, max_score : float or None
+        Mask what scores as a false negative would, see :func:`mask_false_negatives`.
+    hardness_mode : {"all_negatives", "in_batch_negatives", "hard_negatives"}, default "all_negatives"
+        Which negatives `hardness_strength` is for; "hard_negatives" are those that were mined or found for the anchor.
+    hardness_strength : float, default 0.0
+        Adds ``hardness_strength * score`` to logits, without a gradient; of queries with documents only.
+    hard_weighted : float, default 0.0
+        HCL: `beta` of :func:`weight_negatives`.
+    debiased : float, default 0.0
+        DCL: the share of negatives that are thought to be false, `debiased` of :func:`infonce`.
+    decoupled : bool, default False
+        Leave the positive out of the denominator.
+    angular_margin : float, default 0.0
+        Degrees that are added to the angle between an anchor and its positive.
+    soft_positives : float, default 0.0
+        What its score masks counts as a positive of this weight.
+    gather_across_devices : bool, default False
+        Compare with the rows of all ranks of the default process group.
+    check_finite : bool, optional
+        Refuse rows that are not finite, and name the first. By default on the CPU alone; on a device this would wait
+        for it, and the loss is NaN instead, which a gradient scaler sees.
+
+    Raises
+    ------
+    InvalidTypeError, InvalidValueError
+        If an argument has a wrong type or lies out of its range, or two do not go together: the message says which.
+
+    Notes
+    -----
+    **The loss** of an anchor is that of :func:`infonce`, averaged over its positives; the mean is over anchors that
+    have one. Scores become logits by :func:`weight_negatives`.
+
+    **Masks.** A candidate is no negative of an anchor if it shares an id with a positive or with `known_positives`, a
+    group or a key with the anchor or a positive, or is a positive of an anchor with the same id or key. Two anchors
+    that share a positive are not compared. All this is symmetric: a positive meets no query that it is a positive of.
+    Then come bounds on scores.
+
+    **Weights.** `log_weight` belongs to an anchor and what was drawn for it. What others drew is like the rest of the
+    batch: a document with weight 0, which stands for itself alone. With :class:`NegativeSampler` an anchor's own draw
+    is an unbiased estimate of the sum over the corpus already, to which the batch adds a little; with
+    ``in_batch=False`` the estimate is left as it is. `in_batch_log_weight` corrects in-batch negatives for how often
+    they come up (X. Yi et al., *Sampling-bias-corrected neural modeling for large corpus item recommendations*, 2019).
+
+    **Directions** are those of sentence-transformers' ``MultipleNegativesRankingLoss``, and so is the result. With both
+    "query_to_doc" and "doc_to_query" in one denominator the positive is in it twice, as in Z. Li et al., *Towards
+    general text embeddings with multi-stage contrastive learning* (2023).
+
+    **The angular margin** is that of Y. Zhang et al., *A contrastive framework for learning sentence representations
+    from pairwise and triple-wise perspective in angular space* (2022), there 10 degrees. The other options name their
+    papers where they are implemented.
+
+    **Gathering.** Each rank compares its own anchors with the rows of all ranks. The gradient of a row is the sum of
+    those from all ranks, so that DistributedDataParallel, which averages, has the gradient of one process with the
+    whole batch. Ranks may hold different numbers of anchors and negatives. `mask`, `index`, and an anchor's own rows
+    stay local; across ranks, ids, groups and keys tell positives from negatives.
+
+    **Gradient caching** needs nothing from here: the loss is a function of representations.
+
+    Limitations
+    -----------
+    A document that is in the batch and in the bank, or was drawn twice, counts twice. Of a `guide` or of mined scores
+    only masks are made. `hardness_strength`, margins and weights tell nothing of each other: a `log_weight` of 8
+    outweighs most scores.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from negfast.torch import CurriculumLoss, Negatives
+    >>> _ = torch.manual_seed(0)
+    >>> anchors, positives, mined = (torch.randn(4, 8, requires_grad=True) for _ in range(3))
+    >>> loss = CurriculumLoss(relative_margin=0.05)
+    >>> index = torch.arange(4)[:, None]  # row i was mined for anchor i
+    >>> value, statistics = loss(anchors, positives, Negatives(mined, index=index), statistics=True)
+    >>> value.backward()
+    >>> sorted(statistics.source_mass)
+    ['in-batch', 'mined']
+    """
 
     def __init__(
         self,
@@ -83,9 +184,9 @@ class CurriculumLoss(nn.Module):
         check_finite: bool | None = None,
     ) -> None:
         super().__init__()
-        led = {"temperature": temperature, "relative_margin": relative_margin, "hardness_strength": hardness_strength}
         if curriculum is not None:
-            _check_curriculum(curriculum, led, learnable_temperature)
+            led = (temperature, relative_margin, hardness_strength)
+            _check_curriculum(curriculum, dict(zip(_LED, led, strict=True)), learnable_temperature)
         self.curriculum = curriculum
         self.settings = LossSettings(
             temperature=0.05 if temperature is None else temperature,
@@ -132,7 +233,47 @@ class CurriculumLoss(nn.Module):
         mined_positive_scores: torch.Tensor | None = None,
         statistics: bool = False,
     ) -> torch.Tensor | tuple[torch.Tensor, LossStatistics]:
-        """Return the loss, and with `statistics` also what a monitor needs."""
+        """Return the loss.
+
+        Parameters
+        ----------
+        anchors : float tensor of shape (b, dim)
+        positives : float tensor of shape (b, dim) or (b, n_positives, dim)
+            The positives of each anchor; beside a NegativesBatch what the model made of ``batch.documents``, all of
+            them.
+        negatives : Negatives, NegativesBatch, or a list of them, optional
+        step : int, optional
+            For the curriculum.
+        positive_mask : bool tensor of shape (b, n_positives), optional
+            False where there is no positive. An anchor without one has no loss.
+        anchor_ids : int64 tensor of shape (b,), optional
+            Rows of the queries, -1 for none. Anchors of one id have the same positives. A NegativesBatch brings them.
+        anchor_groups, anchor_keys : int64 tensor of shape (b,), optional
+        positive_ids, positive_groups, positive_keys : int64 tensor of shape (b, n_positives), optional
+            Labels, -1 for none; of shape (b,) too where there is one positive each.
+        known_positives : int64 tensor of shape (b, most), optional
+            Ids of everything that is a positive of each anchor, padded with -1.
+        in_batch_log_weight : float tensor of shape (b, n_positives), optional
+            Added to the logits of positives where they are negatives of others.
+        mask : bool tensor of shape (b, b * n_positives), optional
+            False where a positive is no negative of an anchor. A NegativesBatch brings it.
+        guide : pair of float tensors of shapes (b, guide_dim) and (b, n_positives, guide_dim), optional
+            What a guide made of anchors and positives. Bounds on scores are then by its cosines, for negatives with a
+            `guide` too; others are compared by the model.
+        mined_positive_scores : float tensor of shape (b,), optional
+            Lowest positive scores by whoever mined. Bounds are then by the `scores` of negatives that have them.
+        statistics : bool, default False
+
+        Returns
+        -------
+        Tensor without an axis, or the pair of it and LossStatistics
+            float32, or float64 if any rows are.
+
+        Raises
+        ------
+        InvalidTypeError, InvalidValueError
+            If an argument has a wrong type, shape or device, or rows are not finite.
+        """
         stand = self._stand(step)
         named = {
             "positive_mask": positive_mask,
@@ -152,6 +293,19 @@ class CurriculumLoss(nn.Module):
             raise InvalidValueError("negatives must be given with in_batch=False, got none; pass some")
         with torch.autocast(anchors.device.type, enabled=False):
             return self._loss(batch, stand, statistics)
+
+    def get_config_dict(self) -> dict[str, Any]:
+        """Return the settings as plain values, for model cards and recipes; and the curriculum, if it has `to_dict`."""
+        config = self.settings.to_dict()
+        if self.curriculum is None:
+            return config
+        config = {name: value for name, value in config.items() if name not in _LED}
+        plain = getattr(self.curriculum, "to_dict", None)
+        return {**config, "curriculum": plain() if callable(plain) else type(self.curriculum).__name__}
+
+    def extra_repr(self) -> str:
+        """Return the settings."""
+        return ", ".join(f"{name}={value!r}" for name, value in self.get_config_dict().items())
 
     def _loss(
         self, batch: LossBatch, stand: Stand, statistics: bool
@@ -174,7 +328,7 @@ class CurriculumLoss(nn.Module):
     def _terms(self, logits: torch.Tensor, pool: Pool, stand: Stand) -> torch.Tensor:
         settings = self.settings
         options = settings.decoupled, settings.debiased, stand.temperature, pool.log_count, pool.soft
-        return infonce_terms(logits, pool.logits, *options, settings.soft_positives)
+        return infonce_terms(logits, pool.mass, *options, settings.soft_positives, pool.copies)
 
     def _parts(
         self, blocks: list[Block], scores: list[torch.Tensor]

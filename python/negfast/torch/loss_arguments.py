@@ -139,7 +139,7 @@ def _checked_guide(guide: Any, anchors: torch.Tensor, n_positives: int) -> tuple
             f"guide must be of shapes ({b}, guide_dim) and ({b}, {n_positives}, guide_dim), got {tuple(own.shape)} and "
             f"{tuple(positives.shape)}; encode the same texts"
         )
-    return own.detach(), positives.detach().reshape(b, n_positives, -1)
+    return own.detach(), positives.detach().reshape(b, n_positives, own.shape[-1])
 
 
 def _labels(kind: str, named: dict[str, Any], anchors: torch.Tensor, shape: tuple[int, ...]) -> Labels:

@@ -28,7 +28,7 @@ class Block:
     mined : Tensor of bool, shape (b, 1, n), or bool
         Whether a candidate was mined for the anchor itself.
     ids : Tensor of int64, shape (n,) or (b, n), or None
-    tiers : Tensor of uint8, shape (b, n), or None
+    tiers : Tensor of uint8, shape (b, n), (n,) or that of `index`, or None
     given : Tensor, shape (b, n), or None
         Scores that came with the candidates, NaN where there are none.
     index : Tensor of int64, shape (b, m), or None
@@ -237,8 +237,7 @@ def _spread(block: Block, negatives: Negatives, index: torch.Tensor, direction: 
         block.refused["other"] = ~drawn[:, None]
     if negatives.log_weight is not None:
         block.log_weight = _dense(negatives.log_weight, index, n, 0.0)[:, None]
-    if negatives.tiers is not None:
-        block.tiers = _dense(negatives.tiers, index, n, 0)
+    block.tiers = negatives.tiers
     if negatives.scores is not None:
         block.given = _dense(negatives.scores, index, n, torch.nan)
 

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import torch
 
 from negfast.torch.false_negatives import score_mask
+from negfast.torch.infonce import log_mass
 from negfast.torch.loss_blocks import Block, Rows, block_scores, positive_scores
 from negfast.torch.loss_settings import LossSettings, Stand
 from negfast.torch.weighting import LEAST, log_count, weighted
@@ -22,10 +23,14 @@ class Pool(NamedTuple):
     scores : Tensor, shape (b, n_positives or 1, n)
     logits : Tensor, shape (b, n_positives or 1, n)
         About -1e30 for what is refused.
+    mass : Tensor, shape (b, n_positives or 1, 1)
+        Logarithm of the sum of their exponentials; about -1e30 for none.
     unmasked : callable
         Returns the logits without a mask, as they would be if nothing were refused.
     widths : list of int
         Candidates of each block.
+    copies : int
+        How often the positive is among them: once for each direction that leads from one of its sides to the other.
     log_count : Tensor, shape (b, n_positives or 1, 1), or None
         Logarithm of how many negatives there are, where that is asked for.
     soft : Tensor, shape (b, n_positives or 1, n), or None
@@ -35,8 +40,10 @@ class Pool(NamedTuple):
     blocks: list[Block]
     scores: torch.Tensor
     logits: torch.Tensor
+    mass: torch.Tensor
     unmasked: Callable[[], torch.Tensor]
     widths: list[int]
+    copies: int
     log_count: torch.Tensor | None
     soft: torch.Tensor | None
 
@@ -122,7 +129,9 @@ def make_pool(
     if settings.soft_positives and attracted:
         kept = _side_by_side(attracted, all_scores, torch.bool)
         soft = None if kept is None else (scores / temperature).masked_fill(~kept, LEAST)
-    return Pool(list(blocks), scores, logits, plain, [part.shape[2] for part in all_scores], count, soft)
+    widths = [part.shape[2] for part in all_scores]
+    copies = len({block.direction for block in blocks} & {"query_to_doc", "doc_to_query"})
+    return Pool(list(blocks), scores, logits, log_mass(logits), plain, widths, copies, count, soft)
 
 
 def _unmasked(

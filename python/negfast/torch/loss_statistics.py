@@ -1,7 +1,7 @@
 """What a step tells about its negatives, worked out when it is asked for."""
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from typing import NamedTuple
 
@@ -9,7 +9,6 @@ import torch
 
 from negfast.settings import whole
 from negfast.signals import Signals
-from negfast.torch.infonce import log_mass
 from negfast.torch.loss_blocks import Block, Rows
 from negfast.torch.loss_pool import Pool, lowest_positive
 from negfast.torch.weighting import LEAST
@@ -27,7 +26,7 @@ _NUMBERS = (
     "spread",
 )
 _QUANTILES = 9
-_SAMPLE = 1 << 14  # of hardness, for quantiles
+_SAMPLE = 1 << 13  # of hardness, for quantiles
 
 
 class Offender(NamedTuple):
@@ -137,7 +136,7 @@ class LossStatistics:
 
     @property
     def hardness_quantiles(self) -> tuple[float, ...]:
-        """The nine deciles of the hardness of negatives, NaN without any; of a sample of 16,384, if there are more."""
+        """The nine deciles of the hardness of negatives, NaN without any; of a sample of 8,192, if there are more."""
         return tuple(self._hardness_quantiles.tolist())
 
     @cached_property
@@ -149,32 +148,25 @@ class LossStatistics:
     @cached_property
     def source_shares(self) -> dict[str, float]:
         """What part of the negatives is from each source."""
-        counts: dict[str, torch.Tensor] = {}
-        for pool in self._pools:
-            for block, part in _parts(pool):
-                counts[block.source] = counts.get(block.source, 0.0) + part(_kept(pool.logits)).sum()
-        return _shares(counts)
+        return _in_parts(_by_source(self._pools, self._counts))
 
     @cached_property
     def source_mass(self) -> dict[str, float]:
         """What share negatives of each source have; with :attr:`positive_probability` they add up to 1."""
-        mass: dict[str, torch.Tensor] = {}
-        for pool, shares in zip(self._pools, self._candidate_shares, strict=True):
-            for block, part in _parts(pool):
-                found = part(shares).sum() / len(self._pools)
-                mass[block.source] = mass[block.source] + found if block.source in mass else found
+        mass = _by_source(self._pools, self._column_mass)
         return dict(zip(mass, _plain(list(mass.values())), strict=True))
 
     @cached_property
     def tier_shares(self) -> dict[str, float]:
         """What part of the negatives that were mined for an anchor, and whose tier is known, is of each tier."""
-        return _shares(self._by_tier(lambda pool, _: _kept(pool.logits)[:, 0]))
+        return _in_parts(self._by_tier(mass=False))
 
     @cached_property
     def tier_mass(self) -> dict[str, float]:
         """What share these have."""
-        found = self._by_tier(lambda _, shares: shares)
-        return dict(zip(found, _plain(list(found.values())), strict=True))
+        mass = self._by_tier(mass=True)
+        n = (self._outer > 0.0).any(dim=1).sum().clamp(min=1)
+        return dict(zip(mass, _plain([value / n for value in mass.values()]), strict=True))
 
     def pairs(self, source: str | None = None) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the ids of negatives and their shares, as :meth:`NegativeSampler.update` takes them.
@@ -192,13 +184,10 @@ class LossStatistics:
             The share in the softmax of that anchor, from 0 to 1.
         """
         ids, mass = [self._logits.new_empty(0, dtype=torch.int64)], [self._logits.new_empty(0)]
-        for block, kept, share in self._mined_blocks():
-            if source is None or block.source == source:
-                known = torch.where(kept, -1 if block.ids is None else block.ids, -1)
-                if block.index is not None:
-                    known = torch.where(block.index >= 0, _gathered(known, block.index), -1)
-                    share = _gathered(share, block.index)
-                ids.append(known.flatten())
+        for block, kept, share in self._mined:
+            if block.ids is not None and source in (None, block.source):
+                known = block.ids if block.index is None else _picked(block.ids, block.index)
+                ids.append(torch.where(kept, known, -1).flatten())
                 mass.append(share.flatten())
         return torch.cat(ids), torch.cat(mass)
 
@@ -216,19 +205,21 @@ class LossStatistics:
             By mass, largest first. Only candidates with an id, of the direction from queries to documents.
         """
         k = whole("k", k, low=0)
-        found = [self._weighed(block, pool, part) for pool in self._pools[:1] for block, part in _parts(pool)]
-        found = [entry for entry in found if entry is not None]
+        parts = zip(_parts(self._pools[0]), self._column_mass[0], self._counts[0], strict=True)
+        found = [self._weighed(block, cut, mass, count) for (block, cut), mass, count in parts if _named(block)]
         if not found:
             return []
-        ids, mass, masked = (torch.cat(values) for values in zip(*found, strict=True))
+        ids, *columns = (torch.cat(values) for values in zip(*found, strict=True))
         distinct, places = torch.unique(ids, return_inverse=True)
-        total, n, n_masked = (
-            mass.new_zeros(len(distinct)).index_add(0, places, values)
-            for values in (mass, torch.ones_like(mass), masked.to(mass.dtype))
-        )
-        best = total.argsort(descending=True, stable=True)[:k]
-        columns = (values[best].tolist() for values in (distinct, total, n, n_masked))
-        return [Offender(row, share, int(a), int(m)) for row, share, a, m in zip(*columns, strict=True)]
+        total, n, n_masked = (values.new_zeros(len(distinct)).index_add(0, places, values) for values in columns)
+        known = torch.nonzero((distinct >= 0) & (n > 0))[:, 0]
+        best = known[total[known].argsort(descending=True, stable=True)[:k]]
+        entries = zip(*(values[best].tolist() for values in (distinct, total, n, n_masked)), strict=True)
+        return [Offender(row, share, int(met), int(masked)) for row, share, met, masked in entries]
+
+    def _own(self, pool: Pool) -> torch.Tensor:
+        """Return logits of positives, as often as they are in the denominator; shape (b, n_positives)."""
+        return self._logits + math.log(pool.copies)
 
     @cached_property
     def _weights(self) -> torch.Tensor:
@@ -239,32 +230,41 @@ class LossStatistics:
         return self._mask / n.clamp(min=1) / (n > 0).sum().clamp(min=1)
 
     @cached_property
-    def _masses(self) -> list[torch.Tensor]:
-        """Log mass of the negatives, of each pool; shape (b, n_positives or 1, 1)."""
-        return [log_mass(pool.logits) for pool in self._pools]
-
-    @cached_property
     def _conditional(self) -> list[torch.Tensor]:
         """Shares among the negatives, of each pool; shape (b, n_positives or 1, n)."""
-        return [
-            torch.where(_kept(mass), (pool.logits - mass).exp(), 0.0)
-            for pool, mass in zip(self._pools, self._masses, strict=True)
-        ]
+        return [(pool.logits - torch.where(_kept(pool.mass), pool.mass, 0.0)).exp() for pool in self._pools]
 
     @cached_property
-    def _candidate_shares(self) -> list[torch.Tensor]:
-        """Shares in the softmax, averaged over positives and divided by the number of anchors; shape (b, n)."""
+    def _outer(self) -> torch.Tensor:
+        """The share of all negatives beside each positive, in the first pool; shape (b, n_positives)."""
+        return self._negative_share(self._pools[0])
+
+    def _negative_share(self, pool: Pool) -> torch.Tensor:
+        present = self._weights > 0.0
+        return torch.where(present, (pool.mass[..., 0] - self._own(pool)).sigmoid(), 0.0)
+
+    @cached_property
+    def _column_mass(self) -> list[list[torch.Tensor]]:
+        """Shares of the rows of each block of each pool, over all anchors; (n,), and (b, n) for an anchor's own."""
         found = []
-        for mass, shares in zip(self._masses, self._conditional, strict=True):
-            outer = self._weights * (mass[..., 0] - self._logits).sigmoid()  # (b, n_positives)
-            found.append(
-                (outer.sum(dim=1, keepdim=True)[..., None] if shares.shape[1] == 1 else outer[..., None]) * shares
-            )
-        return [entry.sum(dim=1) for entry in found]
+        for pool, shares in zip(self._pools, self._conditional, strict=True):
+            outer = self._weights * self._negative_share(pool) / len(self._pools)
+            outer = outer.sum(dim=1, keepdim=True) if shares.shape[1] == 1 else outer
+            found.append([_columns(block, cut(shares), outer) for block, cut in _parts(pool)])
+        return found
+
+    @cached_property
+    def _counts(self) -> list[list[torch.Tensor]]:
+        """How many anchors, or positives of them, have each column for a negative; shapes as above."""
+        found = []
+        for pool in self._pools:
+            kept = _kept(pool.logits)
+            found.append([cut(kept).sum(dim=1 if _of_anchors(block) else (0, 1)) for block, cut in _parts(pool)])
+        return found
 
     @cached_property
     def _positive_probability(self) -> torch.Tensor:
-        shares = [(self._weights * (self._logits - mass[..., 0]).sigmoid()).sum() for mass in self._masses]
+        shares = [(self._weights * (self._own(pool) - pool.mass[..., 0]).sigmoid()).sum() for pool in self._pools]
         return torch.stack(shares).mean()
 
     @cached_property
@@ -274,39 +274,44 @@ class LossStatistics:
     @cached_property
     def _negative_distance(self) -> torch.Tensor:
         found = [
-            _mean((shares * pool.scores).sum(dim=-1), _kept(mass[..., 0]))
-            for pool, shares, mass in zip(self._pools, self._conditional, self._masses, strict=True)
+            _mean(_dot(shares, pool.scores), _kept(pool.mass[..., 0]))
+            for pool, shares in zip(self._pools, self._conditional, strict=True)
         ]
         return 1.0 - torch.stack(found).mean()
 
     @cached_property
     def _effective_negatives(self) -> torch.Tensor:
         found = []
-        for pool, shares, mass in zip(self._pools, self._conditional, self._masses, strict=True):
-            entropy = mass[..., 0] - (shares * pool.logits).sum(dim=-1)
-            found.append(_mean(entropy.exp(), _kept(mass[..., 0])))
+        for pool, shares in zip(self._pools, self._conditional, strict=True):
+            entropy = pool.mass[..., 0] - _dot(shares, pool.logits)
+            found.append(_mean(entropy.exp(), _kept(pool.mass[..., 0])))
         return torch.stack(found).mean()
+
+    @cached_property
+    def _n_candidates(self) -> torch.Tensor:
+        return torch.stack(
+            [_candidates(block, cut(pool.logits)).sum() for pool in self._pools for block, cut in _parts(pool)]
+        ).sum()
 
     @cached_property
     def _masked_counts(self) -> dict[str, torch.Tensor]:
         """The part of the candidates that each cause masks."""
         counts = {cause: self._logits.new_zeros(()) for cause in CAUSES}
-        total = self._logits.new_zeros(())
         for pool in self._pools:
-            for block, part in _parts(pool):
-                shape = part(pool.logits)
-                left = _candidates(block, shape)
-                total = total + left.sum()
+            for block, cut in _parts(pool):
+                left = _candidates(block, cut(pool.logits))
                 for cause in CAUSES:
                     if cause in block.refused:
                         hit = left & block.refused[cause]
                         counts[cause] = counts[cause] + hit.sum()
                         left = left & ~hit
-        return {cause: count / total.clamp(min=1.0) for cause, count in counts.items()}
+        return {cause: count / self._n_candidates.clamp(min=1) for cause, count in counts.items()}
 
     @cached_property
     def _false_negative_share(self) -> torch.Tensor:
-        return torch.stack(list(self._masked_counts.values())).sum()
+        kept = torch.stack([_kept(pool.logits).sum() for pool in self._pools]).sum()
+        n = self._n_candidates
+        return (n - kept) / n.clamp(min=1)
 
     @cached_property
     def _spread(self) -> torch.Tensor:
@@ -325,45 +330,49 @@ class LossStatistics:
             return torch.full_like(levels, torch.nan)
         return sample.nanquantile(levels)
 
-    def _mined_blocks(self) -> Iterator[tuple[Block, torch.Tensor, torch.Tensor]]:
-        """Yield blocks with ids that were mined or found for anchors, which are kept, and their shares; (b, n)."""
-        pool, shares = self._pools[0], self._candidate_shares[0]
-        n_anchors = self._weights.sum(dim=1, keepdim=True)
-        own = torch.where(n_anchors > 0.0, shares / n_anchors.clamp(min=1e-30), 0.0)
-        for block, part in _parts(pool):
-            if block.direction == "query_to_doc" and block.ids is not None and block.mined is not False:
-                yield block, part(_kept(pool.logits))[:, 0], part(own)
-
-    def _by_tier(self, of: Callable[[Pool, torch.Tensor], torch.Tensor]) -> dict[str, torch.Tensor]:
-        found = {name: self._logits.new_zeros(()) for name in TIER_NAMES}
-        pool, shares = self._pools[0], self._candidate_shares[0]
-        for block, part in _parts(pool):
-            if block.tiers is None or block.direction != "query_to_doc":
+    @cached_property
+    def _mined(self) -> list[tuple[Block, torch.Tensor, torch.Tensor]]:
+        """Blocks that were mined or found for anchors, what is kept of them, and its shares for its anchor, (b, m)."""
+        pool, shares, found = self._pools[0], self._conditional[0], []
+        n = (self._weights > 0.0).sum(dim=1).clamp(min=1)[:, None]
+        for block, cut in _parts(pool):
+            if block.direction != "query_to_doc" or block.mined is False:
                 continue
-            values = part(of(pool, shares)) * (block.mined[:, 0] if isinstance(block.mined, torch.Tensor) else 1)
-            for tier, name in enumerate(TIER_NAMES):
-                found[name] = found[name] + (values * (block.tiers == tier)).sum()
+            part, kept = cut(shares), _kept(cut(pool.logits))
+            if block.index is not None:
+                index = block.index[:, None].expand(-1, part.shape[1], -1)
+                part, kept = _picked(part, index), _picked(kept, index)
+            found.append((block, kept.any(dim=1), (self._outer[..., None] * part).sum(dim=1) / n))
         return found
 
-    def _weighed(self, block: Block, pool: Pool, part: _Cut) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor] | None:
-        """Return ids, masses and whether a score masked them, of a block's candidates."""
-        if block.ids is None or block.direction != "query_to_doc":
-            return None
-        scores, kept = part(pool.scores), part(_kept(pool.logits))
-        masked = torch.zeros_like(kept)
+    def _by_tier(self, *, mass: bool) -> dict[str, torch.Tensor]:
+        """Return how many mined negatives are of each tier, or their shares."""
+        found = {name: self._logits.new_zeros(()) for name in TIER_NAMES}
+        for block, kept, share in self._mined:
+            if block.tiers is not None:
+                for tier, name in enumerate(TIER_NAMES):
+                    found[name] = found[name] + ((share if mass else kept) * (block.tiers == tier)).sum()
+        return found
+
+    def _weighed(self, block: Block, cut: _Cut, mass: torch.Tensor, count: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """Return ids, masses, how many anchors met them, and how many of these masked them by score; flat."""
+        pool = self._pools[0]
+        ids, n_masked = block.ids, torch.zeros_like(mass)
+        assert ids is not None
+        mass, count = mass * max(len(self._logits), 1) * len(self._pools), count.to(mass.dtype)
         if "score" in block.refused:
-            masked = _candidates(block, scores) & block.refused["score"]
+            like = cut(pool.logits)
+            masked = _candidates(block, like) & block.refused["score"]
             for cause in CAUSES[:-1]:
-                if cause in block.refused:
-                    masked = masked & ~block.refused[cause]
-        would = part(pool.unmasked())
-        everything = torch.logaddexp(self._logits, self._masses[0][..., 0])[..., None]  # with the positive
-        joined = torch.where(masked, torch.logaddexp(everything, would), everything)
-        share = (self._weights[..., None] * (would - joined).exp()).sum(dim=1) * max(len(self._logits), 1)
-        shown = (kept | masked).any(dim=1)
-        ids = block.ids.expand_as(shown)
-        shown = shown & (ids >= 0)
-        return ids[shown], share[shown], masked.any(dim=1)[shown]
+                masked = masked & ~block.refused[cause] if cause in block.refused else masked
+            everything = torch.logaddexp(self._own(pool), pool.mass[..., 0])[..., None]  # with the positive
+            would = cut(pool.unmasked())
+            share = torch.where(masked, (would - torch.logaddexp(everything, would)).exp(), 0.0)
+            mass = mass + _columns(block, share, self._weights * max(len(self._logits), 1))
+            n_masked = masked.any(dim=1)
+            n_masked = (n_masked if _of_anchors(block) else n_masked.sum(dim=0)).to(mass.dtype)
+            count = count + n_masked
+        return tuple(values.flatten() for values in (ids, mass, count, n_masked))
 
 
 def _parts(pool: Pool) -> Iterator[tuple[Block, _Cut]]:
@@ -371,6 +380,22 @@ def _parts(pool: Pool) -> Iterator[tuple[Block, _Cut]]:
     for block, width in zip(pool.blocks, pool.widths, strict=True):
         yield block, _Cut(begin, begin + width)
         begin += width
+
+
+def _of_anchors(block: Block) -> bool:
+    """Return whether a block has other rows for each anchor."""
+    return block.ids is not None and block.ids.ndim == 2
+
+
+def _named(block: Block) -> bool:
+    return block.ids is not None and block.direction == "query_to_doc"
+
+
+def _columns(block: Block, shares: torch.Tensor, outer: torch.Tensor) -> torch.Tensor:
+    """Return shares of shape (b, q, n), weighted by `outer` of shape (b, q), for each row of a block."""
+    if _of_anchors(block):
+        return (outer[..., None] * shares).sum(dim=1)
+    return outer.flatten() @ shares.expand(-1, outer.shape[1], -1).flatten(0, 1)
 
 
 def _kept(logits: torch.Tensor) -> torch.Tensor:
@@ -388,25 +413,44 @@ def _candidates(block: Block, like: torch.Tensor) -> torch.Tensor:
 
 def _sampled(pool: Pool, lowest: torch.Tensor, n: int) -> torch.Tensor:
     """Return the hardness of every so many candidates, NaN for what is no negative."""
-    hardness = torch.where(_kept(pool.logits), pool.scores - lowest, torch.nan).masked_fill(lowest.isinf(), torch.nan)
-    stride = -(-hardness.numel() // n)
-    while stride > 1 and math.gcd(stride, hardness.shape[-1]) > 1:
+    width = max(pool.logits.shape[-1], 1)
+    stride = max(-(-pool.logits.numel() // n), 1)
+    while stride > 1 and math.gcd(stride, width) > 1:
         stride += 1  # so that all columns are met
-    return hardness.flatten()[:: max(stride, 1)]
+    logits, scores = (values.flatten()[::stride] for values in (pool.logits, pool.scores))
+    rows = torch.arange(len(logits), device=logits.device) * stride // (width * pool.logits.shape[1])
+    below = lowest.flatten()[rows]
+    return torch.where(_kept(logits) & below.isfinite(), scores - below, torch.nan)
 
 
-def _gathered(values: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
-    """Return values of a block by the places of an anchor's own, with nothing for padding."""
-    if not values.shape[1]:
+def _picked(values: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
+    """Return values of shared rows at the places of each anchor's own, and nothing for padding."""
+    if not values.shape[-1]:
         return values.new_zeros(index.shape)
-    return torch.where(index >= 0, values.gather(1, index.clamp(min=0)), values.new_zeros(()))
+    if values.ndim == 1:
+        return torch.where(index >= 0, values[index.clamp(min=0)], -1)
+    return torch.where(index >= 0, values.gather(-1, index.clamp(min=0)), values.new_zeros(()))
+
+
+def _dot(shares: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
+    """Return the sum of products over the last axis, without writing the products down."""
+    return (shares[..., None, :] @ values[..., None])[..., 0, 0]
 
 
 def _mean(values: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:
     return torch.where(valid, values, 0.0).sum() / valid.sum().clamp(min=1)
 
 
-def _shares(counts: dict[str, torch.Tensor]) -> dict[str, float]:
+def _by_source(pools: Sequence[Pool], columns: Sequence[Sequence[torch.Tensor]]) -> dict[str, torch.Tensor]:
+    found: dict[str, torch.Tensor] = {}
+    for pool, parts in zip(pools, columns, strict=True):
+        for block, part in zip(pool.blocks, parts, strict=True):
+            total = part.sum()
+            found[block.source] = found[block.source] + total if block.source in found else total
+    return found
+
+
+def _in_parts(counts: dict[str, torch.Tensor]) -> dict[str, float]:
     plain = _plain(list(counts.values()))
     return {name: count / max(sum(plain), 1.0) for name, count in zip(counts, plain, strict=True)}
 
@@ -421,4 +465,4 @@ def _plain(values: Sequence[torch.Tensor], more: torch.Tensor | None = None) -> 
 
 
 def _detached(pool: Pool) -> Pool:
-    return pool._replace(scores=pool.scores.detach(), logits=pool.logits.detach(), soft=None)
+    return pool._replace(scores=pool.scores.detach(), logits=pool.logits.detach(), mass=pool.mass.detach(), soft=None)

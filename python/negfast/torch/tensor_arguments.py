@@ -26,3 +26,8 @@ def tensor(
     if like is not None and value.device != like.device:
         raise InvalidValueError(f"{name} must be on {like.device}, as the rest, got {value.device}; move it there")
     return value
+
+
+def in_full(values: torch.Tensor) -> torch.Tensor:
+    """Return values in float32, if they have fewer bits: margins need them, and -1e30 is none in float16."""
+    return values.float() if values.dtype in (torch.float16, torch.bfloat16) else values

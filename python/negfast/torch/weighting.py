@@ -4,7 +4,7 @@ import torch
 
 from negfast.errors import InvalidValueError
 from negfast.settings import number
-from negfast.torch.tensor_arguments import tensor
+from negfast.torch.tensor_arguments import in_full, tensor
 
 LEAST = -1e30
 """Stands for minus infinity: its exponential is 0 too, and no difference of two of them is without a value."""
@@ -77,11 +77,6 @@ def weight_negatives(
     return weighted(scores, temperature, log_weight, hardness, beta, refused)
 
 
-def in_full(values: torch.Tensor) -> torch.Tensor:
-    """Return values in float32, if they have fewer bits: logits need them, and -1e30 is none in float16."""
-    return values.float() if values.dtype in (torch.float16, torch.bfloat16) else values
-
-
 def weighted(
     scores: torch.Tensor,
     temperature: float | torch.Tensor,
@@ -98,7 +93,7 @@ def weighted(
     if beta != 0.0:
         tilt = beta * scaled
         logits = logits + tilt - _log_mean(tilt, log_weight, refused)
-    return logits if refused is None else logits.masked_fill(refused, LEAST)
+    return logits if refused is None else logits.masked_fill_(refused, LEAST)  # made here, so written in place
 
 
 def log_count(like: torch.Tensor, log_weight: torch.Tensor | None, refused: torch.Tensor | None) -> torch.Tensor:
