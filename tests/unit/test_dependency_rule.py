@@ -29,7 +29,7 @@ LAYERS = [
     {"topk", "accept"},
     {"codes", "reservoir"},
     {"clusters"},
-    {"search", "rules", "draw", "exposure"},
+    {"search", "rules", "draw", "exposure", "bank"},
     {"batches", "tiered"},
     {"copies", "duplicates"},
     {"pool"},

@@ -32,7 +32,105 @@ _STEPS, _NUMBERS = _LINES.index("steps"), _LINES.index("numbers")
 
 
 class MemoryBank(nn.Module):
-    """Rows of late steps, as negatives of the present one."""
+    """Keep rows of late steps, each with its id, as negatives of the present step.
+
+    Parameters
+    ----------
+    capacity : int
+        The most rows, on all ranks together.
+    dim : int
+        Elements of a row, up to 65,536.
+    policy : {"fifo", "reservoir", "aged"}, default "fifo"
+        Which rows are held: ``"fifo"`` those written last, ``"reservoir"`` a uniform sample of all that came,
+        ``"aged"`` a sample that prefers late rows but forgets none at once.
+    dtype : {torch.float32, torch.float16, torch.bfloat16}, default torch.float32
+        What rows are kept in. Scores are computed in float32 or better, whatever it is, and changing the dtype of a
+        module that has a bank leaves the bank alone.
+    normalize : bool, default True
+        Keep rows at length 1, so that scores are cosines. Otherwise rows are kept as they are, and scores are dot
+        products.
+    momentum : float, optional
+        From 0 to 1. A row of an id that is held becomes ``momentum * old + (1 - momentum) * new``, brought back to
+        length 1 if `normalize`. By default it is replaced.
+    sync : {"none", "all", "shard"}, default "none"
+        What the ranks of ``torch.distributed`` do: nothing; ``"all"``: each adds the rows of all; ``"shard"``: rows are
+        shared out, and a look-up asks every rank.
+    start_step : int, default 0
+        Look-ups return padding until rows of this step have come.
+    seed : int, default 0
+        For ``"reservoir"``, ``"aged"`` and :meth:`sample`, from 0 to 2**64 - 1.
+    n_threads : as in :func:`negfast.mine`
+        Of look-ups on the CPU.
+
+    Attributes
+    ----------
+    capacity, dim, policy, dtype, normalize, momentum, sync, start_step, seed
+        As given.
+
+    Raises
+    ------
+    InvalidTypeError, InvalidValueError
+        If an argument has a wrong type or lies out of its range.
+
+    Notes
+    -----
+    A queue of rows of late steps is as good as a large batch as long as the model drifts slowly: X. Wang et al.,
+    *Cross-batch memory for embedding learning* (2020), who begin after 2,000 steps; K. He et al., *Momentum contrast
+    for unsupervised visual representation learning* (2020). A row per instance, moved by `momentum`, is that of Z. Wu
+    et al., *Unsupervised feature learning via non-parametric instance discrimination* (2018). How old rows lead
+    gradients astray is the subject of E. Lindgren et al., *Efficient training of retrieval models using negative cache*
+    (2021); :meth:`staleness` tells how old they are.
+
+    **Ids.** An id is held once. A row of an id that is held replaces the row in its slot, or is mixed with it, and its
+    age begins anew; so do rows of one id within one call, one after the other. Rows of id -1 have none: none is the
+    same as another. Batches of any size, of more rows than the capacity too, end as if rows had come one by one.
+
+    **Policies.** ``"fifo"``: the row that was written longest ago goes; one that came again counts as young.
+    ``"reservoir"``: each row that comes has a random key, an id the smallest of the keys it came with, and the
+    `capacity` smallest are held. So every row is as likely as every other, and an id that came m times counts as m that
+    came once. ``"aged"``: a row of a new id goes to a slot drawn at random (C. Aggarwal, *On biased reservoir sampling
+    in the presence of stream evolution*, 2006), so it is still there after n others took slots with probability ``(1 -
+    1 / capacity)**n``, whatever its age; one that comes again stays where it is. Random bits depend on the seed and on
+    how many rows came before.
+
+    **Look-ups** return the exact result: on the CPU, codes of 8 bits beside the rows prove which of them cannot be
+    among the best, and all others are scored by the function that all of negfast decides by. The order is by score, and
+    of rows of one score the one written first comes first; so it depends neither on threads nor on ranks. On another
+    device torch multiplies block by block in bounded memory; there scores are rounded as torch rounds them.
+
+    **Ranks.** With ``"all"`` and ``"shard"`` every rank must make the same calls, with any number of rows or anchors,
+    none included. Rows count in the order of ranks, so a bank holds and finds what a bank of one process does which is
+    given the rows of all ranks at once, with the same capacity. In a ``"shard"`` slot s is on rank s modulo their
+    number, and ids, labels and ages of all rows are on each. Rows are no buffers, so that ``DistributedDataParallel``,
+    which sends the buffers of rank 0 to all others, does not touch them. An error on one rank is raised on all. Make
+    the bank after ``torch.distributed`` was started.
+
+    **State.** ``state_dict`` holds four tensors: ``rows``; ``book``, for each slot id, group, key, step, the number of
+    the last write and the number that the policy goes by; ``counts``; and ``settings``, JSON as bytes. So every file of
+    tensors can hold it, and a bank that goes on from it does what one that never stopped does, to the last bit. A state
+    of other settings is refused by name. That of a ``"shard"`` is of its rank: save it on each.
+
+    Calls of several threads wait for each other. Rows are detached; no gradient flows into the bank.
+
+    Limitations
+    -----------
+    Scores of rows of half precision are of rows as they are kept. What others than :meth:`enqueue` write into the
+    tensors of a state shows in no look-up for sure. On a GPU, rows of nearly the same score may come in another order
+    than on the CPU, and where TF32 is allowed scores are as coarse as that; the checks wait for the device.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from negfast.torch import MemoryBank
+    >>> bank = MemoryBank(4, 2)
+    >>> bank.enqueue(torch.tensor([[1.0, 0.0], [3.0, 4.0], [0.0, 2.0]]), ids=[10, 11, 12])
+    >>> found = bank.hardest(torch.tensor([[1.0, 0.0]]), 2, exclude_ids=[10])
+    >>> found.ids.tolist(), [round(score, 3) for score in found.scores[0].tolist()]
+    ([[11, 12]], [0.6, 0.0])
+    >>> bank.enqueue(torch.tensor([[0.0, 1.0]]), ids=[11])
+    >>> bank.ids.tolist(), bank.ages.tolist()
+    ([10, 12, 11], [1, 1, 0])
+    """
 
     def __init__(
         self,
@@ -116,16 +214,32 @@ class MemoryBank(nn.Module):
         with self._turn():
             return self._step - self._book[_STEPS, self._order()]
 
-    @torch.no_grad()
     def enqueue(self, rows: torch.Tensor, ids: Any, groups: Any = None, keys: Any = None, *, step: Any = None) -> None:
-        """Add rows, or renew those whose ids are there."""
-        with self._turn():
+        """Add rows, and renew those whose ids are held.
+
+        Parameters
+        ----------
+        rows : float tensor, shape (n, dim)
+            Of any device and any floating dtype.
+        ids : int array, tensor or list, shape (n,)
+            From 0 on; -1 for a row without an id.
+        groups, keys : int array, tensor or list, shape (n,), optional
+            Further labels, -1 for none.
+        step : int, optional
+            The step of the training, at least that of the last call. By default the one after that.
+
+        Raises
+        ------
+        InvalidTypeError, InvalidValueError
+            If an argument has a wrong type, shape or value, a row is not finite, has no direction although
+            `normalize`, or does not fit the dtype, or ranks differ in their step. Nothing is changed then.
+        """
+        with self._turn(), torch.no_grad():
             if self.sync == "none":
                 self._write(checked_batch(self, rows, (ids, groups, keys), step))
             else:
                 self._write(self._joint_batch(rows, (ids, groups, keys), step))
 
-    @torch.no_grad()
     def hardest(
         self,
         anchors: torch.Tensor,
@@ -136,9 +250,33 @@ class MemoryBank(nn.Module):
         exclude_keys: Any = None,
         max_score: Any = None,
     ) -> Hardest:
-        """Return the rows that score most for each anchor."""
+        """Return the rows that score most for each anchor.
+
+        Parameters
+        ----------
+        anchors : float tensor, shape (n_anchors, dim)
+            Of any length if `normalize`: scores are cosines then.
+        k : int
+            Rows for each anchor.
+        exclude_ids, exclude_groups, exclude_keys : int array, tensor or list, optional
+            Of shape (n_anchors,) or (n_anchors, m): labels of rows that an anchor must not get, such as the ids of its
+            positives. -1 is none.
+        max_score : float, or float array or tensor of shape (n_anchors,), optional
+            Rows that score more are left out: they may be false negatives.
+
+        Returns
+        -------
+        Hardest
+            Scores, ids and rows, best first, on the device of the anchors. What is missing has score -inf, id -1 and a
+            row of zeros.
+
+        Raises
+        ------
+        InvalidTypeError, InvalidValueError
+            If an argument has a wrong type, shape or value.
+        """
         excluded = dict(zip(KINDS, (exclude_ids, exclude_groups, exclude_keys), strict=True))
-        with self._turn():
+        with self._turn(), torch.no_grad():
             if self._step < self.start_step or self._shard[1] == 1:
                 wanted = checked_wanted(self, anchors, k, excluded, max_score)
                 slots, scores = self._padding(wanted) if self._step < self.start_step else self._found(wanted)
@@ -148,9 +286,25 @@ class MemoryBank(nn.Module):
             ids = self._ids_at(slots)
         return Hardest(*(part.to(anchors.device) for part in (scores, ids, rows)))
 
-    @torch.no_grad()
     def sample(self, n: int) -> Sampled:
-        """Return rows at random, each as likely as every other."""
+        """Return rows at random, each as likely as every other, none twice.
+
+        Parameters
+        ----------
+        n : int
+            How many.
+
+        Returns
+        -------
+        Sampled
+            Ids and rows; those beyond what the bank holds have id -1 and zeros. They depend on the seed, on how many
+            rows came so far and on what is held: until rows come, every call returns the same.
+
+        Raises
+        ------
+        InvalidTypeError, InvalidValueError
+            If `n` is no number of rows.
+        """
         n = whole("n", n, low=0)
         with self._turn():
             order = self._order()
@@ -163,7 +317,13 @@ class MemoryBank(nn.Module):
             return Sampled(self._ids_at(slots), rows)
 
     def staleness(self) -> BankStaleness:
-        """Return how old the rows are."""
+        """Return how old the rows are, in steps.
+
+        Returns
+        -------
+        BankStaleness
+            Their mean age and quantiles.
+        """
         ages = self.ages.cpu().numpy()
         if not len(ages):
             return BankStaleness(0, float("nan"), (float("nan"),) * len(QUANTILES))
@@ -319,7 +479,7 @@ class MemoryBank(nn.Module):
         counts = torch.tensor([self._seen, self._step], dtype=torch.int64)
         return {"rows": self._rows, "book": self._book, "counts": counts, "settings": packed(self._settings())}
 
-    def _save_to_state_dict(self, destination: Any, prefix: str, keep_vars: bool) -> None:
+    def _save_to_state_dict(self, destination: Any, prefix: str, keep_vars: bool) -> None:  # noqa: ARG002
         with self._turn():
             destination.update({prefix + name: tensor for name, tensor in self._tensors().items()})
 
@@ -327,11 +487,11 @@ class MemoryBank(nn.Module):
         self,
         state_dict: Mapping[str, Any],
         prefix: str,
-        local_metadata: Any,
+        local_metadata: Any,  # noqa: ARG002
         strict: bool,
         missing_keys: list[str],
         unexpected_keys: list[str],
-        error_msgs: list[str],
+        error_msgs: list[str],  # noqa: ARG002
     ) -> None:
         here = {name.removeprefix(prefix) for name in state_dict if name.startswith(prefix)}
         if strict:
@@ -355,7 +515,8 @@ class MemoryBank(nn.Module):
 
     def _apply(self, fn: Any, recurse: bool = True) -> "MemoryBank":
         """Follow the module to another device; the dtype of the rows stays."""
-        super()._apply(fn, recurse)
+        follow: Any = super()._apply  # torch has no types here
+        follow(fn, recurse)
         with self._turn(), torch.no_grad(), torch.inference_mode(False):
             device = fn(torch.empty(0, dtype=self.dtype, device=self.device)).device
             if device.type == "meta":
@@ -373,5 +534,6 @@ class MemoryBank(nn.Module):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Become what was copied."""
-        super().__setstate__(state)
+        restore: Any = super().__setstate__
+        restore(state)
         self._forget()

@@ -95,26 +95,25 @@ def _refuse_low(name: str, labels: Ints) -> None:
 def _next_step(last: int, step: Any) -> int:
     if step is None:
         return last + 1
-    step = whole("step", step, low=0, high=2**62)
-    if step < last:
+    given = whole("step", step, low=0, high=2**62)
+    if given < last:
         raise InvalidValueError(
-            f"step must be at least {last}, the last one, got {step}; steps are counted over the whole training"
+            f"step must be at least {last}, the last one, got {given}; steps are counted over the whole training"
         )
-    return step
+    return given
 
 
 def stored(rows: torch.Tensor, dtype: torch.dtype, normalize: bool) -> torch.Tensor:
     """Return rows as they are kept; one that cannot be is refused by its number."""
     plain = rows.to(torch.float32)
-    largest = plain.abs().amax(dim=1)
+    kept: torch.Tensor
     if normalize:
         # Divided by their largest elements first, no rows are too large or small for their squares.
-        unit = plain / largest[:, None]
+        unit = plain / plain.abs().amax(dim=1, keepdim=True)
         kept = (unit / torch.linalg.vector_norm(unit, dim=1, keepdim=True)).to(dtype)
-        bad = ~torch.isfinite(kept).all(dim=1)
     else:
         kept = plain.to(dtype)
-        bad = ~torch.isfinite(kept).all(dim=1)
+    bad = ~torch.isfinite(kept).all(dim=1)
     if bool(bad.any()):
         _refuse_row(rows, int(bad.nonzero()[0]), dtype)
     return kept
@@ -136,6 +135,12 @@ def _refuse_row(rows: torch.Tensor, row: int, dtype: torch.dtype) -> None:
 def checked_wanted(bank: Any, anchors: Any, k: Any, excluded: dict[str, Any], max_score: Any) -> Wanted:
     """Return what is looked up; `excluded` is by the kind of label."""
     anchors = checked_matrix("anchors", anchors, bank.dim)
+    bad = ~torch.isfinite(anchors).all(dim=1)
+    if bool(bad.any()):
+        raise InvalidValueError(
+            f"anchors must hold finite numbers, got NaN or infinity in row {int(bad.nonzero()[0])}; remove the row or "
+            "encode it again"
+        )
     n = len(anchors)
     labels = {
         kind: _refused_labels(f"exclude_{kind}", given, n) for kind, given in excluded.items() if given is not None

@@ -66,7 +66,7 @@ def hardest_of_shards(
     lengths = [line[0] for line in sizes]
     counts = [len(wanted.anchors)] * ranks.size
     found = search(_joined(ranks, wanted, sizes))
-    slots, scores = (torch.cat(ranks.exchanged(part.split(lengths), counts), dim=1) for part in found)
+    slots, scores = (torch.cat(ranks.exchanged(torch.split(part, lengths), counts), dim=1) for part in found)
     slots, scores = in_order(slots, scores, numbers)
     return slots[:, : wanted.k].contiguous(), scores[:, : wanted.k].contiguous()
 

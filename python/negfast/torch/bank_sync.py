@@ -54,7 +54,7 @@ class Ranks:
         width = sent.shape[1]
         received = torch.empty((sum(lengths), width), dtype=torch.uint8, device=device)
         dist.all_to_all_single(received, sent, list(lengths), [len(part) for part in parts])
-        return [_as(part.to(like.device), like) for part in received.split(list(lengths))]
+        return [_as(part.to(like.device), like) for part in torch.split(received, list(lengths))]
 
 
 def _device(own: torch.device) -> torch.device:

@@ -7,6 +7,13 @@
 //! through with all anchors, so that its rows are read once; what reaches the threshold even so, is not refused and is not
 //! above the anchor's cap goes into the anchor's buffer. In the end what is left is scored in `f64`.
 //!
+//! Multiplying takes most of the time, because rows lie far away, so thresholds have to be high early. Of every
+//! [`STRIDE`]-th panel all estimates are written down before, the rows with the best of them are looked at, and then those
+//! of the rest that may reach the threshold which these have set.
+//!
+//! Where all rows point in nearly one direction, as those of an untrained model may, codes tell little. A panel that
+//! follows one of which many pairs had to be multiplied is multiplied whole, in tiles of `f32`.
+//!
 //! # Why the result is exact
 //!
 //! Anchors are brought to norm 1; σ is the largest norm of a row. With ε = σ · [`slack`], the product in `f32` is within ε
@@ -14,7 +21,7 @@
 //! best product so far. At least `k` rows have a score of e − ε or more, so a row whose product is below e − 2ε, or whose
 //! codes prove that it would be, scores strictly less. All others are kept, scored by the one function of the crate, and
 //! ordered by score, then by the number of their last write, which no two rows share. Where so many rows tie that they do
-//! not fit the buffer, it is scored and ordered early. A cap is tested with the same ε, and within ε of it by the score.
+//! not fit the buffer, it is scored and ordered early, and so is each row that ties with the last one from there on. A cap is tested with the same ε, and within ε of it by the score.
 
 use std::cmp::Ordering;
 use std::ops::Range;
@@ -24,7 +31,10 @@ use super::shelf::{Shelf, coded};
 use crate::aligned::Aligned;
 use crate::codes::int8::raise_run_norms;
 use crate::error::{Error, Result};
-use crate::kernel::{CODE_COLUMNS, CODE_ROWS, CodeRows, CodeTile, Level, RUNS, estimate};
+use crate::kernel::{
+    CODE_COLUMNS, CODE_ROWS, CodePanel, CodeRows, CodeTile, Level, MAX_ROWS, Panels, RUNS, Tile, TileOutput, estimate,
+    pack, reaching,
+};
 use crate::rows::Rows;
 use crate::score::{Matrix, Metric, Scale, Scorer, Scratch, slack};
 use crate::threads::{Progress, Workers, cut};
@@ -34,6 +44,21 @@ use crate::topk::{Buffers, Candidate, table};
 const MOST_ANCHORS: usize = 264;
 /// Panels between two reports of progress.
 const TURN: usize = 16;
+/// One panel of so many is looked at first.
+const STRIDE: usize = 8;
+/// Banks of fewer panels, or of fewer rows for each that is wanted, are not worth a first look.
+const ENOUGH_PANELS: usize = 64;
+const ENOUGH_ROWS: usize = 4 * STRIDE;
+/// Of so many estimates one tells well enough how many reach a mark.
+const SAMPLED: usize = 4;
+/// Rows that are looked at first, beyond those that are wanted.
+const SPARE: usize = 24;
+/// Pairs after which a pair that is looked at now has been asked for.
+const AHEAD: usize = 6;
+/// Where more than one of so many pairs of a panel had to be multiplied, the next panel is multiplied whole.
+const DENSE: usize = 8;
+/// One panel of so many is tried by its codes whatever came before.
+const TRIED: usize = 16;
 
 /// What is looked for in a bank.
 #[derive(Debug)]
@@ -93,6 +118,7 @@ pub fn hardest(asked: &Asked<'_>, workers: &mut Workers<'_>) -> Result<Found> {
         || Scratch::new(dim),
         |scratch, (anchors, (slots, scores)), progress| {
             let mut block = Block::new(&pass, anchors);
+            block.first(scratch, progress)?;
             block.scan(scratch, progress)?;
             block.finish(slots, scores, scratch);
             progress.advance(0)
@@ -140,6 +166,8 @@ struct Pass<'a> {
     error: f64,
     /// What rounding adds to that of codes.
     rounding: f64,
+    /// Which panels are looked at first; 0 for none.
+    stride: usize,
 }
 
 impl<'a> Pass<'a> {
@@ -151,11 +179,14 @@ impl<'a> Pass<'a> {
         };
         // Products of tiny elements lose all of their digits.
         let tiny = dim as f64 * f64::from(f32::MIN_POSITIVE);
+        let depth = asked.k.min(asked.shelf.slots());
+        let worth = asked.shelf.panels() >= ENOUGH_PANELS && asked.shelf.slots() >= depth * ENOUGH_ROWS;
         Self {
             asked,
             scorer,
             tile: CodeTile::new(asked.level),
-            depth: asked.k.min(asked.shelf.slots()),
+            depth,
+            stride: if worth { STRIDE } else { 0 },
             error: slack(dim) * sigma + tiny,
             // The test converts a sum, which can take 32 bits, and rounds three times; operands were rounded before.
             rounding: (16.0 / f64::from(1u32 << 24) + slack(1)) * sigma + tiny,
@@ -195,8 +226,20 @@ struct Block<'a> {
     thresholds: Vec<f32>,
     errors: Vec<f64>,
     kept: Buffers,
+    /// The last of an anchor's best rows, where rows tied.
+    last: Vec<Option<Candidate>>,
     hits: Vec<(u32, u32)>,
     widened: Vec<f32>,
+    whole: Whole,
+}
+
+/// What panels that are multiplied whole need.
+#[derive(Default)]
+struct Whole {
+    anchors: Panels,
+    rows: Panels,
+    out: TileOutput,
+    found: Vec<(usize, Candidate)>,
 }
 
 impl<'a> Block<'a> {
@@ -212,12 +255,15 @@ impl<'a> Block<'a> {
             inverses: vec![1.0; padded],
             run: 1,
             per_anchor: 1,
-            keep: vec![f32::NEG_INFINITY; n],
+            // Whole tiles are read.
+            keep: [vec![f32::NEG_INFINITY; n], vec![f32::INFINITY; MAX_ROWS]].concat(),
             thresholds: vec![f32::INFINITY; padded],
             errors: Vec::new(),
             kept: Buffers::new(n, pass.depth),
+            last: vec![None; n],
             hits: Vec::new(),
             widened: vec![0.0; dim],
+            whole: Whole::default(),
             anchors,
         };
         let mut norms = [0.0; RUNS.len()];
@@ -243,54 +289,182 @@ impl<'a> Block<'a> {
         block
     }
 
+    /// Looks at the best rows of some panels.
+    fn first(&mut self, scratch: &mut Scratch, progress: &Progress) -> Result<()> {
+        let (pass, tile, n) = (self.pass, self.pass.tile, self.anchors.len());
+        if pass.stride == 0 {
+            return Ok(());
+        }
+        let panels: Vec<_> = (0..pass.asked.shelf.panels()).step_by(pass.stride).collect();
+        let width = panels.len() * CODE_COLUMNS;
+        let mut estimates = vec![f32::NEG_INFINITY; tile.rows * width];
+        let mut products = [0.0; CODE_ROWS * CODE_COLUMNS];
+        for start in (0..n).step_by(tile.rows) {
+            progress.advance(0)?;
+            for (at, &p) in panels.iter().enumerate() {
+                let Some(panel) = pass.asked.shelf.panel(p) else { continue };
+                tile.estimates(&self.rows(start), &panel, pass.asked.shelf.quads(), self.run, &mut products);
+                for (line, products) in estimates.chunks_exact_mut(width).zip(products.chunks_exact(CODE_COLUMNS)) {
+                    line[at * CODE_COLUMNS..][..CODE_COLUMNS].copy_from_slice(products);
+                }
+            }
+            for (i, line) in (start..n).zip(estimates.chunks_exact_mut(width)) {
+                self.reaching(i, &panels, line, (0.0, mark(line, pass.depth)));
+                self.look(scratch);
+                self.tighten(i);
+                self.reaching(i, &panels, line, (self.spreads[i], self.thresholds[i]));
+                self.look(scratch);
+            }
+        }
+        Ok(())
+    }
+
+    /// Notes the rows whose estimates may reach a threshold, and takes them off the list.
+    fn reaching(&mut self, i: usize, panels: &[usize], estimates: &mut [f32], (spread, threshold): (f32, f32)) {
+        let asked = self.pass.asked;
+        for (&p, estimates) in panels.iter().zip(estimates.chunks_exact_mut(CODE_COLUMNS)) {
+            let Some(panel) = asked.shelf.panel(p) else { continue };
+            let mut mask = reaching(asked.level, estimates, panel.widths, spread, threshold);
+            while mask != 0 {
+                let c = mask.trailing_zeros();
+                mask &= mask - 1;
+                estimates[c as usize] = f32::NEG_INFINITY;
+                self.hits.push((i as u32, (p * CODE_COLUMNS) as u32 + c));
+            }
+        }
+    }
+
+    /// Passes over all panels but those that were looked at first.
     fn scan(&mut self, scratch: &mut Scratch, progress: &Progress) -> Result<()> {
-        let (shelf, tile, n) = (self.pass.asked.shelf, self.pass.tile, self.anchors.len());
-        let quads = shelf.quads();
-        let mut masks = [0; CODE_ROWS];
+        let (shelf, n, stride) = (self.pass.asked.shelf, self.anchors.len(), self.pass.stride);
+        let mut dense = false;
         for p in 0..shelf.panels() {
             if p % TURN == 0 {
                 progress.advance((n * TURN.min(shelf.panels() - p)) as u64)?;
             }
+            if stride > 0 && p % stride == 0 {
+                continue;
+            }
             let Some(panel) = shelf.panel(p) else { continue };
-            for start in (0..n).step_by(tile.rows) {
-                let anchors = CodeRows {
-                    codes: &self.codes[start * quads * 4..],
-                    biases: &self.biases[start * self.per_anchor..],
-                    spreads: &self.spreads[start..],
-                    thresholds: &self.thresholds[start..],
-                    inverses: &self.inverses[start..],
-                };
-                if !tile.run(&anchors, &panel, quads, self.run, &mut masks) {
+            if dense && p % TRIED != 1 {
+                self.multiply(p, &panel, scratch);
+            } else {
+                self.nominate(p, &panel);
+                dense = self.hits.len() * DENSE > n * CODE_COLUMNS;
+                self.look(scratch);
+            }
+        }
+        Ok(())
+    }
+
+    /// Notes the pairs of a panel whose codes may reach a threshold.
+    fn nominate(&mut self, p: usize, panel: &CodePanel<'_>) {
+        let (quads, tile, n) = (self.pass.asked.shelf.quads(), self.pass.tile, self.anchors.len());
+        let mut masks = [0; CODE_ROWS];
+        for start in (0..n).step_by(tile.rows) {
+            if !tile.run(&self.rows(start), panel, quads, self.run, &mut masks) {
+                continue;
+            }
+            for (i, &mask) in (start..n).zip(&masks[..tile.rows]) {
+                let mut mask = mask;
+                while mask != 0 {
+                    self.hits.push((i as u32, (p * CODE_COLUMNS) as u32 + mask.trailing_zeros()));
+                    mask &= mask - 1;
+                }
+            }
+        }
+    }
+
+    /// Multiplies all pairs of a panel in tiles of `f32`.
+    fn multiply(&mut self, p: usize, panel: &CodePanel<'_>, scratch: &mut Scratch) {
+        let (asked, n, tile) = (self.pass.asked, self.anchors.len(), Tile::new(self.pass.asked.level));
+        let (dim, first) = (asked.shelf.dim(), p * CODE_COLUMNS);
+        let mut whole = std::mem::take(&mut self.whole);
+        if whole.anchors.count() == 0 {
+            let values = &self.values;
+            pack(&mut whole.anchors, dim, n, tile.rows, |i, row| {
+                row.copy_from_slice(&values[i * dim..(i + 1) * dim]);
+            });
+        }
+        let held = |c: usize| panel.widths[c] >= 0.0;
+        pack(&mut whole.rows, dim, CODE_COLUMNS, tile.columns, |c, row| {
+            if held(c) { asked.shelf.fill(&asked.rows, first + c, row) } else { row.fill(0.0) }
+        });
+        for b in 0..whole.rows.count() {
+            for a in 0..whole.anchors.count() {
+                let start = a * tile.rows;
+                let (anchors, rows) = (whole.anchors.panel(a), whole.rows.panel(b));
+                if !tile.run(anchors, rows, dim, &self.keep[start..], &mut whole.out) {
                     continue;
                 }
-                for (i, &mask) in (start..n).zip(&masks[..tile.rows]) {
-                    let mut mask = mask;
+                for r in 0..tile.rows.min(n - start) {
+                    let mut mask = whole.out.masks[r];
                     while mask != 0 {
-                        self.hits.push((i as u32, (p * CODE_COLUMNS) as u32 + mask.trailing_zeros()));
+                        let c = mask.trailing_zeros() as usize;
                         mask &= mask - 1;
+                        // Adding 0 turns −0, which buffers cannot hold, into 0.
+                        let score = whole.out.products[r * tile.columns + c] + 0.0;
+                        let c = b * tile.columns + c;
+                        if held(c) {
+                            whole.found.push((start + r, Candidate { score, row: (first + c) as u32 }));
+                        }
                     }
                 }
             }
-            self.look(scratch);
         }
-        Ok(())
+        for (i, found) in whole.found.drain(..) {
+            self.meet(i, found, scratch);
+        }
+        self.whole = whole;
+    }
+
+    /// The anchors of the tile that starts at `start`.
+    fn rows(&self, start: usize) -> CodeRows<'_> {
+        CodeRows {
+            codes: &self.codes[start * self.pass.asked.shelf.quads() * 4..],
+            biases: &self.biases[start * self.per_anchor..],
+            spreads: &self.spreads[start..],
+            thresholds: &self.thresholds[start..],
+            inverses: &self.inverses[start..],
+        }
     }
 
     /// Multiplies the pairs found as they are, and keeps what reaches the threshold even so.
     fn look(&mut self, scratch: &mut Scratch) {
         let mut hits = std::mem::take(&mut self.hits);
         let (asked, dim) = (self.pass.asked, self.pass.asked.shelf.dim());
-        for (i, slot) in hits.drain(..) {
-            let (i, place) = (i as usize, slot as usize);
+        for h in 0..hits.len() {
+            if let Some(&(_, later)) = hits.get(h + AHEAD) {
+                asked.rows.fetch(later as usize);
+            }
+            let (i, place, slot) = (hits[h].0 as usize, hits[h].1 as usize, hits[h].1);
             let row = asked.rows.row(place, &mut self.widened);
             let product = estimate(asked.level, &self.values[i * dim..(i + 1) * dim], row);
             // Adding 0 turns −0, which buffers cannot hold, into 0.
-            let found = Candidate { score: product * asked.shelf.factor(place) + 0.0, row: slot };
-            if found.score >= self.keep[i] && self.allows(i, found, scratch) && self.kept.push(i, found) {
-                self.compact(i, scratch);
-            }
+            self.meet(i, Candidate { score: product * asked.shelf.factor(place) + 0.0, row: slot }, scratch);
         }
+        hits.clear();
         self.hits = hits;
+    }
+
+    /// Keeps a row that reaches the threshold of an anchor.
+    #[inline]
+    fn meet(&mut self, i: usize, found: Candidate, scratch: &mut Scratch) {
+        let takes = found.score >= self.keep[i] && self.allows(i, found, scratch) && self.precedes(i, found, scratch);
+        if takes && self.kept.push(i, found) {
+            self.compact(i, scratch);
+        }
+    }
+
+    /// Whether a row may be among the best although rows tied with the last of them.
+    fn precedes(&self, i: usize, found: Candidate, scratch: &mut Scratch) -> bool {
+        let Some(last) = self.last[i] else { return true };
+        let anchor = self.anchors.start + i;
+        if f64::from(found.score) > f64::from(last.score) / self.pass.unit(anchor) + self.errors[i] {
+            return true;
+        }
+        let score = self.pass.scorer.score(anchor, found.row, scratch);
+        self.pass.order(Candidate { score, ..found }, last) == Ordering::Less
     }
 
     /// Whether an anchor may have a row.
@@ -328,10 +502,11 @@ impl<'a> Block<'a> {
     fn settle(&mut self, i: usize, scratch: &mut Scratch) {
         let products: Vec<_> = self.kept.list(i).collect();
         let best = self.best(i, &products, scratch);
-        let Some(kth) = best.last().map(|last| f64::from(last.score)) else { return };
+        let Some(&last) = best.last() else { return };
+        self.last[i] = Some(last);
         let rows: std::collections::HashSet<u32> = best.iter().map(|found| found.row).collect();
         self.kept.replace(i, products.into_iter().filter(|found| rows.contains(&found.row)));
-        self.raise(i, kth / self.pass.unit(self.anchors.start + i) - self.errors[i]);
+        self.raise(i, f64::from(last.score) / self.pass.unit(self.anchors.start + i) - self.errors[i]);
     }
 
     fn raise(&mut self, i: usize, threshold: f64) {
@@ -362,4 +537,11 @@ impl<'a> Block<'a> {
             }
         }
     }
+}
+
+/// A mark that about as many estimates reach as rows are wanted, and a few more.
+fn mark(estimates: &[f32], depth: usize) -> f32 {
+    let mut some: Vec<f32> = estimates.iter().copied().step_by(SAMPLED).collect();
+    let nth = (depth + depth / 8 + SPARE) / SAMPLED;
+    if nth >= some.len() { f32::MIN } else { *some.select_nth_unstable_by(nth, |a, b| b.total_cmp(a)).1 }
 }

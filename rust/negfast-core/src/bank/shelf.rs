@@ -181,6 +181,11 @@ impl Shelf {
         factor(self.metric, self.norms[slot]) as f32
     }
 
+    /// Writes the row in a slot as it is coded, and multiplied with anchors.
+    pub(super) fn fill(&self, rows: &Rows<'_>, slot: usize, out: &mut [f32]) {
+        fill(self.metric, rows, slot, self.norms[slot], out);
+    }
+
     /// The longest run of quads for anchors of these norms.
     pub(super) fn run(&self, anchors: &[f64; RUNS.len()]) -> usize {
         longest_run(&self.run_norms, anchors)
@@ -209,5 +214,19 @@ fn factor(metric: Metric, norm: f64) -> f64 {
         Metric::Dot => 1.0,
         Metric::Cosine if norm == 0.0 => 0.0,
         Metric::Cosine => 1.0 / norm,
+    }
+}
+
+fn fill(metric: Metric, rows: &Rows<'_>, slot: usize, norm: f64, out: &mut [f32]) {
+    match metric {
+        // Scaling takes tiny elements for zeros.
+        Metric::Dot => {
+            if let Some(row) = rows.plain_row(slot) {
+                out.copy_from_slice(row);
+            } else {
+                rows.row(slot, out);
+            }
+        }
+        Metric::Cosine => scaled(out, rows, slot, factor(metric, norm)),
     }
 }
