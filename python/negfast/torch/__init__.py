@@ -23,6 +23,7 @@ from negfast.torch.loss import CurriculumLoss
 from negfast.torch.loss_statistics import LossStatistics, Offender
 from negfast.torch.negative_sampler import NegativeSampler
 from negfast.torch.negatives import Negatives
+from negfast.torch.portable import as_tensors
 from negfast.torch.sampler import EpochSampler
 from negfast.torch.sources import Candidates, MinedRows, Request, Source, UniformRows
 from negfast.torch.weighting import weight_negatives
@@ -51,6 +52,7 @@ __all__ = [
     "Source",
     "UniformRows",
     "all_reduced",
+    "as_tensors",
     "infonce",
     "mask_false_negatives",
     "weight_negatives",

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 from torch.utils.data import Sampler
 
 from negfast import _negfast, inputs, threads
@@ -266,6 +267,8 @@ class HardBatchSampler(Sampler[list[int]]):
         self._last = _NOTHING._replace(number=epoch - 1, left_out=first)
 
     def _checked_first(self, first: Any) -> Ints:
+        if isinstance(first, torch.Tensor):  # of a state that was written as tensors
+            first = first.numpy()
         whole_numbers = isinstance(first, np.ndarray) and first.dtype == np.int64 and first.ndim == 1
         if not whole_numbers or len(first) > self.left_out or not _ascending(first, self.n_rows):
             raise StateError(

@@ -1,0 +1,33 @@
+"""States as files of torch take them."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+
+
+def as_tensors(state: Any) -> Any:
+    """Return a state with its arrays as tensors, so that ``torch.load(..., weights_only=True)`` reads it.
+
+    Parameters
+    ----------
+    state : mapping
+        What a `state_dict` returned, of this package or of torch.
+
+    Returns
+    -------
+    dict
+        The same keys; arrays share their memory, everything else is as it was. Every `load_state_dict` of
+        :mod:`negfast.torch` takes it.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from negfast.torch import as_tensors
+    >>> as_tensors({"epoch": 3, "inner": {"rows": np.arange(2)}})
+    {'epoch': 3, 'inner': {'rows': tensor([0, 1])}}
+    """
+    if isinstance(state, Mapping):
+        return {name: as_tensors(value) for name, value in state.items()}
+    return torch.from_numpy(state) if isinstance(state, np.ndarray) else state
