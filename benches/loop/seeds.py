@@ -125,63 +125,91 @@ def _start(path: Path, part: str, most: int | None) -> None:
     _BENCHMARK = benchmark(path, part, most)
 
 
+def finished(tasks: list[Any], options: argparse.Namespace) -> list[dict[str, Any]]:
+    """Return the results of all tasks, or of those that ended in time."""
+    deadline = time.monotonic() + 60 * options.minutes
+    done: list[dict[str, Any]] = []
+    context = multiprocessing.get_context("spawn")
+    with context.Pool(options.processes, _start, (options.pairs, options.part, options.most)) as pool:
+        results = pool.imap_unordered(job, tasks)
+        try:
+            while len(done) < len(tasks):
+                done.append(results.next(timeout=max(deadline - time.monotonic(), 0.01)))
+                last, ndcg = done[-1], np.mean(done[-1]["ndcg"])
+                told = f"{last['method']}, seed {last['seed']}: nDCG@10 {ndcg:.4f}, {last['seconds']:.0f} s"
+                print(f"{len(done)} of {len(tasks)}: {told}", file=sys.stderr, flush=True)
+        except multiprocessing.TimeoutError:
+            print(f"{options.minutes:g} minutes are over", file=sys.stderr)
+    return done
+
+
 def run(options: argparse.Namespace) -> None:
     from bench import versions
 
     shared = {"epochs": options.epochs, "threads": options.threads}
-    # The longest first, so that no process is left with one at the end.
     methods = options.methods or list(METHODS)
-    tasks = [(method, seed, shared) for method in reversed(methods) for seed in range(options.seeds)]
-    context = multiprocessing.get_context("spawn")
-    done: list[dict[str, Any]] = []
-    with context.Pool(options.processes, _start, (options.pairs, options.part, options.most)) as pool:
-        for result in pool.imap_unordered(job, tasks):
-            done.append(result)
-            print(f"{len(done)} of {len(tasks)}: {result['method']}, seed {result['seed']}: nDCG@10 "
-                  f"{np.mean(result['ndcg']):.4f}, {result['seconds']:.0f} s", file=sys.stderr, flush=True)  # fmt: skip
+    # Seed by seed, and of a seed the longest first, so that little is lost at the deadline.
+    tasks = [(method, seed, shared) for seed in range(options.seeds) for method in reversed(methods)]
+    done = finished(tasks, options)
+    seeds = [seed for seed in range(options.seeds) if sum(one["seed"] == seed for one in done) == len(methods)]
     by_method = {
-        method: sorted((one for one in done if one["method"] == method), key=lambda one: one["seed"])
+        method: [one for seed in seeds for one in done if (one["method"], one["seed"]) == (method, seed)]
         for method in methods
     }
     found = benchmark(options.pairs, options.part, options.most)
     head = (
         f"{options.pairs.name}: {len(found.train):,} pairs, {len(found.held_out):,} questions of other wholes "
         f"({options.part}), {len(found.corpus):,} passages to find theirs in; {options.epochs} epochs, "
-        f"{options.seeds} seeds\n"
+        f"{len(seeds)} seeds\n"
         f"{', '.join(f'{name} {version}' for name, version in versions('torch').items())}; {os.cpu_count()} CPUs"
     )
-    names = f"{'':22} {'MRR@10':>7} {'nDCG@10':>7} {'of seeds':>9}  {'over plain, nDCG@10':>19}  "
-    lines = [f"{names}{'95 % seeds':>18}  {'95 % questions':>18} {'texts/step':>10} {'seconds':>7}"]
-    rows = []
-    base = np.array([one["ndcg"] for one in by_method.get(BASE, [])])
-    for method, results in by_method.items():
-        ndcg, mrr = (np.array([one[name] for one in results]) for name in ("ndcg", "mrr"))
-        row = {
-            "method": method, "mrr": mrr.mean(), "ndcg": ndcg.mean(), "spread": ndcg.mean(axis=1).std(ddof=1),
-            "texts": np.mean([one["encoded"] / one["steps"] for one in results]),
-            "seconds": float(np.median([one["seconds"] for one in results])),
-        }  # fmt: skip
-        text = f"{method:22} {row['mrr']:7.4f} {row['ndcg']:7.4f} {row['spread']:9.4f}  "
-        if len(base) and method != BASE:
-            difference = ndcg - base  # (seeds, questions)
-            row |= {"gain": difference.mean(), "seeds": interval(difference.mean(axis=1)),
-                    "questions": resampled(difference.mean(axis=0))}  # fmt: skip
-            text += f"{row['gain']:+19.4f}  " + "  ".join(
-                f"{low:+8.4f} {high:+8.4f} " for low, high in (row["seeds"], row["questions"])
-            )
-        else:
-            text += " " * 59
-        rows.append(row)
-        lines.append(f"{text} {row['texts']:10.0f} {row['seconds']:7.0f}")
-    text = "\n".join([head, "", *lines])
+    rows = compared(by_method)
+    text = "\n".join([head, "", *table(rows)])
     print(text)
     options.output.mkdir(parents=True, exist_ok=True)
     name = f"loop-{options.pairs.name.split('.')[0]}"
     (options.output / f"{name}.txt").write_text(text + "\n")
-    runs = [{key: value for key, value in one.items() if key not in ("mrr", "ndcg")} | {
-        "mrr": float(np.mean(one["mrr"])), "ndcg": float(np.mean(one["ndcg"]))} for one in done]  # fmt: skip
+    runs = [one | {measure: float(np.mean(one[measure])) for measure in ("mrr", "ndcg")} for one in done]
     plain = {"head": head, "rows": rows, "runs": sorted(runs, key=lambda one: (one["method"], one["seed"]))}
     (options.output / f"{name}.json").write_text(json.dumps(plain, indent=1) + "\n")
+
+
+def compared(by_method: dict[str, list[dict[str, Any]]]) -> list[dict[str, Any]]:
+    """Return means over seeds and questions of each method, and what it gains over the plain one."""
+    rows = []
+    base = np.array([one["ndcg"] for one in by_method.get(BASE, [])])
+    for method, results in by_method.items():
+        ndcg, mrr = (np.array([one[name] for one in results]) for name in ("ndcg", "mrr"))  # (seeds, questions)
+        row = {
+            "method": method,
+            "mrr": mrr.mean(),
+            "ndcg": ndcg.mean(),
+            "spread": ndcg.mean(axis=1).std(ddof=1) if len(ndcg) > 1 else float("nan"),
+            "texts": np.mean([one["encoded"] / one["steps"] for one in results]),
+            "seconds": float(np.median([one["seconds"] for one in results])),
+        }
+        if len(base) and method != BASE:
+            gain = ndcg - base
+            row |= {
+                "gain": gain.mean(),
+                "seeds": interval(gain.mean(axis=1)),
+                "questions": resampled(gain.mean(axis=0)),
+            }
+        rows.append(row)
+    return rows
+
+
+def table(rows: list[dict[str, Any]]) -> list[str]:
+    head = f"{'':22} {'MRR@10':>7} {'nDCG@10':>7} {'of seeds':>8} {'over plain':>10}  {'95 %, seeds':>17}  "
+    lines = [f"{head}{'95 %, questions':>17} {'texts/step':>10} {'seconds':>7}"]
+    for row in rows:
+        gain = " " * 48
+        if "gain" in row:
+            bounds = [f"{low:+8.4f} {high:+8.4f}" for low, high in (row["seeds"], row["questions"])]
+            gain = f"{row['gain']:+10.4f}  {'  '.join(bounds)}"
+        start = f"{row['method']:22} {row['mrr']:7.4f} {row['ndcg']:7.4f} {row['spread']:8.4f}"
+        lines.append(f"{start} {gain} {row['texts']:10.0f} {row['seconds']:7.0f}")
+    return lines
 
 
 # Quantile .975 of Student's t, by degrees of freedom.
@@ -223,6 +251,7 @@ def main() -> None:
     train.add_argument("--seeds", type=int, default=5)
     train.add_argument("--processes", type=int, default=1)
     train.add_argument("--threads", type=int, default=1, help="of each process")
+    train.add_argument("--minutes", type=float, default=60.0, help="seeds that took longer are left out")
     train.add_argument("--output", type=Path, default=ROOT / "benches" / "results")
     train.set_defaults(run=run)
     options = parser.parse_args()

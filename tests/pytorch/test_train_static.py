@@ -36,11 +36,10 @@ def test_a_run_uses_all_of_its_parts(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="this platform has no SIGKILL")
-@pytest.mark.parametrize(("workers", "step"), [(0, 6), (2, 26)])
-def test_a_killed_run_ends_as_if_it_had_never_stopped(tmp_path: Path, whole: str, workers: int, step: int) -> None:
-    done = run_child(SCRIPT, tmp_path, workers, str(step))  # two steps after it was saved
+def test_a_killed_run_ends_as_if_it_had_never_stopped(tmp_path: Path, whole: str) -> None:
+    done = run_child(SCRIPT, tmp_path, 2, "26")  # in the middle of an epoch, two steps after it was saved
     assert done.returncode == -signal.SIGKILL, done.stderr
-    assert output_of(SCRIPT, tmp_path, workers, "nobody") == whole
+    assert output_of(SCRIPT, tmp_path, 2, "nobody") == whole
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="this platform has no SIGKILL")

@@ -180,9 +180,9 @@ class Training:
         """Train, an epoch for each value that is taken."""
         step = 0
         for epoch in range(self.settings.epochs):
+            self.batches.set_epoch(epoch)
             if self.settings.mines:
                 self._begin(epoch, step)
-            self.batches.set_epoch(epoch)
             losses = []
             for batch in DataLoader(self._data(), batch_sampler=self.batches, collate_fn=self._collator()):
                 losses.append(self._step(step, batch))
@@ -191,7 +191,7 @@ class Training:
             yield Done(epoch, sum(losses) / max(len(losses), 1), self.refreshes)
 
     def _begin(self, epoch: int, step: int) -> None:
-        """Bring lists, tiers and shares up to date, before workers read ahead."""
+        """Bring lists, tiers and shares up to date."""
         if self.curriculum.refresh_due:
             mined = self.miner.refresh(*self._rows())
             self.curriculum.refreshed(step)
