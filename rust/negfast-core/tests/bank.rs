@@ -131,7 +131,9 @@ proptest! {
             let (mut held, mut naive) = (Held::new(policy, capacity, seed), Naive::new(policy, capacity, seed));
             for ids in ids.chunks(batch) {
                 held.add(ids, mixes);
-                ids.iter().for_each(|&id| naive.add(id, mixes));
+                for &id in ids {
+                    naive.add(id, mixes);
+                }
                 held.check(&naive);
                 held.saved();
                 held.check(&naive);
@@ -268,6 +270,26 @@ fn banks_that_are_worth_a_first_look_are_searched_exactly() {
         Case::new((40, 3000, 24), (look, Kind::F32, Metric::Cosine), 7, dice).check();
         Case::new((13, 2050, 16), (look, Kind::F16, Metric::Dot), 64, dice).check();
     }
+}
+
+#[test]
+fn free_slots_are_never_found() {
+    // All rows are alike and opposite to the anchors, so that zeros would come first, and codes tell nothing.
+    let (slots, dim) = (300, 8);
+    let stored = |n: usize, x: f32| Stored::new(&vec![vec![x; dim]; n], Kind::F32);
+    let case = Case {
+        dim,
+        k: 5,
+        metric: Metric::Cosine,
+        kind: Kind::F32,
+        rows: stored(slots, 0.7),
+        anchors: stored(3, -0.7),
+        numbers: (0..slots as i64).map(|i| if i % 3 == 0 { -1 } else { i }).collect(),
+        labels: [vec![-1; slots], vec![-1; slots]],
+        refused: [vec![-1; 3], vec![-1; 3]],
+        caps: None,
+    };
+    case.check();
 }
 
 #[test]

@@ -296,7 +296,9 @@ impl Places {
 impl Chain {
     fn new(slots: usize, held: &[u32]) -> Self {
         let mut chain = Self { before: vec![NONE; slots], after: vec![NONE; slots], first: NONE, last: NONE };
-        held.iter().for_each(|&slot| chain.push(slot));
+        for &slot in held {
+            chain.push(slot);
+        }
         chain
     }
 
