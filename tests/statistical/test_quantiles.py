@@ -28,10 +28,10 @@ def shares_above(quantiles: AnchorQuantiles, means: NDArray[np.float64]) -> NDAr
     ("alpha", "rate"), [(0.01, 0.05), (0.05, 0.05), (0.05, 0.02), (0.2, 0.05), (0.2, 0.01), (0.7, 0.05)]
 )
 def test_convergence(alpha: float, rate: float) -> None:
-    """The mean is off by less than a twelfth of alpha, and thresholds waver as predicted, within a third.
+    """Thresholds are off by next to nothing on average, and waver as predicted, within a third.
 
-    The standard deviation of the mean of 256 anchors is a sixteenth of `expected`, at most alpha / 150, that of their
-    spread 4.4 % of it: false alarms are below 1e-6.
+    The standard deviation of the mean of 256 anchors is a sixteenth of `expected`, of which five are allowed, besides
+    a fiftieth of alpha for what the first updates leave; that of their spread is 4.4 %. False alarms are below 1e-5.
     """
     rng, quantiles = np.random.default_rng(1), AnchorQuantiles(N_ANCHORS, alpha=alpha, rate=rate)
     for _ in range(600):
@@ -39,7 +39,7 @@ def test_convergence(alpha: float, rate: float) -> None:
     shares = shares_above(quantiles, MEANS)
     density = density_at(alpha) / WIDTH
     expected = density * math.sqrt(rate * alpha * (1 - alpha) / (2 * density * N_SCORES))
-    assert abs(shares.mean() - alpha) < alpha / 12
+    assert abs(shares.mean() - alpha) < 5 * expected / 16 + alpha / 50
     assert 1 / 1.33 < shares.std() / expected < 1.33
 
 
@@ -64,8 +64,8 @@ def test_a_few_epochs_are_enough_to_be_of_use() -> None:
 
 def test_they_follow_scores_that_move() -> None:
     rng, quantiles = np.random.default_rng(3), AnchorQuantiles(N_ANCHORS, alpha=0.05, rate=0.05)
-    for step in range(1500):
-        quantiles.update(ANCHORS, draw(rng, MEANS + 0.2 * min(step / 1000, 1.0)))
+    for step in range(600):
+        quantiles.update(ANCHORS, draw(rng, MEANS + 0.2 * min(step / 400, 1.0)))
     assert abs(shares_above(quantiles, MEANS + 0.2).mean() - 0.05) < 0.005
 
 

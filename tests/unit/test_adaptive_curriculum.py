@@ -15,6 +15,7 @@ import pytest
 import negfast
 from negfast import AdaptiveCurriculum, Curriculum, HardnessAlarms, HardnessControl, MovingTiers, Signals, Tiers
 from negfast.adaptive_curriculum import MEASURED
+from negfast.hardness import Hardness
 
 Type, Value, State = negfast.InvalidTypeError, negfast.InvalidValueError, negfast.StateError
 PLAN = Curriculum(temperature=0.05, hard=0.2, semi_hard=0.4, easy=0.2)
@@ -595,3 +596,22 @@ def test_bad_input(call: Callable[[], Any], error: type[Exception], message: str
 def test_settings_have_plain_forms() -> None:
     for settings in (HardnessControl(target=0.6), HardnessAlarms(spike=None), MovingTiers(band=0.1)):
         assert type(settings).from_dict(json.loads(json.dumps(settings.to_dict()))) == settings  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(("deviations", "recovers"), [((0.2, 0.1), True), ((-0.3,), False)])
+def test_what_an_alarm_took_is_forgotten_only_where_the_controller_softens_too(
+    deviations: tuple[float, ...], recovers: bool
+) -> None:
+    """A controller that hardens takes a little back as its error shrinks; that does not count as softening."""
+    hardness = Hardness(HardnessControl(), HardnessAlarms(hold=0))
+    hardness.alarm("any")
+    for _ in range(3):
+        hardness.move(0.0, easily=False, resting=False)
+    path = [hardness.value]
+    for deviation in (*deviations, 0.0):
+        hardness.move(deviation, easily=False, resting=False)
+        path.append(hardness.value)
+    assert path[0] == pytest.approx(-0.3) and min(np.diff(path)) < 0.0
+    for _ in range(100):
+        hardness.move(0.0, easily=False, resting=False)
+    assert (hardness.value > path[-1] + 0.05) == recovers
