@@ -338,6 +338,19 @@ def test_publish_replaces_tiers_and_window() -> None:
     assert same(made.draw(ALL, 0), sampler().draw(ALL, 0))
 
 
+def test_publish_takes_a_stage() -> None:
+    stage = negfast.Curriculum(hard=0.5, easy=0.2, min_random=0.3, range_min=2, range_max=20).at(0)
+    made, again = sampler(), sampler()
+    made.publish(stage=stage)
+    again.publish(probabilities={"hard": 0.5, "easy": 0.2}, min_random=0.3, window=(2, 20), tiers=stage.tiers)
+    assert made.window == (2, 20)
+    assert same(made.draw(ALL, 0), again.draw(ALL, 0))
+    made.publish(stage=stage, window=(0, None))
+    assert (made.window, made.min_random) == ((0, None), 0.3)
+    with pytest.raises(InvalidTypeError, match=r"stage must be a negfast\.Stage"):
+        made.publish(stage={"hard": 1.0})  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize("max_exposure", [None, 20])
 def test_only_ranks_in_the_window_are_drawn_from_lists(max_exposure: int | None) -> None:
     made = sampler(max_exposure=max_exposure)

@@ -11,7 +11,8 @@ from negfast import threads
 from negfast._negfast import DrawAllotment, DrawIdentity, tiered_draw
 from negfast.arrays import Ints, integers
 from negfast.errors import InvalidTypeError, InvalidValueError, RowIndexError, StateError
-from negfast.settings import Metric, Tiers, one_of, optional_number, optional_whole, whole
+from negfast.settings import Metric, Tiers, instance, one_of, optional_number, optional_whole, whole
+from negfast.stage import Stage
 from negfast.states import check_state
 from negfast.torch.draw import Draw
 from negfast.torch.epoch import SharedEpoch
@@ -321,6 +322,7 @@ class NegativeSampler:
     def publish(
         self,
         *,
+        stage: Stage | None = None,
         sources: Sequence[Source] | None = None,
         probabilities: Mapping[str, float] | None = None,
         min_random: float | None = None,
@@ -331,6 +333,9 @@ class NegativeSampler:
 
         Parameters
         ----------
+        stage : Stage, optional
+            What a curriculum says of the step, ``curriculum.at(step)``: replaces all of what follows but `sources`,
+            where it is not given beside it.
         sources : sequence of Source, optional
             Replace the sources by others of the same names, after lists were mined anew for example. Workers of a data
             loader that run already keep the ones that they started with.
@@ -346,6 +351,12 @@ class NegativeSampler:
         InvalidTypeError, InvalidValueError
             As when the sampler is made. It is as before then.
         """
+        if stage is not None:
+            instance("stage", stage, Stage)
+            probabilities = stage.probabilities if probabilities is None else probabilities
+            min_random = stage.min_random if min_random is None else min_random
+            tiers = stage.tiers if tiers is None else tiers
+            window = (stage.range_min, stage.range_max) if window is None else window
         shares = checked_shares(
             self.probabilities if probabilities is None else probabilities,
             self.min_random if min_random is None else min_random,
