@@ -76,6 +76,8 @@ bench: .venv/.installed-bench
 	$(BIN)/python benches/peers/mine.py
 	$(BIN)/python benches/peers/near_duplicates.py
 	$(BIN)/python benches/reservoir/reservoir.py
+	$(BIN)/python benches/loss/loss.py --part peer
+	$(BIN)/python benches/loss/loss.py --part statistics
 
 # The searches of the bench table against every peer; needs about 8 GB of memory and an hour.
 # Some of it: make bench-peers PEERS_ARGUMENTS='--case 95 99 --rounds 1'

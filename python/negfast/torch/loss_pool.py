@@ -26,7 +26,7 @@ class Pool(NamedTuple):
     mass : Tensor, shape (b, n_positives or 1, 1)
         Logarithm of the sum of their exponentials; about -1e30 for none.
     unmasked : callable
-        Returns the logits without a mask, as they would be if nothing were refused.
+        Returns logits at some places as they would be if nothing were refused.
     widths : list of int
         Candidates of each block.
     copies : int
@@ -41,7 +41,7 @@ class Pool(NamedTuple):
     scores: torch.Tensor
     logits: torch.Tensor
     mass: torch.Tensor
-    unmasked: Callable[[], torch.Tensor]
+    unmasked: Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
     widths: list[int]
     copies: int
     log_count: torch.Tensor | None
@@ -139,10 +139,14 @@ def _unmasked(
     temperature: float | torch.Tensor,
     log_weight: torch.Tensor | None,
     hardness: torch.Tensor | None,
+    *places: torch.Tensor,
 ) -> torch.Tensor:
-    """Return logits as if nothing were refused. What needs a mean over negatives is left out."""
-    temperature = temperature.detach() if isinstance(temperature, torch.Tensor) else temperature
-    return weighted(scores, temperature, log_weight, hardness, 0.0, None)
+    """Return logits at some places as if nothing were refused. What needs a mean over negatives is left out."""
+    logits = scores[places] / (temperature.detach() if isinstance(temperature, torch.Tensor) else temperature)
+    for added in (log_weight, hardness):
+        if added is not None:
+            logits = logits + added.detach().expand_as(scores)[places]
+    return logits
 
 
 def _hardness(block: Block, scores: torch.Tensor, settings: LossSettings, stand: Stand) -> torch.Tensor | None:

@@ -165,8 +165,7 @@ class LossStatistics:
     def tier_mass(self) -> dict[str, float]:
         """What share these have."""
         mass = self._by_tier(mass=True)
-        n = (self._outer > 0.0).any(dim=1).sum().clamp(min=1)
-        return dict(zip(mass, _plain([value / n for value in mass.values()]), strict=True))
+        return dict(zip(mass, _plain([value / self._n_anchors for value in mass.values()]), strict=True))
 
     def pairs(self, source: str | None = None) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the ids of negatives and their shares, as :meth:`NegativeSampler.update` takes them.
@@ -205,21 +204,68 @@ class LossStatistics:
             By mass, largest first. Only candidates with an id, of the direction from queries to documents.
         """
         k = whole("k", k, low=0)
-        parts = zip(_parts(self._pools[0]), self._column_mass[0], self._counts[0], strict=True)
-        found = [self._weighed(block, cut, mass, count) for (block, cut), mass, count in parts if _named(block)]
-        if not found:
+        pool, parts = self._pools[0], []
+        for (block, cut), mass in zip(_parts(pool), self._column_mass[0], strict=True):
+            if block.ids is not None and block.direction == "query_to_doc":
+                masked = _masked_by_score(block)
+                parts.append((block.ids, cut, mass + self._would_be(block, cut, masked), masked))
+        if not parts or not k:
             return []
-        ids, *columns = (torch.cat(values) for values in zip(*found, strict=True))
-        distinct, places = torch.unique(ids, return_inverse=True)
-        total, n, n_masked = (values.new_zeros(len(distinct)).index_add(0, places, values) for values in columns)
-        known = torch.nonzero((distinct >= 0) & (n > 0))[:, 0]
-        best = known[total[known].argsort(descending=True, stable=True)[:k]]
-        entries = zip(*(values[best].tolist() for values in (distinct, total, n, n_masked)), strict=True)
-        return [Offender(row, share, int(met), int(masked)) for row, share, met, masked in entries]
+        ids, places = torch.unique(torch.cat([part[0].flatten() for part in parts]), return_inverse=True)
+        mass = torch.cat([part[2].flatten() for part in parts])
+        total = mass.new_zeros(len(ids)).index_add(0, places, mass) * (ids >= 0)
+        best = total.argsort(descending=True, stable=True)[:k]
+        if not len(best):
+            return []
+        met = self._met(ids[best], parts)
+        entries = zip(ids[best].tolist(), (total[best] * self._n_anchors).tolist(), *met.tolist(), strict=True)
+        return [Offender(row, share, n, masked) for row, share, n, masked in entries if n]
+
+    def _would_be(self, block: Block, cut: _Cut, masked: torch.Tensor | None) -> torch.Tensor:
+        """Return what shares candidates would have that only their score masked, summed as those of a block."""
+        pool, shape = self._pools[0], cut(self._pools[0].logits).shape
+        total = self._logits.new_zeros(shape[0] if _of_anchors(block) else 1, shape[2])
+        if masked is not None:
+            i, q, j = masked.expand(shape).nonzero(as_tuple=True)
+            would = pool.unmasked(i, q, j + cut.begin)[:, None]
+            everything = torch.logaddexp(self._own(pool), pool.mass[..., 0])  # (b, n_positives), with the positive
+            if shape[1] > 1:
+                everything, weights = everything[i, q][:, None], self._weights[i, q][:, None]
+            else:
+                everything, weights = everything[i], self._weights[i]
+            share = (weights * (would - torch.logaddexp(everything, would)).exp()).sum(dim=1)
+            total.index_put_((i if _of_anchors(block) else torch.zeros_like(i), j), share, accumulate=True)
+        return total if _of_anchors(block) else total[0]
+
+    def _met(
+        self, ids: torch.Tensor, parts: Sequence[tuple[torch.Tensor, _Cut, torch.Tensor, torch.Tensor | None]]
+    ) -> torch.Tensor:
+        """Return how many anchors met each of some ids, and for how many their score masked them; shape (2, n)."""
+        logits, met = self._pools[0].logits, ids.new_zeros(2, len(ids))
+        for own, cut, _, masked in parts:
+            places = torch.isin(own, ids).nonzero(as_tuple=True)
+            which = (own[places][:, None] == ids).int().argmax(dim=1)
+            if own.ndim == 2:
+                i, j = places
+                kept = _kept(cut(logits)[i, :, j]).any(dim=1)
+                false = torch.zeros_like(kept) if masked is None else masked[i, :, j].any(dim=1)
+                counts = kept | false, false
+            else:
+                kept = _kept(cut(logits)[..., places[0]]).any(dim=1)
+                false = torch.zeros_like(kept) if masked is None else masked[..., places[0]].any(dim=1)
+                counts = (kept | false).sum(dim=0), false.sum(dim=0)
+            for row, count in zip(met, counts, strict=True):
+                row.index_add_(0, which, count.to(row.dtype))
+        return met
 
     def _own(self, pool: Pool) -> torch.Tensor:
         """Return logits of positives, as often as they are in the denominator; shape (b, n_positives)."""
         return self._logits + math.log(pool.copies)
+
+    @property
+    def _n_anchors(self) -> torch.Tensor:
+        """How many anchors have a positive."""
+        return (self._weights > 0.0).any(dim=1).sum().clamp(min=1)
 
     @cached_property
     def _weights(self) -> torch.Tensor:
@@ -232,7 +278,7 @@ class LossStatistics:
     @cached_property
     def _conditional(self) -> list[torch.Tensor]:
         """Shares among the negatives, of each pool; shape (b, n_positives or 1, n)."""
-        return [(pool.logits - torch.where(_kept(pool.mass), pool.mass, 0.0)).exp() for pool in self._pools]
+        return [(pool.logits - torch.where(_kept(pool.mass), pool.mass, 0.0)).exp_() for pool in self._pools]
 
     @cached_property
     def _outer(self) -> torch.Tensor:
@@ -255,11 +301,11 @@ class LossStatistics:
 
     @cached_property
     def _counts(self) -> list[list[torch.Tensor]]:
-        """How many anchors, or positives of them, have each column for a negative; shapes as above."""
+        """How many negatives each block of each pool has."""
         found = []
         for pool in self._pools:
-            kept = _kept(pool.logits)
-            found.append([cut(kept).sum(dim=1 if _of_anchors(block) else (0, 1)) for block, cut in _parts(pool)])
+            # Counting is slow where values do not lie side by side; comparing puts them there.
+            found.append([_kept(cut(pool.logits)).contiguous().count_nonzero() for _, cut in _parts(pool)])
         return found
 
     @cached_property
@@ -289,9 +335,12 @@ class LossStatistics:
 
     @cached_property
     def _n_candidates(self) -> torch.Tensor:
-        return torch.stack(
-            [_candidates(block, cut(pool.logits)).sum() for pool in self._pools for block, cut in _parts(pool)]
-        ).sum()
+        n = self._logits.new_zeros(())
+        for pool in self._pools:
+            for block, cut in _parts(pool):
+                like, apart = cut(pool.logits), _together(block, _APART)
+                n = n + (like.numel() if apart is None else like.numel() - apart.expand_as(like).count_nonzero())
+        return n
 
     @cached_property
     def _masked_counts(self) -> dict[str, torch.Tensor]:
@@ -299,17 +348,17 @@ class LossStatistics:
         counts = {cause: self._logits.new_zeros(()) for cause in CAUSES}
         for pool in self._pools:
             for block, cut in _parts(pool):
-                left = _candidates(block, cut(pool.logits))
+                like, before = cut(pool.logits), _together(block, _APART)
                 for cause in CAUSES:
                     if cause in block.refused:
-                        hit = left & block.refused[cause]
-                        counts[cause] = counts[cause] + hit.sum()
-                        left = left & ~hit
+                        found = block.refused[cause].expand_as(like)
+                        counts[cause] = counts[cause] + (found if before is None else found & ~before).count_nonzero()
+                        before = found if before is None else before | found
         return {cause: count / self._n_candidates.clamp(min=1) for cause, count in counts.items()}
 
     @cached_property
     def _false_negative_share(self) -> torch.Tensor:
-        kept = torch.stack([_kept(pool.logits).sum() for pool in self._pools]).sum()
+        kept = torch.stack([counts for pool in self._counts for counts in pool]).sum()
         n = self._n_candidates
         return (n - kept) / n.clamp(min=1)
 
@@ -354,26 +403,6 @@ class LossStatistics:
                     found[name] = found[name] + ((share if mass else kept) * (block.tiers == tier)).sum()
         return found
 
-    def _weighed(self, block: Block, cut: _Cut, mass: torch.Tensor, count: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        """Return ids, masses, how many anchors met them, and how many of these masked them by score; flat."""
-        pool = self._pools[0]
-        ids, n_masked = block.ids, torch.zeros_like(mass)
-        assert ids is not None
-        mass, count = mass * max(len(self._logits), 1) * len(self._pools), count.to(mass.dtype)
-        if "score" in block.refused:
-            like = cut(pool.logits)
-            masked = _candidates(block, like) & block.refused["score"]
-            for cause in CAUSES[:-1]:
-                masked = masked & ~block.refused[cause] if cause in block.refused else masked
-            everything = torch.logaddexp(self._own(pool), pool.mass[..., 0])[..., None]  # with the positive
-            would = cut(pool.unmasked())
-            share = torch.where(masked, (would - torch.logaddexp(everything, would)).exp(), 0.0)
-            mass = mass + _columns(block, share, self._weights * max(len(self._logits), 1))
-            n_masked = masked.any(dim=1)
-            n_masked = (n_masked if _of_anchors(block) else n_masked.sum(dim=0)).to(mass.dtype)
-            count = count + n_masked
-        return tuple(values.flatten() for values in (ids, mass, count, n_masked))
-
 
 def _parts(pool: Pool) -> Iterator[tuple[Block, _Cut]]:
     begin = 0
@@ -387,10 +416,6 @@ def _of_anchors(block: Block) -> bool:
     return block.ids is not None and block.ids.ndim == 2
 
 
-def _named(block: Block) -> bool:
-    return block.ids is not None and block.direction == "query_to_doc"
-
-
 def _columns(block: Block, shares: torch.Tensor, outer: torch.Tensor) -> torch.Tensor:
     """Return shares of shape (b, q, n), weighted by `outer` of shape (b, q), for each row of a block."""
     if _of_anchors(block):
@@ -402,13 +427,21 @@ def _kept(logits: torch.Tensor) -> torch.Tensor:
     return logits > LEAST / 2
 
 
-def _candidates(block: Block, like: torch.Tensor) -> torch.Tensor:
-    """Return what of a block might be a negative at all."""
-    found = torch.ones_like(like, dtype=torch.bool)
-    for cause in _APART:
+def _together(block: Block, causes: Sequence[str]) -> torch.Tensor | None:
+    """Return what any of some causes refuses, or None where there are none of them."""
+    found = None
+    for cause in causes:
         if cause in block.refused:
-            found = found & ~block.refused[cause]
+            found = block.refused[cause] if found is None else found | block.refused[cause]
     return found
+
+
+def _masked_by_score(block: Block) -> torch.Tensor | None:
+    """Return what a score masks and nothing else refuses."""
+    if "score" not in block.refused:
+        return None
+    others = _together(block, (*_APART, *CAUSES[:-1]))
+    return block.refused["score"] if others is None else block.refused["score"] & ~others
 
 
 def _sampled(pool: Pool, lowest: torch.Tensor, n: int) -> torch.Tensor:
