@@ -10,8 +10,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-import torch
-from torch.utils.data import DataLoader
 
 import negfast
 from negfast.cli.demo.held_out import Pairs
@@ -129,6 +127,8 @@ class Training:
     """
 
     def __init__(self, pairs: Pairs, settings: TrainingSettings, *, n_threads: int | None = None) -> None:
+        import torch
+
         self.pairs, self.settings = pairs, settings
         n, seed = len(pairs), settings.seed
         self.model = StaticEncoder([*pairs.queries, *pairs.passages], settings.dim, seed=seed)
@@ -178,6 +178,8 @@ class Training:
 
     def train(self) -> Iterator[Done]:
         """Train, an epoch for each value that is taken."""
+        from torch.utils.data import DataLoader
+
         step = 0
         for epoch in range(self.settings.epochs):
             self.batches.set_epoch(epoch)
