@@ -58,12 +58,15 @@ def test_multiple_negatives_ranking(options: dict[str, Any], n_columns: int) -> 
     assert_same(ours, theirs.compute_loss_from_embeddings(given, None), given)
 
 
+# With a column of negatives theirs compares positives with positives alone, ours with all documents.
+CONTRASTS = [(a, b, n) for n in (0, 1) for a in (True, False) for b in (True, False) if not (n and b)]
+
+
 @pytest.mark.parametrize("margin", [("absolute", 0.0), ("absolute", 0.1), ("relative", 0.05)])
-@pytest.mark.parametrize("n_columns", [0, 1])
-@pytest.mark.parametrize("contrast", [(True, True), (False, False), (True, False), (False, True)])
-def test_gist(margin: tuple[str, float], n_columns: int, contrast: tuple[bool, bool], monkeypatch: Any) -> None:
-    if n_columns and contrast[1]:
-        pytest.skip("theirs compares positives with positives alone, ours with all documents")
+@pytest.mark.parametrize(("contrast_anchors", "contrast_positives", "n_columns"), CONTRASTS)
+def test_gist(
+    margin: tuple[str, float], contrast_anchors: bool, contrast_positives: bool, n_columns: int, monkeypatch: Any
+) -> None:
     gist = pytest.importorskip("sentence_transformers.sentence_transformer.losses.gist_embed")
     given, guided = rows(1, *[(16, 12)] * (2 + n_columns)), rows(2, *[(16, 5)] * (2 + n_columns))
     theirs = gist.GISTEmbedLoss.__new__(gist.GISTEmbedLoss)
@@ -76,8 +79,8 @@ def test_gist(margin: tuple[str, float], n_columns: int, contrast: tuple[bool, b
         gather_across_devices=False,
         margin_strategy=margin[0],
         margin=margin[1],
-        contrast_anchors=contrast[0],
-        contrast_positives=contrast[1],
+        contrast_anchors=contrast_anchors,
+        contrast_positives=contrast_positives,
         similarity_fct=torch.nn.CosineSimilarity(dim=-1),
         cross_entropy_loss=torch.nn.CrossEntropyLoss(),
     )
@@ -86,7 +89,7 @@ def test_gist(margin: tuple[str, float], n_columns: int, contrast: tuple[bool, b
     expected = theirs([{}] * len(given), None)
 
     directions = ["query_to_doc"]
-    directions += ["query_to_query"] * contrast[0] + ["doc_to_doc"] * contrast[1]
+    directions += ["query_to_query"] * contrast_anchors + ["doc_to_doc"] * contrast_positives
     negatives = [Negatives(given[2], guide=guided[2])] if n_columns else None
     loss = CurriculumLoss(temperature=0.01, directions=directions, **{f"{margin[0]}_margin": margin[1]})
     assert_same(loss(given[0], given[1], negatives, guide=guided[:2]), expected, given)
