@@ -87,11 +87,9 @@ class Run:
             self.keep(epoch, self.miner.refresh(*map(self.model.encode, self.texts)))
             self.batches.update(self.mined)
             self.curriculum.refreshed(self.step)
-        stage = self.curriculum.at(self.step)
-        shares = {"probabilities": stage.probabilities, "min_random": stage.min_random, "tiers": stage.tiers}
         self.negatives.set_epoch(epoch)
         sources = [nt.MinedRows(self.mined), nt.UniformRows(len(self.pairs))]
-        self.negatives.publish(sources=sources, **shares)
+        self.negatives.publish(stage=self.curriculum.at(self.step), sources=sources)
 
     def train_on(self, batch):
         rate = min(1, (self.step + 1) / 20) * (1 - self.step / self.steps)

@@ -201,11 +201,8 @@ class Training:
             self._sources = [MinedRows(mined), UniformRows(len(self.pairs))]
             if self.settings.hard_batches:
                 self.batches.update(mined)
-        stage = self.curriculum.at(step)
         self.negatives.set_epoch(epoch)
-        self.negatives.publish(
-            sources=self._sources, probabilities=stage.probabilities, min_random=stage.min_random, tiers=stage.tiers
-        )
+        self.negatives.publish(stage=self.curriculum.at(step), sources=self._sources)
 
     def _data(self) -> Any:
         if self.settings.num_negatives:
