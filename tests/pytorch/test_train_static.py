@@ -1,5 +1,6 @@
 """The example of the whole loop: it learns, and ends the same to the bit whether or not it was killed on the way."""
 
+import re
 import signal
 from pathlib import Path
 from typing import Any
@@ -45,7 +46,10 @@ def test_a_killed_run_ends_as_if_it_had_never_stopped(tmp_path: Path, whole: str
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="this platform has no SIGKILL")
 def test_a_killed_worker_is_an_error_and_the_run_goes_on(tmp_path: Path, whole: str) -> None:
     done = run_child(SCRIPT, tmp_path, 1, "worker")
-    assert done.returncode > 0 and "DataLoader worker" in done.stderr
+    # The loader notices that its worker is gone, or fails to fetch what the worker had just announced.
+    assert done.returncode > 0 and re.search(r"DataLoader worker|ConnectionResetError|EOFError", done.stderr), (
+        done.stderr
+    )
     assert (tmp_path / "killed").exists()
     assert output_of(SCRIPT, tmp_path, 1, "worker") == whole
 
