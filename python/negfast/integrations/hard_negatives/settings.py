@@ -1,14 +1,11 @@
 """The settings of one call: which candidates count, how many negatives of each anchor, in which layout."""
 
-import logging
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Literal, Self, get_args
 
 from negfast.errors import InvalidValueError, shown
 from negfast.settings import whole
-
-logger = logging.getLogger(__name__)
 
 Layout = Literal["triplet", "n-tuple", "labeled-pair", "labeled-list"]
 Strategy = Literal["random", "top"]

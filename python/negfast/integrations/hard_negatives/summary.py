@@ -1,19 +1,22 @@
 """What a verbose call prints at its end: scores of positives and negatives, refused candidates, what is missing."""
 
-from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from negfast.integrations.hard_negatives.settings import Settings
+from negfast.integrations.hard_negatives.settings import Layout, Settings
+from negfast.integrations.hard_negatives.tables import Negatives
+from negfast.integrations.hard_negatives.texts import Pairs
 
 Scores = NDArray[np.float32]
+Say = Callable[[str], None]
+"""Prints a line."""
 _ROW = "{:<6} {:>14} {:>14} {:>14}"
 
 
-def print_scores(positives: Scores, negatives: Scores, differences: Scores, say: Callable[[str], None]) -> None:
+def print_scores(positives: Scores, negatives: Scores, differences: Scores, say: Say) -> None:
     """Print how three sets of scores are distributed.
 
     Parameters
@@ -30,7 +33,7 @@ def print_scores(positives: Scores, negatives: Scores, differences: Scores, say:
         say(_ROW.format(name, *(f"{column[name]:.4f}" for column in columns)))
 
 
-def print_skipped(skipped: Mapping[str, int], n_candidates: int, settings: Settings, say: Callable[[str], None]) -> None:
+def print_skipped(skipped: Mapping[str, int], n_candidates: int, settings: Settings, say: Say) -> None:
     """Print a line for each filter that refused candidates; a margin's are no candidates of later filters."""
     for name, value in settings.filters.active().items():
         count = skipped.get(name, 0)
@@ -40,8 +43,9 @@ def print_skipped(skipped: Mapping[str, int], n_candidates: int, settings: Setti
             n_candidates -= count
 
 
-def print_missing(missing: int, possible: int, settings: Settings, say: Callable[[str], None]) -> None:
-    """Print how many rows could not be filled, and which settings decide that."""
+def print_missing(possible: int, n_rows: int, settings: Settings, say: Say) -> None:
+    """Print how many rows of the result are missing, and which settings decide that."""
+    missing = possible - n_rows
     if missing <= 0:
         return
     names = ["range_max"]
@@ -53,6 +57,26 @@ def print_missing(missing: int, possible: int, settings: Settings, say: Callable
         f"Could not find enough negatives for {missing} samples ({missing / possible:.2%}). Consider adjusting the "
         f"{listed} parameter{'s' if len(names) > 1 else ''} if you'd like to find more valid negatives."
     )
+
+
+def possible_rows(settings: Settings, pairs: Pairs) -> int:
+    """Return how many rows the result would have if no negative were missing."""
+    n_pairs = len(pairs.anchors)
+    if settings.layout == "triplet":
+        return n_pairs * settings.num_negatives
+    if settings.layout == "labeled-pair":
+        return n_pairs + len(pairs.queries) * settings.num_negatives
+    return n_pairs
+
+
+def scores_of_pairs(layout: Layout, pairs: Pairs, negatives: Negatives) -> tuple[Scores, Scores, Scores]:
+    """Return scores of positives, of the negatives of each pair, and by how much these are lower."""
+    held = negatives.indices >= 0
+    if layout == "n-tuple":
+        held &= held.all(axis=1, keepdims=True)
+    places, ranks = np.nonzero(held[pairs.anchors])
+    scores = negatives.scores[pairs.anchors[places], ranks]
+    return negatives.positive_scores, scores, negatives.positive_scores[places] - scores
 
 
 def _statistics(scores: Scores) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """The four layouts in which negatives come back, as columns of Arrow: rows are taken by number, never built one by one."""
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
@@ -56,21 +57,32 @@ def table(layout: Layout, pairs: Pairs, negatives: Negatives, wanted: Wanted) ->
     ----------
     layout : {"triplet", "n-tuple", "labeled-pair", "labeled-list"}
     pairs, negatives, wanted : the texts, what was found, what is asked for
+    """
+    columns, rows = _LAYOUTS[layout](_Builder(pairs, wanted), negatives)
+    return columns | {name: column.take(rows) for name, column in wanted.others.items()}
+
+
+def check_names(layout: Layout, num_negatives: int, wanted: Wanted) -> None:
+    """Refuse names that two columns of the result would have.
 
     Raises
     ------
     InvalidValueError
-        If a column that travels has the name of one of the result.
+        If a column that travels, or one of texts, has the name of another.
     """
-    builder = _Builder(pairs, wanted)
-    columns, rows = _LAYOUTS[layout](builder, negatives)
-    taken = sorted(set(columns) & set(wanted.others))
-    if taken:
+    texts = [wanted.anchor, wanted.positive]
+    if layout == "triplet":
+        texts.append("negative")
+    elif layout == "n-tuple":
+        texts += [f"negative_{rank}" for rank in range(1, num_negatives + 1)]
+    label = "score" if wanted.scores else "label"
+    others = {"labeled-pair": [label], "labeled-list": [f"{label}s"]}.get(layout, ["scores"] if wanted.scores else [])
+    names = [*texts, *others, *(f"{name}_id" for name in texts if wanted.ids), *wanted.others]
+    repeated = sorted(name for name, count in Counter(names).items() if count > 1)
+    if repeated:
         raise InvalidValueError(
-            f"keep_columns=True must not meet columns of the result, got {', '.join(taken)} in both; rename them in the "
-            "dataset, or drop them"
+            f"dataset must not have columns that the result adds, got {', '.join(repeated)}; rename them before"
         )
-    return columns | {name: column.take(rows) for name, column in wanted.others.items()}
 
 
 class _Builder:

@@ -3,16 +3,19 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from negfast.integrations.sentence_transformers.cache import EmbeddingCache
 
 Matrix = NDArray[np.float32]
 Side = Literal["query", "corpus"]
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Encoding:
     """How the texts of one side are encoded.
 
@@ -56,3 +59,47 @@ def processes(model: Any, wanted: list[str] | bool) -> Iterator[Any]:
         yield pool
     finally:
         model.stop_multi_process_pool(pool)
+
+
+def both_sides(
+    model: Any,
+    sides: tuple[Encoding, Encoding],
+    texts: tuple[Any, Any],
+    cache: "EmbeddingCache | None",
+    *,
+    pool_wanted: list[str] | bool,
+    show: bool,
+) -> tuple[Matrix, Matrix]:
+    """Return the embeddings of queries and corpus, from the cache where it has them.
+
+    Parameters
+    ----------
+    model : SentenceTransformer
+    sides, texts : pairs, of the queries and of the corpus
+        How to encode, and pyarrow arrays of texts.
+    cache : EmbeddingCache or None
+    pool_wanted : bool or list of str
+        Whether to encode in several processes, and on which devices.
+    show : bool
+        Show bars.
+    """
+    paths = [cache.path(side, column) if cache else None for side, column in zip(sides, texts, strict=True)]
+    rows = [
+        cache.load(path, side, column) if cache and path else None
+        for path, side, column in zip(paths, sides, texts, strict=True)
+    ]
+    if any(found is None for found in rows):
+        with processes(model, pool_wanted) as pool:
+            for place in (1, 0):
+                if rows[place] is not None:
+                    continue
+                column = texts[place].to_pylist()
+                encoded = sides[place].encode(model, column, pool=pool, show_progress_bar=show)
+                rows[place] = encoded
+                path = paths[place]
+                if cache and path:
+                    cache.save(path, sides[place], encoded)
+    queries, corpus = rows
+    assert queries is not None, "encoded above"
+    assert corpus is not None, "encoded above"
+    return queries, corpus

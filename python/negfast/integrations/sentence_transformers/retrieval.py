@@ -14,6 +14,7 @@ from negfast.integrations.hard_negatives.texts import Pairs, same_texts
 from negfast.integrations.sentence_transformers.rescoring import CrossScores
 from negfast.integrations.sentence_transformers.similarity import Similarity
 from negfast.mining import mine, select
+from negfast.results import MinedNegatives
 from negfast.settings import Rules, Search
 
 Scores = NDArray[np.float32]
@@ -27,12 +28,21 @@ class Mined(NamedTuple):
     indices: Ints
     scores: Scores
     refused: Counter[str]
+    n_candidates: int
+    """How many there were before any was refused."""
 
     @classmethod
-    def empty(cls, n_queries: int, num_negatives: int) -> Self:
+    def empty(cls, n_queries: int, num_negatives: int, n_candidates: int) -> Self:
         """Return no negatives yet, as padding."""
-        shape = (n_queries, num_negatives)
-        return cls(np.full(shape, -1, dtype=np.int64), np.full(shape, -np.inf, dtype=np.float32), Counter())
+        indices = np.full((n_queries, num_negatives), -1, dtype=np.int64)
+        return cls(indices, np.full(indices.shape, -np.inf, dtype=np.float32), Counter(), n_candidates)
+
+    @classmethod
+    def of(cls, found: MinedNegatives) -> Self:
+        """Return what a search of the corpus found; candidates are the rows that it counted."""
+        refused = Counter(found.report.removed)
+        n_candidates = refused.total() + int((found.indices >= 0).sum())
+        return cls(found.indices, found.scores, refused, n_candidates)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,7 +140,7 @@ class Window:
         change the result: only the other queries are searched as deep as the window goes.
         """
         n_queries, n_corpus = len(self._job.pairs.queries), len(self._job.pairs.corpus)
-        mined = Mined.empty(n_queries, self._job.settings.num_negatives)
+        mined = Mined.empty(n_queries, self._job.settings.num_negatives, n_queries * self.width)
         left = np.arange(n_queries)
         whole = min(self.width, n_corpus)
         for depth in (self._first_look(whole), whole):
@@ -226,7 +236,7 @@ def from_corpus(job: Job) -> Mined:
         seed=job.seed,
         progress=job.verbose,
     )
-    return Mined(found.indices, found.scores, Counter(found.report.removed))
+    return Mined.of(found)
 
 
 def _lists_of(lists: tuple[Ints, Ints], rows: Ints) -> tuple[Ints, Ints]:

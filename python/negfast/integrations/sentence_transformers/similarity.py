@@ -111,4 +111,3 @@ def _distances(products: NDArray[np.float32]) -> NDArray[np.float32]:
     """Return minus the distance between rows of norm 1, from their product; padding stays."""
     squares = np.maximum(2.0 - 2.0 * products.astype(np.float64), 0.0)
     return np.where(np.isneginf(products), -np.inf, -np.sqrt(squares)).astype(np.float32)
-

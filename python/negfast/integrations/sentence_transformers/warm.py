@@ -1,6 +1,5 @@
 """Mining with a miner that remembers: from nothing the first time, from what it remembers after that."""
 
-from collections import Counter
 from dataclasses import replace
 
 import numpy as np
@@ -9,7 +8,6 @@ from negfast.errors import InvalidValueError
 from negfast.integrations.hard_negatives.texts import text_ids
 from negfast.integrations.sentence_transformers.retrieval import Job, Mined
 from negfast.miner import Miner
-from negfast.results import MinedNegatives
 
 
 def from_miner(job: Job, miner: Miner) -> Mined:
@@ -23,7 +21,6 @@ def from_miner(job: Job, miner: Miner) -> Mined:
     check_settings(job, miner)
     queries, corpus = job.similarity.queries, job.similarity.corpus
     ids = (text_ids(job.pairs.queries), text_ids(job.pairs.corpus))
-    found: MinedNegatives
     if miner.is_mined:
         if not all(np.array_equal(*both) for both in zip(miner.positives, job.never, strict=True)):
             raise InvalidValueError(
@@ -32,7 +29,7 @@ def from_miner(job: Job, miner: Miner) -> Mined:
         found = miner.refresh(queries, corpus, ids=ids, progress=job.verbose)
     else:
         found = miner.mine(queries, corpus, job.never, exclude=job.own_lists, ids=ids, progress=job.verbose)
-    return Mined(found.indices, found.scores, Counter(found.report.removed))
+    return Mined.of(found)
 
 
 def check_settings(job: Job, miner: Miner) -> None:
