@@ -20,6 +20,7 @@ from negfast.integrations.sentence_transformers.arguments import Extras, check_m
 from negfast.integrations.sentence_transformers.cache import EmbeddingCache
 from negfast.integrations.sentence_transformers.columns import column_names, other_columns, text_columns
 from negfast.integrations.sentence_transformers.encoding import Encoding, both_sides, processes
+from negfast.integrations.sentence_transformers.output import dataset_of
 from negfast.integrations.sentence_transformers.rescoring import CrossScores
 from negfast.integrations.sentence_transformers.retrieval import Job, Mined, Window, from_corpus
 from negfast.integrations.sentence_transformers.similarity import Similarity
@@ -257,10 +258,8 @@ def _in_window(job: Job, cross_encoder: Any, batch_size: int, pool_wanted: list[
 
 def _output(job: Job, mined: Mined, positive_scores: Scores, wanted: Wanted, say: Say) -> "Dataset":
     """Return the data set, and say what is in it."""
-    from datasets import Dataset
-
     negatives = Negatives(mined.indices, mined.scores, positive_scores)
-    result = Dataset.from_dict(table(job.settings.layout, job.pairs, negatives, wanted))
+    result = dataset_of(table(job.settings.layout, job.pairs, negatives, wanted))
     if job.verbose:
         print_scores(*scores_of_pairs(job.settings.layout, job.pairs, negatives), say)
         print_skipped(mined.refused, mined.n_candidates, job.settings, say)
