@@ -218,7 +218,10 @@ def race(chosen: argparse.Namespace, case: str, dataset: Any, model: Encoded) ->
     seconds = alternate({name: clock(run) for name, run in runs.items()}, chosen.rounds)
     summed = summary(seconds)
     lines = [f"{case}: {CASES[case]}", table(summed)]
-    lines += [f"lists as {name}: " + ", ".join(f"{n:,} {what}" for what, n in counts.items()) for name, counts in agreement.items()]
+    lines += [
+        f"lists as {name}: " + ", ".join(f"{n:,} {what}" for what, n in counts.items())
+        for name, counts in agreement.items()
+    ]
     return {"case": CASES[case], "agreement": agreement, "seconds": seconds, "summary": summed}, "\n".join(lines)
 
 
@@ -232,9 +235,7 @@ def main() -> int:
     raced = {case: race(chosen, case, dataset, model) for case in CASES}
     import negfast
 
-    held = {
-        times: {name: memory(chosen, name, times) for name in ("negfast", FAISS, PLAIN)} for times in chosen.grow
-    }
+    held = {times: {name: memory(chosen, name, times) for name in ("negfast", FAISS, PLAIN)} for times in chosen.grow}
     text, missed = report(raced, held)
     record(
         chosen.name,
@@ -268,7 +269,10 @@ def report(raced: dict[str, Any], held: dict[int, dict[str, tuple[int, float, in
     lines.append("peak memory beyond embeddings and the data set that comes back (margin)")
     for row in held.values():
         n_pairs = row["negfast"][2]
-        lines.append(f"{n_pairs:>9,} pairs: " + ", ".join(f"{name} {told[0] / MIB:,.0f} MiB in {told[1]:.1f} s" for name, told in row.items()))
+        lines.append(
+            f"{n_pairs:>9,} pairs: "
+            + ", ".join(f"{name} {told[0] / MIB:,.0f} MiB in {told[1]:.1f} s" for name, told in row.items())
+        )
     share = next(iter(held.values()))
     ratio = share[PLAIN][0] / max(share["negfast"][0], 1)
     missed += ratio < MEMORY_BAR

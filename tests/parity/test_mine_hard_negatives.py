@@ -78,6 +78,7 @@ class World:
         self.model = static_encoder(texts + self.separate)
         self.crossing = cross_encoder(texts, folder)
         self.dataset = self._dataset(self.pairs)
+        self.distinct = self._dataset(list(dict.fromkeys(self.pairs)))
         self.crossed = self._dataset(self.pairs[:N_CROSSED] + self.pairs[N_PAIRS : N_PAIRS + 6] + self.pairs[:3])
 
     def _dataset(self, pairs: list[tuple[str, str]]) -> Any:
@@ -87,7 +88,9 @@ class World:
     def score(self, anchor: str, text: str, *, crossed: bool) -> float:
         if crossed:
             return float(self.crossing.predict([(anchor, text)])[0])
-        return float(self.model.similarity_pairwise(*self.model.encode([anchor, text], normalize_embeddings=True)[:, None])[0])
+        return float(
+            self.model.similarity_pairwise(*self.model.encode([anchor, text], normalize_embeddings=True)[:, None])[0]
+        )
 
 
 @pytest.fixture(scope="module")
@@ -101,9 +104,9 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
 def run(function: Callable[..., Any], world: World, case: dict[str, Any]) -> tuple[Any, str]:
     """Call one of the two, and return its data set and what it printed."""
     arguments = {"verbose": False, **case}
+    dataset = world.distinct if arguments.pop("distinct", False) else world.dataset
     if arguments.get("corpus") == "separate":
         arguments["corpus"] = world.separate
-    dataset = world.dataset
     if arguments.get("cross_encoder"):
         arguments["cross_encoder"], dataset = world.crossing, world.crossed
     with contextlib.redirect_stderr(io.StringIO()), contextlib.redirect_stdout(io.StringIO()) as printed:
@@ -180,3 +183,157 @@ def test_other_similarities(world: World, name: str, filters: dict[str, Any]) ->
         assert_same(world, {**filters, "output_scores": name != "euclidean"})  # theirs rounds distances to 1e-3 or so
     finally:
         world.model.similarity_fn_name = "cosine"
+
+
+def eligible(world: World, case: dict[str, Any]) -> dict[tuple[str, str], list[str]]:
+    """All that the original could draw for each pair: the best of a window, as many as there are."""
+    window = {"num_negatives": case["range_max"] - case.get("range_min", 0), "sampling_strategy": "top"}
+    return negatives_of(run(util.mine_hard_negatives, world, {**case, **window})[0])
+
+
+def negatives_of(mined: Any) -> dict[tuple[str, str], list[str]]:
+    lists = defaultdict(list)
+    for anchor, positive, negative in zip(mined["sentence"], mined["code"], mined["negative"], strict=True):
+        lists[anchor, positive].append(negative.strip())  # texts that differ in spaces are tied here
+    return lists
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        {"range_max": 6},
+        {"range_max": 8, "range_min": 2, "num_negatives": 2},
+        {"range_max": 6, "relative_margin": 0.05},
+        {"range_max": 7, "corpus": "separate", "use_faiss": True, "max_score": 0.62},
+    ],
+    ids=str,
+)
+def test_random_draws_from_the_same_rows(world: World, case: dict[str, Any]) -> None:
+    allowed = eligible(world, case)
+    n = case.get("num_negatives", 3)
+    met: dict[tuple[str, str], set[str]] = defaultdict(set)
+    for seed in range(12):
+        mined, _ = run(mine_hard_negatives, world, {**case, "sampling_strategy": "random", "seed": seed})
+        drawn = negatives_of(mined)
+        assert drawn.keys() == allowed.keys()
+        for pair, negatives in drawn.items():
+            assert len(negatives) == min(n, len(allowed[pair]))
+            assert set(negatives) <= set(allowed[pair])
+            assert negatives == sorted(negatives, key=allowed[pair].index)  # best first
+            met[pair] |= set(negatives)
+    # A row stays undrawn in twelve draws of at least a third with a chance below 1 in 100; most pairs lack none.
+    assert sum(met[pair] == set(allowed[pair]) for pair in allowed) > 0.8 * len(allowed)
+
+
+NUMBER = re.compile(r"-?\d[\d,]*\.?\d*")
+
+
+def assert_printed_alike(theirs: str, ours: str) -> None:
+    """Compare lines word by word; numbers with decimals may differ in the last."""
+    assert len(ours.splitlines()) == len(theirs.splitlines()), (ours, theirs)
+    for want, got in zip(theirs.splitlines(), ours.splitlines(), strict=True):
+        assert NUMBER.sub("#", got).split() == NUMBER.sub("#", want).split()
+        for one, other in zip(NUMBER.findall(want), NUMBER.findall(got), strict=True):
+            assert abs(float(one.replace(",", "")) - float(other.replace(",", ""))) < 1.5e-4, (want, got)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize(
+    "case",
+    [
+        {},
+        {"range_min": 2, "relative_margin": 0.05},
+        {"absolute_margin": 0.02, "max_score": 0.6, "num_negatives": 2},
+        {"max_score": 0.2},
+        {"range_max": 5, "include_positives": True},
+    ],
+    ids=str,
+)
+def test_prints_the_same_lines(world: World, case: dict[str, Any], layout: str) -> None:
+    case = {**case, "output_format": layout, "verbose": True}
+    if layout == "labeled-pair" and case.get("include_positives") is None:
+        case["distinct"] = True  # theirs counts repeated rows as samples that are missing
+    (_, theirs), (_, ours) = run(util.mine_hard_negatives, world, case), run(mine_hard_negatives, world, case)
+    assert_printed_alike(theirs, ours)
+
+
+def test_same_signature() -> None:
+    ours, theirs = (
+        list(inspect.signature(function).parameters.values())
+        for function in (mine_hard_negatives, util.mine_hard_negatives)
+    )
+    assert [(p.name, p.default) for p in ours[: len(theirs)]] == [(p.name, p.default) for p in theirs]
+    assert all(p.kind == p.KEYWORD_ONLY for p in ours[len(theirs) :])
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        {"num_negatives": 0},
+        {"range_min": -1},
+        {"range_min": 5, "range_max": 5},
+        {"range_max": 2},
+        {"faiss_batch_size": 0},
+        {"output_format": "pairs"},
+    ],
+    ids=str,
+)
+def test_same_errors(world: World, case: dict[str, Any]) -> None:
+    messages = []
+    for function in (util.mine_hard_negatives, mine_hard_negatives):
+        with pytest.raises(ValueError) as raised:
+            run(function, world, case)
+        messages.append(str(raised.value))
+    assert messages[0] == messages[1]
+
+
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [({"a": [], "b": []}, "The dataset is empty"), ({"a": ["x"]}, "at least two columns")],
+    ids=["no rows", "one column"],
+)
+def test_same_errors_of_data_sets(world: World, columns: dict[str, list[str]], message: str) -> None:
+    dataset = datasets.Dataset.from_dict(columns)
+    for function in (util.mine_hard_negatives, mine_hard_negatives):
+        with pytest.raises(ValueError, match=message):
+            function(dataset, world.model, verbose=False)
+
+
+@pytest.mark.parametrize(
+    "case", [{"as_triplets": False}, {"margin": 0.05}, {"output_format": "n-tuple-scores"}], ids=str
+)
+def test_earlier_names(world: World, case: dict[str, Any], caplog: pytest.LogCaptureFixture) -> None:
+    assert_same(world, case)
+    warned = [record.getMessage() for record in caplog.records if "deprecated" in record.getMessage()]
+    assert len(warned) == 2
+    assert warned[0] == warned[1]
+
+
+def test_a_small_corpus_pads(world: World) -> None:
+    few = datasets.Dataset.from_dict({"a": ["x y", "y z", "x y"], "b": ["one x", "two y", "three z"]})
+    for layout in LAYOUTS:
+        theirs, ours = (
+            run_on(function, few, world.model, output_format=layout, num_negatives=4, output_scores=True)
+            for function in (util.mine_hard_negatives, mine_hard_negatives)
+        )
+        for name in ("a", "b"):
+            assert list(ours[name]) == list(theirs[name])
+
+
+def run_on(function: Callable[..., Any], dataset: Any, model: Any, **arguments: Any) -> Any:
+    with contextlib.redirect_stderr(io.StringIO()):
+        return function(dataset, model, verbose=False, **arguments)
+
+
+@pytest.mark.parametrize(
+    ("anchor", "positive"), [("code", "sentence"), ("nowhere", None), (None, "code"), ("", "nowhere")], ids=str
+)
+def test_columns_are_chosen_alike(world: World, anchor: str | None, positive: str | None) -> None:
+    dataset = world.dataset.select(range(30)).select_columns(
+        ["code", "sentence"] if anchor == "code" else ["sentence", "code"]
+    )
+    theirs, ours = (
+        run_on(function, dataset, world.model, anchor_column_name=anchor, positive_column_name=positive)
+        for function in (util.mine_hard_negatives, mine_hard_negatives)
+    )
+    assert ours.to_dict() == theirs.to_dict()
