@@ -18,10 +18,10 @@ SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
 
 
 def code_pairs(n: int, longest: int = 300) -> list[tuple[str, str]]:
-    """Return sentences and the code that they describe, with what real tables have: repeated rows, several positives."""
+    """Return sentences and their code; as in real tables, rows repeat and some have several positives."""
     code = gather(limit=n)
     pairs = [(query, passage[:longest]) for query, passage in zip(code.queries, code.passages, strict=True)]
-    several = [(pairs[i][0], pairs[i + 1][1]) for i in range(0, n, 7)]
+    several = [(pairs[i][0], pairs[i + 1][1]) for i in range(0, n - 1, 7)]
     most = [(pairs[3][0], pairs[i][1]) for i in range(20, 26)]
     respaced = [(query, f"{passage} ") for query, passage in pairs[5:n:40]]  # another text, the same embedding
     return pairs + several + most + respaced + pairs[:n:9]

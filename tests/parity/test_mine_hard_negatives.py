@@ -17,17 +17,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-import negfast
-
 with warnings.catch_warnings():  # what the libraries warn of while they load is theirs
     warnings.simplefilter("ignore")
     datasets = pytest.importorskip("datasets", exc_type=ImportError)
     pytest.importorskip("faiss", exc_type=ImportError)
     util = pytest.importorskip("sentence_transformers.util", exc_type=ImportError)
     import torch
-    from tiny_models import code_pairs, cross_encoder, static_encoder
 
     from negfast.integrations.sentence_transformers import mine_hard_negatives
+    from tiny_models import code_pairs, cross_encoder, static_encoder
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # theirs
 TIED = 1e-6

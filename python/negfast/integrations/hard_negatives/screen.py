@@ -1,7 +1,7 @@
 """Candidates that may not be negatives, taken out of arrays of row numbers.
 
-An entry of a candidate array that is taken out becomes negative. Everything works on blocks of rows, so that what is held
-beside the arrays does not grow with them.
+An entry of a candidate array that is taken out becomes negative. Everything works on blocks of rows, so that what is
+held beside the arrays does not grow with them.
 """
 
 from collections import Counter

@@ -1,4 +1,7 @@
-"""The four layouts in which negatives come back, as columns of Arrow: rows are taken by number, never built one by one."""
+"""The four layouts in which negatives come back, as columns of Arrow.
+
+Rows are taken by number, many at once; none is built by itself.
+"""
 
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -151,7 +154,7 @@ def _triplets(builder: _Builder, negatives: Negatives) -> tuple[Columns, Ints]:
 def _tuples(builder: _Builder, negatives: Negatives) -> tuple[Columns, Ints]:
     """One row for each pair whose query has all of its negatives."""
     pairs = builder.pairs
-    places = np.flatnonzero((negatives.indices >= 0).all(axis=1)[pairs.anchors])
+    places = np.flatnonzero(np.all(negatives.indices >= 0, axis=1)[pairs.anchors])
     queries = pairs.anchors[places]
     columns = builder.anchor(queries) | builder.document(builder.wanted.positive, pairs.positives[places])
     for rank, documents in enumerate(negatives.indices[queries].T, start=1):
@@ -181,7 +184,7 @@ def _labelled_pairs(builder: _Builder, negatives: Negatives) -> tuple[Columns, I
 def _labelled_lists(builder: _Builder, negatives: Negatives) -> tuple[Columns, Ints]:
     """One row for each pair whose query has a negative, with a list of the positive and the negatives."""
     pairs = builder.pairs
-    places = np.flatnonzero((negatives.indices >= 0).any(axis=1)[pairs.anchors])
+    places = np.flatnonzero(np.any(negatives.indices >= 0, axis=1)[pairs.anchors])
     queries = pairs.anchors[places]
     documents = np.concatenate([pairs.positives[places, None], negatives.indices[queries]], axis=1)
     scores = np.concatenate([negatives.positive_scores[places, None], negatives.scores[queries]], axis=1)

@@ -47,7 +47,7 @@ class Pairs:
 
 
 def pairs_of(anchors: Any, positives: Any, corpus: Any | None) -> Pairs:
-    """Number the texts of two columns of equal length, and of a corpus beside them.
+    """Give numbers to the texts of two columns of equal length, and of a corpus beside them.
 
     Parameters
     ----------

@@ -137,7 +137,7 @@ class Extras:
         return bool(settings.filters.active()) or settings.output_scores or self.rules is not None
 
     def windowed(self, settings: Settings, cross_encoder: Any, max_positives: int, say: Say) -> Settings:
-        """Return the settings with the window that candidates come from; for a search of the corpus it may stay open."""
+        """Return the settings with the window of candidates; for a search of the corpus it may stay open."""
         if self.deep or self.miner is not None:
             if settings.range_max is None and settings.strategy == "random":
                 settings = replace(settings, range_max=settings.range_min + 10 * settings.num_negatives)

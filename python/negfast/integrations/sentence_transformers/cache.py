@@ -14,8 +14,8 @@ from negfast.integrations.sentence_transformers.encoding import Encoding, Matrix
 _VERSION = b"negfast embeddings 1"
 _SAMPLE = 16
 _TOLERANCE = 0.01
-"""How far a row may lie from its sample that is encoded again: batches of other shapes round otherwise, in half precision
-by a few thousandths."""
+"""How far a row may lie from what its text is encoded to again: batches of other shapes round otherwise, in half
+precision by a few thousandths."""
 
 
 class EmbeddingCache:

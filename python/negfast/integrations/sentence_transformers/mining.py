@@ -140,14 +140,15 @@ def mine_hard_negatives(
     seed : int, optional
         Names the draw of "random": the same number, the same negatives. By default each call draws others.
     return_ids : bool, default False
-        Add a column of row numbers behind each column of texts, named after it: rows of `dataset` for anchors; for other
-        texts places in `corpus` followed by the positives of `dataset`, so without a corpus rows of `dataset`.
+        Add a column of row numbers behind each column of texts, named after it with ``_id``: rows of `dataset` for
+        anchors; for other texts places in `corpus` followed by the positives of `dataset`, so without a corpus rows of
+        `dataset`. Of texts that occur several times the first counts.
     miner : Miner, optional
         Mines the first time, and starts from what it remembers after that. It needs the settings of the call; a call
         with filters or rules has to be `deep`.
     keep_columns : bool, default False
-        Let the other columns of the data set travel with each pair; with the layout "labeled-pair" those of the anchor's
-        first row with its negatives.
+        Let the other columns of the data set travel with each pair; with the layout "labeled-pair" those of the
+        anchor's first row travel with its negatives.
     deep : bool, default False
         Look for negatives in all of the corpus, not only among the nearest rows: every anchor gets the best that are
         allowed, however many are refused. `range_max` counts allowed rows then, and has no default with "top".
@@ -174,8 +175,7 @@ def mine_hard_negatives(
     Limitations
     -----------
     Both columns have to hold texts. With `deep` and with a `miner`, the model has to score by cosine or dot, and there
-    can be no `cross_encoder` that rescores; a deep call's printed counts are of rows that score at least an anchor's last
-    negative.
+    can be no `cross_encoder`; the printed counts are then of rows that score at least an anchor's last negative.
 
     Examples
     --------

@@ -68,4 +68,5 @@ class CrossScores:
     def _bar(self, starts: range) -> Iterable[int]:
         from tqdm.auto import tqdm
 
-        return tqdm(starts, desc="Rescoring with CrossEncoder", disable=not self._progress)  # type: ignore[no-any-return]
+        bar: Iterable[int] = tqdm(starts, desc="Rescoring with CrossEncoder", disable=not self._progress)
+        return bar

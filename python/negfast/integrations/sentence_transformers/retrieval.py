@@ -2,7 +2,7 @@
 
 from collections import Counter
 from dataclasses import dataclass, replace
-from typing import NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -79,7 +79,8 @@ class Job:
     @property
     def corpus_rules(self) -> Rules:
         """The rules and the filters together: of two that say how far, the tighter one."""
-        rules, tightest = self.window_rules, {}
+        rules = self.window_rules
+        tightest: dict[str, Any] = {}
         for name, value in self.settings.filters.active().items():
             other = getattr(rules, name)
             pick = min if name == "max_score" else max
@@ -179,7 +180,8 @@ class Window:
             indices, scores = indices[done], scores[done]
         mined.refused.update(skipped(indices, job.settings.filters))
         self._choose(mined, rows[done], np.maximum(indices, -1), scores, number)
-        return rows[~done]
+        left: Ints = rows[~done]
+        return left
 
     def _choose(self, mined: Mined, rows: Ints, indices: Ints, scores: Scores, number: int) -> None:
         """Take the negatives of some queries from what is left of their candidates."""
