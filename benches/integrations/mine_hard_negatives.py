@@ -1,13 +1,16 @@
 """`mine_hard_negatives` as negfast does it, against the original with and without faiss: seconds, memory, rows.
 
-    python benches/integrations/mine_hard_negatives.py
+    python benches/integrations/mine_hard_negatives.py --part defaults
+    python benches/integrations/mine_hard_negatives.py --part margin --name st-mine-margin
+    python benches/integrations/mine_hard_negatives.py --part memory --name st-mine-memory
+    python benches/integrations/mine_hard_negatives.py --part growth --name st-mine-growth
 
 All of them get the same data set of texts and a model that looks embeddings up; the seconds that this takes are
 taken off. Rows are compared before anything is timed: they have to be the same, but for texts whose scores are tied.
 
 Memory is the peak of a process that runs one contender, less what was there before, the embeddings that the model
-hands out and the data set that comes back. It is also taken with copies of the rows beside them (`--grow`), moved a
-little, up to a size where the original still fits: what grows there is bounded here.
+hands out and the data set that comes back; of all pairs, or of some and a corpus that grows (`--grow`) by copies of
+the passages, moved a little, up to a size where the original still fits.
 
 The command fails where a bar that it prints is missed.
 """
@@ -39,6 +42,9 @@ from bench import (
 )
 
 FAISS, PLAIN = "sentence-transformers (faiss)", "sentence-transformers"
+BOUNDED = "negfast, max_memory 64 MiB"
+MEMORY = 64 * MIB
+GROWING = 16_384  # pairs while the corpus grows: as many as the original scores in one block
 BARS = {FAISS: 4.0, PLAIN: 6.0}
 GOALS = {FAISS: 6.0, PLAIN: 9.0}
 MEMORY_BAR = 4.0
@@ -52,9 +58,10 @@ CASES: dict[str, dict[str, Any]] = {
 def options() -> argparse.Namespace:
     parser = arguments(__doc__.splitlines()[0], rounds=3)
     parser.set_defaults(name="st-mine")
-    parser.add_argument("--grow", type=int, nargs="*", default=[1, 2], help="sizes of the memory bench, in data sets")
+    parser.add_argument("--part", choices=[*CASES, "memory", "growth"], default="defaults", help="what to measure")
+    parser.add_argument("--grow", type=int, nargs="*", default=[1, 3], help="sizes of the corpus, in data sets")
     parser.add_argument("--memory-of", help=argparse.SUPPRESS)
-    parser.add_argument("--times", type=int, default=1, help=argparse.SUPPRESS)
+    parser.add_argument("--times", type=int, default=0, help=argparse.SUPPRESS)
     return parser.parse_args()
 
 
@@ -97,33 +104,36 @@ class Encoded:
         return pairwise_cos_sim(first, second)
 
 
-def inputs(chosen: argparse.Namespace) -> tuple[Any, Encoded]:
-    """Return the data set and its model; further copies of the texts are marked, and their rows moved a little."""
+def inputs(chosen: argparse.Namespace) -> tuple[Any, Encoded, list[str] | None]:
+    """Return the data set, its model and, where it is to grow, a corpus."""
     import datasets
     import numpy as np
 
     from data import load, unit_rows
 
     pairs = load(chosen.n)
+    anchors, passages, corpus = pairs.query_texts, pairs.corpus_texts, None
+    texts, rows = list(passages), [pairs.corpus]
     rng = np.random.default_rng(0)
-    rows: list[list[Any]] = [[pairs.queries], [pairs.corpus]]
-    texts = [list(pairs.query_texts), list(pairs.corpus_texts)]
     for copy in range(1, chosen.times):
-        for side, (own, given) in enumerate(zip(rows, (pairs.query_texts, pairs.corpus_texts), strict=True)):
-            own.append(unit_rows(own[0] + 0.02 * rng.standard_normal(own[0].shape, np.float32)))
-            texts[side] += [f"{text} ({copy})" for text in given]
-    places = [{text: row for row, text in reversed(list(enumerate(column)))} for column in texts]
-    model = Encoded(places[0], places[1], tuple(np.concatenate(side) for side in rows))
-    return datasets.Dataset.from_dict({"anchor": texts[0], "positive": texts[1]}), model
+        texts += [f"{text} ({copy})" for text in passages]
+        rows.append(unit_rows(pairs.corpus + 0.02 * rng.standard_normal(pairs.corpus.shape, np.float32)))
+    if chosen.times:
+        corpus, anchors, passages = texts, anchors[:GROWING], passages[:GROWING]
+    places = [{text: row for row, text in reversed(list(enumerate(column)))} for column in (anchors, texts)]
+    model = Encoded(places[0], places[1], (pairs.queries, np.concatenate(rows)))
+    return datasets.Dataset.from_dict({"anchor": anchors, "positive": passages}), model, corpus
 
 
 def contenders(dataset: Any, model: Encoded, case: dict[str, Any]) -> dict[str, Callable[[], Any]]:
     from sentence_transformers.util import mine_hard_negatives as original
 
+    import negfast
     from negfast.integrations.sentence_transformers import mine_hard_negatives as ours
 
     return {
         "negfast": lambda: ours(dataset, model, verbose=False, **case),
+        BOUNDED: lambda: ours(dataset, model, verbose=False, search=negfast.Search(max_memory=MEMORY), **case),
         FAISS: lambda: original(dataset, model, verbose=False, use_faiss=True, **case),
         PLAIN: lambda: original(dataset, model, verbose=False, **case),
     }
@@ -167,26 +177,26 @@ def compare(ours: Any, theirs: Any, dataset: Any, model: Encoded, margin: float 
 
 def measure(chosen: argparse.Namespace) -> None:
     """Print what one contender takes beyond what it is given and gives back."""
-    dataset, model = inputs(chosen)
-    run = contenders(dataset, model, CASES["margin"])[chosen.memory_of]
     # What is loaded and kept by the first call of a library is not the cost of mining.
-    small = argparse.Namespace(**{**vars(chosen), "n": 200, "times": 1})
-    contenders(*inputs(small), CASES["margin"])[chosen.memory_of]()
-    model.bytes = 0
+    small, small_model, _ = inputs(argparse.Namespace(**{**vars(chosen), "n": 200, "times": 0}))
+    contenders(small, small_model, CASES["margin"])[chosen.memory_of]()
+    dataset, model, corpus = inputs(chosen)
+    run = contenders(dataset, model, CASES["margin"] | {"corpus": corpus})[chosen.memory_of]
     forget_peak()
     before = peak_bytes()
     begin = time.perf_counter()
     result = run()
     seconds = time.perf_counter() - begin
-    print(peak_bytes() - before - model.bytes - result.data.nbytes, seconds, len(dataset))
+    n_texts = len(set(corpus or dataset["positive"]))
+    print(peak_bytes() - before - model.bytes - result.data.nbytes, seconds, len(dataset), n_texts)
 
 
-def memory(chosen: argparse.Namespace, name: str, times: int) -> tuple[int, float, int]:
+def memory(chosen: argparse.Namespace, name: str, times: int = 0) -> dict[str, float]:
     command = [sys.executable, __file__, "--memory-of", name, "--times", str(times), "--threads", str(chosen.threads)]
     if chosen.n is not None:
         command += ["--n", str(chosen.n)]
-    told = subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()[-3:]
-    return int(told[0]), float(told[1]), int(told[2])
+    told = subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()[-4:]
+    return dict(zip(("bytes", "seconds", "pairs", "corpus"), map(float, told), strict=True))
 
 
 def prepare(chosen: argparse.Namespace) -> None:
@@ -204,6 +214,7 @@ def prepare(chosen: argparse.Namespace) -> None:
 def race(chosen: argparse.Namespace, case: str, dataset: Any, model: Encoded) -> tuple[dict[str, Any], str]:
     """Compare the rows, then time all contenders in turns."""
     runs = contenders(dataset, model, CASES[case])
+    del runs[BOUNDED]
     ours = runs["negfast"]()
     margin = CASES[case].get("relative_margin")
     agreement = {name: compare(ours, runs[name](), dataset, model, margin) for name in BARS}
@@ -231,53 +242,59 @@ def main() -> int:
     if chosen.memory_of:
         measure(chosen)
         return 0
-    dataset, model = inputs(chosen)
-    raced = {case: race(chosen, case, dataset, model) for case in CASES}
+    result, text, missed = PARTS[chosen.part](chosen)
     import negfast
 
-    held = {times: {name: memory(chosen, name, times) for name in ("negfast", FAISS, PLAIN)} for times in chosen.grow}
-    text, missed = report(raced, held)
+    told = {"threads": chosen.threads, "level": negfast.simd_level()}
     record(
         chosen.name,
         {
             "peer_libraries": peer_libraries(),
             "versions": versions("sentence-transformers", "datasets", "faiss-cpu", "torch"),
-            "pairs": len(dataset),
-            "threads": chosen.threads,
-            "level": negfast.simd_level(),
-            "cases": {case: result for case, (result, _) in raced.items()},
-            "memory": {
-                times: {name: dict(zip(("bytes", "seconds", "pairs"), told, strict=True)) for name, told in row.items()}
-                for times, row in held.items()
-            },
+            **told,
+            **result,
         },
-        f"{len(dataset):,} pairs, {chosen.threads} threads, level {negfast.simd_level()}\n\n{text}",
+        f"{told['threads']} threads, level {told['level']}\n{text}",
     )
     return missed
 
 
-def report(raced: dict[str, Any], held: dict[int, dict[str, tuple[int, float, int]]]) -> tuple[str, int]:
-    """Return the text of the results with their bars, and how many bars were missed."""
-    lines, missed = [], 0
-    for result, text in raced.values():
-        lines += [text]
-        for name, bar in BARS.items():
-            ratio = result["summary"][name]["ratio_to_negfast"]
-            missed += ratio < bar
-            lines.append(f"{ratio:.2f} times as fast as {name}: bar {bar:g}, goal {GOALS[name]:g}")
-        lines.append("")
-    lines.append("peak memory beyond embeddings and the data set that comes back (margin)")
-    for row in held.values():
-        n_pairs = row["negfast"][2]
-        lines.append(
-            f"{n_pairs:>9,} pairs: "
-            + ", ".join(f"{name} {told[0] / MIB:,.0f} MiB in {told[1]:.1f} s" for name, told in row.items())
-        )
-    share = next(iter(held.values()))
-    ratio = share[PLAIN][0] / max(share["negfast"][0], 1)
-    missed += ratio < MEMORY_BAR
-    lines.append(f"{ratio:.1f} times less than {PLAIN}: bar {MEMORY_BAR:g}")
-    return "\n".join(lines), missed
+def speed(chosen: argparse.Namespace) -> tuple[dict[str, Any], str, int]:
+    """Race on all pairs; return the results, their text, and how many bars were missed."""
+    dataset, model, _ = inputs(chosen)
+    result, text = race(chosen, chosen.part, dataset, model)
+    ratios = {name: result["summary"][name]["ratio_to_negfast"] for name in BARS}
+    lines = [f"{len(dataset):,} pairs", text]
+    lines += [f"{ratio:.2f} times {name}: bar {BARS[name]:g}, goal {GOALS[name]:g}" for name, ratio in ratios.items()]
+    return result, "\n".join(lines), sum(ratio < BARS[name] for name, ratio in ratios.items())
+
+
+def whole_memory(chosen: argparse.Namespace) -> tuple[dict[str, Any], str, int]:
+    """Take the memory of all pairs."""
+    held = {name: memory(chosen, name) for name in ("negfast", FAISS, PLAIN)}
+    ratio = held[PLAIN]["bytes"] / max(held["negfast"]["bytes"], 1.0)
+    text = f"{_held(held)}\n{ratio:.1f} times less than {PLAIN}: bar {MEMORY_BAR:g}"
+    return {"memory": held}, text, int(ratio < MEMORY_BAR)
+
+
+def growth(chosen: argparse.Namespace) -> tuple[dict[str, Any], str, int]:
+    """Take the memory while the corpus grows."""
+    rows = [{name: memory(chosen, name, times) for name in ("negfast", BOUNDED, PLAIN)} for times in chosen.grow]
+    return {"growth": rows}, "\n".join(map(_held, rows)), 0
+
+
+def _held(row: dict[str, dict[str, float]]) -> str:
+    first = next(iter(row.values()))
+    head = f"{first['pairs']:,.0f} pairs, corpus of {first['corpus']:,.0f}: bytes beyond embeddings and the result"
+    return "\n".join(
+        [
+            head,
+            *(f"  {name:<30} {told['bytes'] / MIB:9,.0f} MiB in {told['seconds']:.1f} s" for name, told in row.items()),
+        ]
+    )
+
+
+PARTS = {**dict.fromkeys(CASES, speed), "memory": whole_memory, "growth": growth}
 
 
 if __name__ == "__main__":
