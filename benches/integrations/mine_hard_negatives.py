@@ -6,7 +6,7 @@
     python benches/integrations/mine_hard_negatives.py --part growth --name st-mine-growth
 
 All of them get the same data set of texts and a model that looks embeddings up; the seconds that this takes are
-taken off. Rows are compared before anything is timed: they have to be the same, but for texts whose scores are tied.
+taken off. What they gave is compared before anything is recorded: the same rows, but for texts whose scores are tied.
 
 Memory is the peak of a process that runs one contender, less what was there before, the embeddings that the model
 hands out and the data set that comes back; of all pairs, or of some and a corpus that grows (`--grow`) by copies of
@@ -212,28 +212,38 @@ def prepare(chosen: argparse.Namespace) -> None:
 
 
 def race(chosen: argparse.Namespace, case: str, dataset: Any, model: Encoded) -> tuple[dict[str, Any], str]:
-    """Compare the rows, then time all contenders in turns."""
+    """Time all contenders in turns, and compare what they gave."""
+    warm_up(chosen, case)
     runs = contenders(dataset, model, CASES[case])
     del runs[BOUNDED]
-    ours = runs["negfast"]()
-    margin = CASES[case].get("relative_margin")
-    agreement = {name: compare(ours, runs[name](), dataset, model, margin) for name in BARS}
+    results: dict[str, Any] = {}
 
-    def clock(run: Callable[[], Any]) -> Callable[[], float]:
+    def clock(name: str) -> Callable[[], float]:
+        def run() -> None:
+            results[name] = runs[name]()
+
         def seconds() -> float:
+            results.pop(name, None)
             model.seconds = 0.0
             return timed(run) - model.seconds
 
         return seconds
 
-    seconds = alternate({name: clock(run) for name, run in runs.items()}, chosen.rounds)
+    seconds = alternate({name: clock(name) for name in runs}, chosen.rounds)
+    margin = CASES[case].get("relative_margin")
+    agreement = {name: compare(results["negfast"], results[name], dataset, model, margin) for name in BARS}
     summed = summary(seconds)
     lines = [f"{case}: {CASES[case]}", table(summed)]
-    lines += [
-        f"lists as {name}: " + ", ".join(f"{n:,} {what}" for what, n in counts.items())
-        for name, counts in agreement.items()
-    ]
+    for name, counts in agreement.items():
+        lines.append(f"lists as {name}: " + ", ".join(f"{n:,} {what}" for what, n in counts.items()))
     return {"case": CASES[case], "agreement": agreement, "seconds": seconds, "summary": summed}, "\n".join(lines)
+
+
+def warm_up(chosen: argparse.Namespace, case: str) -> None:
+    """Let every library load what it loads on its first call."""
+    dataset, model, _ = inputs(argparse.Namespace(**{**vars(chosen), "n": 200, "times": 0}))
+    for run in contenders(dataset, model, CASES[case]).values():
+        run()
 
 
 def main() -> int:
@@ -286,12 +296,8 @@ def growth(chosen: argparse.Namespace) -> tuple[dict[str, Any], str, int]:
 def _held(row: dict[str, dict[str, float]]) -> str:
     first = next(iter(row.values()))
     head = f"{first['pairs']:,.0f} pairs, corpus of {first['corpus']:,.0f}: bytes beyond embeddings and the result"
-    return "\n".join(
-        [
-            head,
-            *(f"  {name:<30} {told['bytes'] / MIB:9,.0f} MiB in {told['seconds']:.1f} s" for name, told in row.items()),
-        ]
-    )
+    lines = [f"  {name:<30} {told['bytes'] / MIB:9,.0f} MiB in {told['seconds']:.1f} s" for name, told in row.items()]
+    return "\n".join([head, *lines])
 
 
 PARTS = {**dict.fromkeys(CASES, speed), "memory": whole_memory, "growth": growth}
