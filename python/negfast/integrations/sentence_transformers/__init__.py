@@ -1,15 +1,14 @@
 """For those who train with sentence-transformers: what they import from there, done by negfast."""
 
+from importlib.util import find_spec
+
 from negfast.errors import MissingExtraError
 
-try:
-    import datasets as _datasets  # noqa: F401
-    import sentence_transformers as _sentence_transformers  # noqa: F401
-except ImportError as error:
+if find_spec("sentence_transformers") is None or find_spec("datasets") is None:
     raise MissingExtraError(
         "negfast.integrations.sentence_transformers needs sentence-transformers and datasets; install "
         "negfast[sentence-transformers]"
-    ) from error
+    )
 
 from negfast.integrations.sentence_transformers.mining import mine_hard_negatives
 

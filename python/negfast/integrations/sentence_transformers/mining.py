@@ -179,8 +179,22 @@ def mine_hard_negatives(
 
     Examples
     --------
-    >>> from negfast.integrations.sentence_transformers import mine_hard_negatives  # doctest: +SKIP
-    >>> mined = mine_hard_negatives(dataset, model, relative_margin=0.05)  # doctest: +SKIP
+    >>> from datasets import Dataset
+    >>> from negfast.integrations.sentence_transformers import mine_hard_negatives
+    >>> from sentence_transformers import SentenceTransformer
+    >>> from sentence_transformers.sentence_transformer.modules import StaticEmbedding
+    >>> from tokenizers import Tokenizer, models, pre_tokenizers
+    >>> topics = ["password", "invoice", "delivery", "refund"]
+    >>> words = ["how", "to", "the", "team", "handles", *topics]
+    >>> tokenizer = Tokenizer(models.WordLevel({word: i for i, word in enumerate(words)}, unk_token="the"))
+    >>> tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    >>> model = SentenceTransformer(modules=[StaticEmbedding(tokenizer, embedding_dim=16)], device="cpu")
+    >>> questions = [f"how to {topic}" for topic in topics]
+    >>> answers = [f"the {topic} team handles the {topic}" for topic in topics]
+    >>> dataset = Dataset.from_dict({"question": questions, "answer": answers})
+    >>> mined = mine_hard_negatives(dataset, model, num_negatives=2, verbose=False)
+    >>> mined.column_names, len(mined)
+    (['question', 'answer', 'negative'], 8)
     """
     say: Say = print if verbose else _silent
     names = column_names(dataset, anchor_column_name, positive_column_name)
