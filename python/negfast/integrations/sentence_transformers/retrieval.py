@@ -188,8 +188,7 @@ class Window:
         job = self._job
         positives, positive_scores = self._padded_positives(rows)
         chosen = select(
-            job.similarity.queries_of(rows),
-            job.similarity.corpus,
+            *self._vectors(rows),
             indices,
             positives,
             scores=scores,
@@ -203,6 +202,12 @@ class Window:
         )
         mined.indices[rows] = chosen.indices
         mined.scores[rows] = chosen.scores
+
+    def _vectors(self, rows: Ints) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Return embeddings for `select`: scores are given, so only further rules look at them."""
+        if self._job.rules is None:
+            return np.ones((len(rows), 1), np.float32), np.ones((len(self._job.pairs.corpus), 1), np.float32)
+        return self._job.similarity.queries_of(rows), self._job.similarity.corpus
 
     def _padded_positives(self, rows: Ints) -> tuple[Ints, Scores]:
         """Return the positives of some queries and their scores, which only further rules ask for."""

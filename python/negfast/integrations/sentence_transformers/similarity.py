@@ -13,8 +13,8 @@ from negfast.settings import Metric, Search
 Found = tuple[Ints, NDArray[np.float32]]
 _BLOCK = 1 << 28
 """Bytes of scores that are held at once where the model computes them."""
-_PAIRS = 1 << 14
-"""Pairs that the model scores in one call."""
+_PAIRS = 1 << 11
+"""Pairs that the model scores in one call: few enough for their rows to stay in the cache."""
 
 
 class Similarity:
