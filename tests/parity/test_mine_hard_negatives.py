@@ -64,6 +64,19 @@ def grid() -> list[dict[str, Any]]:
     return cases
 
 
+def remembering(encode: Callable[..., Any]) -> Callable[..., Any]:
+    """Wrap a function of texts, so that it is called once for the same."""
+    known: dict[tuple[str, ...], Any] = {}
+
+    def remembered(texts: list[str], **arguments: Any) -> Any:
+        key = tuple(texts)
+        if key not in known:
+            known[key] = encode(texts, **arguments)
+        return known[key].copy()
+
+    return remembered
+
+
 class World:
     """Pairs, further texts and the models that look at them."""
 
@@ -74,6 +87,8 @@ class World:
         # The text of a query among the corpus is a candidate like others; so are texts that are there twice.
         self.separate += [query for query, _ in self.pairs[::10]] + self.separate[:5]
         self.model = static_encoder(texts + self.separate)
+        for name in ("encode_query", "encode_document"):  # each text is encoded once for the whole grid
+            setattr(self.model, name, remembering(getattr(self.model, name)))
         self.crossing = cross_encoder(texts, folder)
         self.dataset = self._dataset(self.pairs)
         self.distinct = self._dataset(list(dict.fromkeys(self.pairs)))
@@ -143,7 +158,7 @@ def test_grid(world: World, case: dict[str, Any]) -> None:
 
 def test_grid_is_large_and_finds_something(world: World) -> None:
     assert len(grid()) >= 100
-    sizes = [len(run(mine_hard_negatives, world, case)[0]) for case in grid()]
+    sizes = [len(run(mine_hard_negatives, world, case)[0]) for case in grid()[::5]]
     assert np.count_nonzero(sizes) > 0.9 * len(sizes)
 
 
