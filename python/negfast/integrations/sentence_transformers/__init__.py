@@ -10,6 +10,7 @@ if find_spec("sentence_transformers") is None or find_spec("datasets") is None:
         "negfast[sentence-transformers]"
     )
 
+from negfast.integrations.sentence_transformers.batches import HardBatches, HardBatchSampler
 from negfast.integrations.sentence_transformers.mining import mine_hard_negatives
 
-__all__ = ["mine_hard_negatives"]
+__all__ = ["HardBatchSampler", "HardBatches", "mine_hard_negatives"]
