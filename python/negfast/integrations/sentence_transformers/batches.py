@@ -17,7 +17,7 @@ from negfast.results import MinedNegatives
 from negfast.torch.batches import HardBatchSampler as TorchSampler
 
 
-class HardBatchSampler(DefaultBatchSampler):  # type: ignore[misc]
+class HardBatchSampler(DefaultBatchSampler):
     """Batches for losses that take the other rows of a batch for negatives: none false, and hard with mined lists.
 
     Pass the class to the arguments of the trainer, ``batch_sampler=HardBatchSampler``; or what :meth:`factory` returns,
