@@ -21,19 +21,24 @@ MODULES = sorted(
     for info in pkgutil.walk_packages(negfast.__path__, "negfast.")
     if not info.name.endswith(("__main__", "_negfast"))
 )
+# What modules below these packages cannot be imported without.
+NEEDED = {
+    "negfast.torch": ["torch"],
+    "negfast.integrations.sentence_transformers": ["datasets", "sentence_transformers"],
+}
 
 
 @pytest.mark.parametrize("name", MODULES)
 def test_docstring_examples(name: str) -> None:
-    if name.startswith("negfast.torch"):
-        pytest.importorskip("torch")
+    for package in [needed for above, names in NEEDED.items() if name.startswith(above) for needed in names]:
+        pytest.importorskip(package, exc_type=ImportError)
     done = doctest.testmod(importlib.import_module(name), optionflags=doctest.NORMALIZE_WHITESPACE)
     assert done.failed == 0
 
 
 def test_there_are_docstring_examples() -> None:
     finder = doctest.DocTestFinder(exclude_empty=True)
-    modules = [importlib.import_module(name) for name in MODULES if not name.startswith("negfast.torch")]
+    modules = [importlib.import_module(name) for name in MODULES if not name.startswith(tuple(NEEDED))]
     found = [test for module in modules for test in finder.find(module) if test.examples]
     names = {test.name for test in found}
     assert {"negfast.mining.mine", "negfast.mining.select", "negfast.mining.topk"} <= names

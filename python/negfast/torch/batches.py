@@ -192,6 +192,12 @@ class HardBatchSampler(Sampler[list[int]]):
             self._handed_out += 1
             yield rows[self._ends[batch] - self._sizes[batch] : self._ends[batch]].tolist()
 
+    def of_all_ranks(self) -> Iterator[list[int]]:
+        """Iterate over the whole epoch of all ranks, step by step, for a loader that deals batches out itself."""
+        rows = self._compose().rows
+        for begin, end in zip(self._ends - self._sizes, self._ends, strict=True):
+            yield rows[begin:end].tolist()
+
     def set_epoch(self, epoch: int) -> None:
         """Go to the beginning of an epoch; in the epoch that the sampler is in it stays where it is.
 

@@ -1,0 +1,16 @@
+"""For those who train with sentence-transformers: what they import from there, done by negfast."""
+
+from importlib.util import find_spec
+
+from negfast.errors import MissingExtraError
+
+if find_spec("sentence_transformers") is None or find_spec("datasets") is None:
+    raise MissingExtraError(
+        "negfast.integrations.sentence_transformers needs sentence-transformers and datasets; install "
+        "negfast[sentence-transformers]"
+    )
+
+from negfast.integrations.sentence_transformers.batches import HardBatches, HardBatchSampler
+from negfast.integrations.sentence_transformers.mining import mine_hard_negatives
+
+__all__ = ["HardBatchSampler", "HardBatches", "mine_hard_negatives"]
