@@ -68,10 +68,6 @@ impl BankPlaces {
         Ok(out)
     }
 
-    fn seen(&self) -> u64 {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).seen()
-    }
-
     fn __len__(&self) -> usize {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).len()
     }

@@ -21,7 +21,8 @@
 //! best product so far. At least `k` rows have a score of e − ε or more, so a row whose product is below e − 2ε, or whose
 //! codes prove that it would be, scores strictly less. All others are kept, scored by the one function of the crate, and
 //! ordered by score, then by the number of their last write, which no two rows share. Where so many rows tie that they do
-//! not fit the buffer, it is scored and ordered early, and so is each row that ties with the last one from there on. A cap is tested with the same ε, and within ε of it by the score.
+//! not fit the buffer, it is scored and ordered early, and so is each row that ties with the last one from there on.
+//! A cap is tested with the same ε, and within ε of it by the score.
 
 use std::cmp::Ordering;
 use std::ops::Range;
