@@ -158,6 +158,7 @@ def run(options: argparse.Namespace) -> None:
     }
     found = benchmark(options.pairs, options.part, options.most)
     head = (
+        f"$ python benches/loop/seeds.py run {options.pairs.name}{_given(options)}\n"
         f"{options.pairs.name}: {len(found.train):,} pairs, {len(found.held_out):,} questions of other wholes "
         f"({options.part}), {len(found.corpus):,} passages to find theirs in; {options.epochs} epochs, "
         f"{len(seeds)} seeds\n"
@@ -210,6 +211,14 @@ def table(rows: list[dict[str, Any]]) -> list[str]:
         start = f"{row['method']:22} {row['mrr']:7.4f} {row['ndcg']:7.4f} {row['spread']:8.4f}"
         lines.append(f"{start} {gain} {row['texts']:10.0f} {row['seconds']:7.0f}")
     return lines
+
+
+def _given(options: argparse.Namespace) -> str:
+    """Return what changes figures, as it is typed."""
+    methods = "".join(f' "{method}"' for method in options.methods or ())
+    most = f" --most {options.most}" if options.most else ""
+    plain = f" --part {options.part} --epochs {options.epochs} --seeds {options.seeds} --processes {options.processes}"
+    return most + plain + (f" --methods{methods}" if methods else "")
 
 
 # Quantile .975 of Student's t, by degrees of freedom.
