@@ -45,7 +45,8 @@ class Run:
         labels = {"keys": pairs.keys, "groups": pairs.groups}
         self.batches = nt.HardBatchSampler(len(pairs), batch_size, **labels, mined=self.mined, seed=seed)
         self.steps = epochs * len(self.batches)
-        stages = negfast.Curriculum.random_first(self.steps, hard=0.5, semi_hard=0.3, easy=0.1, final_temperature=0.05)
+        tiers = {"hard": 0.5, "semi_hard": 0.3, "easy": 0.1}
+        stages = negfast.Curriculum.random_first(max(self.steps, 10), **tiers, final_temperature=0.05)
         stages = replace(stages, relative_margin=0.0)  # what scores above the positive may be another one
         self.curriculum = negfast.AdaptiveCurriculum(stages, refresh=negfast.RefreshPolicy(max_drift=0.1))
         random = {"num_negatives": self.num_negatives, "probabilities": {}, "min_random": 1}  # until `begin` says more
@@ -119,8 +120,9 @@ class Run:
         states = {name: nt.as_tensors(getattr(self, name).state_dict()) for name in names}
         torch.save({**states, "step": self.step, "lists": self.lists}, self.folder / "new.pt")
         (self.folder / "new.pt").replace(self.folder / "checkpoint.pt")
-        for old in set(self.folder.glob("*-*")) - set(self.folder.glob(f"*-{self.lists}.safetensors")):
-            old.unlink()
+        for old in [*self.folder.glob("miner-[0-9]*.safetensors"), *self.folder.glob("mined-[0-9]*.safetensors")]:
+            if not old.stem.endswith(f"-{self.lists}"):
+                old.unlink()
 
 
 def main(arguments=None):

@@ -62,6 +62,20 @@ def test_another_seed_or_capacity_is_refused_by_name(tmp_path: Path, options: di
         killed_loop.made_run(tmp_path, **options)
 
 
+def test_files_of_others_stay(tmp_path: Path) -> None:
+    others = [tmp_path / name for name in ("my-notes.txt", "model-00001-of-00002.safetensors", "a-folder")]
+    for path in others[:2]:
+        path.write_text("mine")
+    others[2].mkdir()
+    (tmp_path / "mined-7.safetensors").write_text("lists of before")
+    run = killed_loop.made_run(tmp_path)
+    run.save()
+    assert all(path.exists() for path in others)
+    assert sorted(path.name for path in tmp_path.glob("*.safetensors")) == [
+        "mined-0.safetensors", "miner-0.safetensors", "model-00001-of-00002.safetensors"
+    ]  # fmt: skip
+
+
 def test_the_demo_trains_by_the_same_loop(tmp_path: Path) -> None:
     pairs = killed_loop.made_pairs()
     model = StaticEncoder([*pairs.queries, *pairs.passages], 16)

@@ -119,6 +119,9 @@ def test_quiet_prints_nothing(tmp_path: Path) -> None:
         (["demo", "--threads", "two"], "--threads: must be a whole number of at least 1, got 'two'"),
         (["demo", "--seed", "-1"], "argument --seed"),
         (["demo", "--output", __file__], "--output must be a folder that can be made"),
+        (["demo", "--train", "--model", "some"], "--model must be left out with --train"),
+        (["demo", "--train", "--num-negatives", "4"], "--num-negatives must be left out with --train"),
+        (["demo", "--epochs", "2"], "--epochs must be left out without --train"),
     ],
 )
 def test_mistakes_are_one_line_and_exit_code_2(arguments: list[str], message: str) -> None:

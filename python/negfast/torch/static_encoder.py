@@ -48,7 +48,7 @@ class StaticEncoder(nn.Module):
     Notes
     -----
     Features are those of P. Bojanowski, E. Grave, A. Joulin and T. Mikolov, *Enriching word vectors with subword
-    information* (2017), hashed as they do. Rows begin as random directions whose lengths are the inverse document
+    information* (2017), of four letters alone. Rows begin as random directions whose lengths are the inverse document
     frequency (K. Spärck Jones, *A statistical interpretation of term specificity*, 1972), so that an untrained encoder
     already finds texts with rare words in common.
 

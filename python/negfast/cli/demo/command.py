@@ -33,6 +33,8 @@ from negfast.settings import draw_to_dict
 
 DEFAULT_LIMIT = 25_000
 DEFAULT_LIMIT_WITH_MODEL = 2_000  # a transformer on a CPU takes tens of milliseconds per text
+DEFAULT_NEGATIVES = 8
+DEFAULT_EPOCHS = 8
 DEFAULT_OUTPUT = Path("negfast-demo")
 COMPARED_QUERIES = 4096
 COMPARED_K = 100
@@ -89,7 +91,7 @@ def add_command(commands: Any) -> None:  # argparse has no public name for the t
         "download it",
     )
     parser.add_argument(
-        "--num-negatives", type=positive, default=8, metavar="K", help="negatives of each anchor (default 8)"
+        "--num-negatives", type=positive, metavar="K", help=f"negatives of each anchor (default {DEFAULT_NEGATIVES})"
     )
     parser.add_argument(
         "--output",
@@ -117,9 +119,7 @@ def add_command(commands: Any) -> None:  # argparse has no public name for the t
         help="instead train a small encoder on the pairs, with the other passages of a batch as negatives and with all "
         "that negfast has, and compare both on modules that are held out; some minutes",
     )
-    parser.add_argument(
-        "--epochs", type=positive, default=8, metavar="N", help="epochs of --train (default %(default)s)"
-    )
+    parser.add_argument("--epochs", type=positive, metavar="N", help=f"epochs of --train (default {DEFAULT_EPOCHS})")
     parser.add_argument("--quiet", action="store_true", help="write the files and print nothing")
     parser.set_defaults(run=run)
 
@@ -140,7 +140,7 @@ def run(arguments: argparse.Namespace) -> int:
     Raises
     ------
     InvalidValueError
-        If there is no documented function to gather, or the output folder cannot be made.
+        If options do not go together, there is no documented function to gather, or the output folder cannot be made.
     MissingExtraError
         If a model is asked for and sentence-transformers is not installed.
     """
@@ -148,6 +148,7 @@ def run(arguments: argparse.Namespace) -> int:
     arguments.threads = threads.resolve(arguments.threads)
     if arguments.limit is None:
         arguments.limit = DEFAULT_LIMIT if arguments.model is None else DEFAULT_LIMIT_WITH_MODEL
+    _check_together(arguments)
     if arguments.train:
         learn.check_torch()
     encoder = encoder_for(arguments.model)
@@ -179,6 +180,19 @@ def run(arguments: argparse.Namespace) -> int:
     report.show_sample(screen, mined, code, seed=arguments.seed)
     _write(arguments, screen, code, mined, comparison, stages)
     return 0
+
+
+def _check_together(arguments: argparse.Namespace) -> None:
+    """Refuse options that would do nothing, and put in what was left out."""
+    idle = ("model", "num_negatives") if arguments.train else ("epochs",)
+    for name in idle:
+        if getattr(arguments, name) is not None:
+            option, other = f"--{name.replace('_', '-')}", "with" if arguments.train else "without"
+            raise InvalidValueError(
+                f"{option} must be left out {other} --train, which it says nothing to; leave it out"
+            )
+    arguments.num_negatives = arguments.num_negatives or DEFAULT_NEGATIVES
+    arguments.epochs = arguments.epochs or DEFAULT_EPOCHS
 
 
 def _train(arguments: argparse.Namespace, screen: Screen, code: InstalledCode, stages: _Stages) -> None:

@@ -265,7 +265,7 @@ def plan(settings: TrainingSettings, steps: int) -> negfast.Curriculum:
     """Return the curriculum: random negatives first, then more and more hard ones; or the same at every step."""
     if settings.curriculum:
         temperatures = {"temperature": settings.temperature, "final_temperature": settings.temperature}
-        stages = negfast.Curriculum.random_first(steps, **SHARES, **temperatures)
+        stages = negfast.Curriculum.random_first(max(steps, 10), **SHARES, **temperatures)
     else:
         stages = negfast.Curriculum(temperature=settings.temperature, min_random=0.1, **SHARES)
     return replace(stages, relative_margin=settings.relative_margin)
