@@ -430,6 +430,7 @@ BAD_LOOKUPS: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"exclude_keys": np.zeros((2, 1, 1), dtype=np.int64)}, InvalidValueError, "exclude_keys must be of shape"),
     ({"max_score": "high"}, InvalidTypeError, "max_score must be a number"),
     ({"max_score": [0.5]}, InvalidValueError, r"max_score must be a number or of shape \(2,\)"),
+    ({"max_score": [[0.5], [0.5, 0.6]]}, InvalidValueError, "max_score must be a rectangular list"),
     ({"max_score": float("nan")}, InvalidValueError, "max_score must be numbers, got NaN"),
 ]
 

@@ -2,7 +2,7 @@
 
 import contextlib
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Literal
 
 import numpy as np
@@ -99,11 +99,12 @@ class MemoryBank(nn.Module):
     device torch multiplies block by block in bounded memory; there scores are rounded as torch rounds them.
 
     **Ranks.** With ``"all"`` and ``"shard"`` every rank must make the same calls, with any number of rows or anchors,
-    none included. Rows count in the order of ranks, so a bank holds and finds what a bank of one process does which is
-    given the rows of all ranks at once, with the same capacity. In a ``"shard"`` slot s is on rank s modulo their
-    number, and ids, labels and ages of all rows are on each. Rows are no buffers, so that ``DistributedDataParallel``,
-    which sends the buffers of rank 0 to all others, does not touch them. An error on one rank is raised on all. Make
-    the bank after ``torch.distributed`` was started.
+    none included, on banks of the same settings and of one moment: what differs is refused by name. Rows count in the
+    order of ranks, so a bank holds and finds what a bank of one process does which is given the rows of all ranks at
+    once, with the same capacity. In a ``"shard"`` slot s is on rank s modulo their number, and ids, labels and ages of
+    all rows are on each. Rows are no buffers, so that ``DistributedDataParallel``, which sends the buffers of rank 0 to
+    all others, does not touch them. An error on one rank is raised on all. Make the bank after ``torch.distributed``
+    was started.
 
     **State.** ``state_dict`` holds four tensors: ``rows``; ``book``, for each slot id, group, key, step, the number of
     the last write and the number that the policy goes by; ``counts``; and ``settings``, JSON as bytes. So every file of
@@ -277,12 +278,17 @@ class MemoryBank(nn.Module):
         """
         excluded = dict(zip(KINDS, (exclude_ids, exclude_groups, exclude_keys), strict=True))
         with self._turn(), torch.no_grad():
-            if self._step < self.start_step or self._shard[1] == 1:
-                wanted = checked_wanted(self, anchors, k, excluded, max_score)
-                slots, scores = self._padding(wanted) if self._step < self.start_step else self._found(wanted)
-                rows = gathered(self._rows, slots)
+            wanted, sizes = self._agreed(
+                lambda: checked_wanted(self, anchors, k, excluded, max_score), bank_shards.sizes_of, bank_shards.N_SIZES
+            )
+            if self._step < self.start_step:
+                slots, scores = self._padding(wanted)
+            elif self._shard[1] == 1:
+                slots, scores = self._found(wanted)
             else:
-                slots, scores, rows = self._of_all_shards(lambda: checked_wanted(self, anchors, k, excluded, max_score))
+                numbers = self._book[_NUMBERS]
+                slots, scores = bank_shards.hardest_of_shards(Ranks(), wanted, sizes, numbers, self._found)
+            rows = self._rows_at(slots)
             ids = self._ids_at(slots)
         return Hardest(*(part.to(anchors.device) for part in (scores, ids, rows)))
 
@@ -305,16 +311,9 @@ class MemoryBank(nn.Module):
         InvalidTypeError, InvalidValueError
             If `n` is no number of rows.
         """
-        n = whole("n", n, low=0)
         with self._turn():
-            order = self._order()
-            bits = random_bits(len(order), purpose="bank", seed=self.seed, epoch=self._seen)
-            chosen = torch.from_numpy(np.argsort(bits, kind="stable")[:n]).to(self.device)
-            slots = torch.full((n,), -1, dtype=torch.int64, device=self.device)
-            slots[: len(chosen)] = order[chosen]
-            alone = self._shard[1] == 1
-            rows = gathered(self._rows, slots) if alone else bank_shards.fetched(self._ranks(), self._rows, slots)
-            return Sampled(self._ids_at(slots), rows)
+            slots, _ = self._agreed(lambda: self._drawn(whole("n", n, low=0)))
+            return Sampled(self._ids_at(slots), self._rows_at(slots))
 
     def staleness(self) -> BankStaleness:
         """Return how old the rows are, in steps.
@@ -352,24 +351,50 @@ class MemoryBank(nn.Module):
         """Return the slots that hold a row, the one written first in front."""
         return self._book[_NUMBERS].argsort()[self.capacity - len(self._current()) :]
 
-    def _ranks(self) -> Ranks:
-        """Return the ranks that rows are shared out over."""
+    def _rows_at(self, slots: torch.Tensor) -> torch.Tensor:
+        """Return the rows in these slots, wherever they are; zeros where a slot is -1."""
+        if self._shard[1] == 1:
+            return gathered(self._rows, slots)
+        return bank_shards.fetched(Ranks(), self._rows, slots)
+
+    # --- ranks ---
+
+    def _agreed(
+        self, check: Callable[[], Any], sizes: Callable[[Any], list[int]] = lambda _: [], n_sizes: int = 0
+    ) -> Any:
+        """Return what `check` returns and sizes of all ranks that look for it together, or raise on all of them."""
+        if self.sync != "shard":
+            return check(), []
+        return self._agreed_by_all(check, sizes, n_sizes)
+
+    def _agreed_by_all(self, check: Callable[[], Any], sizes: Callable[[Any], list[int]], n_sizes: int) -> Any:
         ranks = Ranks()
+
+        def checked_here() -> Any:
+            self._check_shard(ranks)
+            return check()
+
+        alike = {**self._settings(), "sync": self.sync, "start_step": self.start_step}
+        alike |= {"seen": self._seen, "step": self._step}
+        del alike["rank"]
+        return bank_shards.agreed(ranks, checked_here, sizes, n_sizes, alike=alike)
+
+    def _check_shard(self, ranks: Ranks) -> None:
+        """Refuse to be used where the rows are shared out in another way."""
         if self.sync == "shard" and (ranks.rank, ranks.size) != self._shard:
             raise InvalidValueError(
                 f"the bank must be used by rank {self._shard[0]} of {self._shard[1]}, where it was made, got rank "
                 f"{ranks.rank} of {ranks.size}; start torch.distributed before the bank is made"
             )
-        return ranks
 
     # --- writing ---
 
     def _joint_batch(self, rows: torch.Tensor, labels: tuple[Any, Any, Any], step: Any) -> Batch:
         """Return the rows of all ranks, rank by rank."""
-        ranks = self._ranks()
-        batch, sizes = bank_shards.agreed(
-            ranks, lambda: checked_batch(self, rows, labels, step), lambda batch: [len(batch.rows), batch.step], 2
+        batch, sizes = self._agreed_by_all(
+            lambda: checked_batch(self, rows, labels, step), lambda batch: [len(batch.rows), batch.step], 2
         )
+        ranks = Ranks()
         lengths, steps = zip(*sizes, strict=True)
         if len(set(steps)) > 1:
             raise InvalidValueError(
@@ -451,12 +476,14 @@ class MemoryBank(nn.Module):
             self._shelf = shelf
         return self._shelf
 
-    def _of_all_shards(self, check: Any) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        ranks = self._ranks()
-        wanted, sizes = bank_shards.agreed(ranks, check, bank_shards.sizes_of, bank_shards.N_SIZES)
-        numbers = self._book[_NUMBERS]
-        slots, scores = bank_shards.hardest_of_shards(ranks, wanted, sizes, numbers, self._found)
-        return slots, scores, bank_shards.fetched(ranks, self._rows, slots)
+    def _drawn(self, n: int) -> torch.Tensor:
+        """Return the slots of rows at random, -1 beyond what is held."""
+        order = self._order()
+        bits = random_bits(len(order), purpose="bank", seed=self.seed, epoch=self._seen)
+        chosen = torch.from_numpy(np.argsort(bits, kind="stable")[:n]).to(self.device)
+        slots = torch.full((n,), -1, dtype=torch.int64, device=self.device)
+        slots[: len(chosen)] = order[chosen]
+        return slots
 
     # --- state ---
 

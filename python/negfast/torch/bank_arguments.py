@@ -165,8 +165,9 @@ def _highest(max_score: Any, n: int) -> NDArray[np.float64] | None:
         return None
     if isinstance(max_score, bool | str):
         raise InvalidTypeError(f"max_score must be a number or one for each anchor, got {shown(max_score)}")
-    highest = floats("max_score", [max_score] if np.ndim(max_score) == 0 else max_score, np.float64)
-    if np.ndim(max_score) == 0:
+    alone = not isinstance(max_score, list | tuple) and np.ndim(max_score) == 0
+    highest = floats("max_score", [max_score] if alone else max_score, np.float64)
+    if alone:
         highest = np.repeat(highest.reshape(1), n)
     if highest.shape != (n,):
         raise InvalidValueError(
