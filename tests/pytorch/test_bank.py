@@ -302,6 +302,33 @@ def test_threads_wait_for_each_other() -> None:
     assert bank.seen == 2 * 60 * 16 and len(set(bank.ids.tolist())) == 64
 
 
+@pytest.mark.parametrize("during", ["_write_rows", "_found"])
+def test_a_signal_handler_may_read_but_not_write(during: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    bank, expected = filled(), filled()
+    rows, n_reads = numbers(30, 8, seed=1), 0
+    original = getattr(bank, during)
+
+    def handled(*arguments: Any) -> Any:
+        nonlocal n_reads
+        if n_reads == 0:  # the handler itself looks up too
+            n_reads += 1
+            other = MemoryBank(40, 8)
+            other.load_state_dict(copy.deepcopy(bank.state_dict()))
+            assert same(bank, other)
+            within = "enqueue" if during == "_write_rows" else "one that reads"
+            for call in (lambda: bank.enqueue(rows, range(30)), lambda: bank.load_state_dict(bank.state_dict())):
+                with pytest.raises(InvalidValueError, match=f"must not be called within .* got it within {within}"):
+                    call()
+        return original(*arguments)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(bank, during, handled)
+        bank.enqueue(rows, range(30))
+        bank.hardest(rows, 3)
+    expected.enqueue(rows, range(30))
+    assert n_reads == 1 and same(bank, expected)
+
+
 def test_an_interrupted_call_leaves_what_was_there(monkeypatch: pytest.MonkeyPatch) -> None:
     bank = filled()
     ids = set(bank.ids.tolist())

@@ -111,7 +111,8 @@ class MemoryBank(nn.Module):
     tensors can hold it, and a bank that goes on from it does what one that never stopped does, to the last bit. A state
     of other settings is refused by name. That of a ``"shard"`` is of its rank: save it on each.
 
-    Calls of several threads wait for each other. Rows are detached; no gradient flows into the bank.
+    Calls of several threads wait for each other. A signal handler may read the bank within a call of its thread, and so
+    save it, but not write. Rows are detached; no gradient flows into the bank.
 
     Limitations
     -----------
@@ -170,7 +171,8 @@ class MemoryBank(nn.Module):
 
     def _forget(self) -> None:
         """Leave what the tensors tell to be found out again."""
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a signal handler may save the bank within a call
+        self._calls: list[str | None] = []
         self._places: BankPlaces | None = None
         self._shelf: BankShelf | None = None
 
@@ -235,7 +237,7 @@ class MemoryBank(nn.Module):
             If an argument has a wrong type, shape or value, a row is not finite, has no direction although
             `normalize`, or does not fit the dtype, or ranks differ in their step. Nothing is changed then.
         """
-        with self._turn(), torch.no_grad():
+        with self._turn("enqueue"), torch.no_grad():
             if self.sync == "none":
                 self._write(checked_batch(self, rows, (ids, groups, keys), step))
             else:
@@ -332,10 +334,26 @@ class MemoryBank(nn.Module):
     # --- what is held ---
 
     @contextlib.contextmanager
-    def _turn(self) -> Iterator[None]:
-        """Let threads wait for each other: a row must not be read while it is written."""
+    def _turn(self, writer: str | None = None) -> Iterator[None]:
+        """Let threads wait for each other: a row must not be read while it is written.
+
+        A call within one of the same thread, as of a signal handler, may read. `writer` is the name of a call that
+        writes.
+        """
         with self._lock:
-            yield
+            if writer is not None and self._calls:
+                raise InvalidValueError(
+                    f"{writer} must not be called within another call of the bank, got it within "
+                    f"{self._calls[-1] or 'one that reads'}; set a flag in the signal handler and call it later"
+                )
+            n_outer = len(self._calls)
+            try:
+                self._calls.append(writer)
+                yield
+            finally:
+                del self._calls[n_outer:]
+                if any(self._calls):  # what a read found out amid a write does not last
+                    self._places = self._shelf = None
 
     def _current(self) -> BankPlaces:
         """Return what says where rows go, made from the tensors where it is not known."""
@@ -530,7 +548,7 @@ class MemoryBank(nn.Module):
 
     def _take(self, state: Mapping[str, Any]) -> None:
         """Become what a state says, or raise and stay as before."""
-        with self._turn(), torch.no_grad():
+        with self._turn("load_state_dict"), torch.no_grad():
             places = checked(state, self._tensors(), self._settings())
             rank, size = self._shard
             check_rows(state["rows"], state["book"][_NUMBERS, rank::size] >= 0, self.normalize)
@@ -544,7 +562,7 @@ class MemoryBank(nn.Module):
         """Follow the module to another device; the dtype of the rows stays."""
         follow: Any = super()._apply  # torch has no types here
         follow(fn, recurse)
-        with self._turn(), torch.no_grad(), torch.inference_mode(False):
+        with self._turn("to"), torch.no_grad(), torch.inference_mode(False):
             device = fn(torch.empty(0, dtype=self.dtype, device=self.device)).device
             if device.type == "meta":
                 raise InvalidValueError("the bank must be on a device that holds numbers, got meta; leave it out")
@@ -555,7 +573,7 @@ class MemoryBank(nn.Module):
     def __getstate__(self) -> dict[str, Any]:
         """Return everything but what the tensors tell, for copies and pickles."""
         with self._turn():
-            made = {"_lock", "_places", "_shelf"}
+            made = {"_lock", "_calls", "_places", "_shelf"}
             state = {name: value for name, value in self.__dict__.items() if name not in made}
             return {**state, "_rows": self._rows.clone(), "_book": self._book.clone()}
 
