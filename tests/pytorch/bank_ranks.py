@@ -151,6 +151,7 @@ def differing(rank: int) -> None:
             refuses(lambda: bank.enqueue(rows, ids), InvalidValueError, message)  # noqa: B023
             if sync == "shard":
                 refuses(lambda: bank.hardest(anchors(rank), 3), InvalidValueError, message)  # noqa: B023
+    refuses(lambda: MemoryBank(1, DIM, sync="shard"), InvalidValueError, "capacity must be at least 1 for each rank")
     bank = MemoryBank(CAPACITY, DIM, sync="shard")
     first = copy.deepcopy(bank.state_dict())
     bank.enqueue(rows, ids)

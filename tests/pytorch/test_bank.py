@@ -267,6 +267,17 @@ def test_copies_go_on_by_themselves(policy: Any) -> None:
     assert all(same(bank, other) for other in copies)
 
 
+def test_copies_made_in_inference_mode_can_be_written() -> None:
+    bank = filled()
+    with torch.inference_mode():
+        copies = [copy.deepcopy(bank), pickle.loads(pickle.dumps(bank)), copy.copy(bank)]  # noqa: S301
+    for other in copies:
+        assert same(bank, other)
+        other.enqueue(numbers(30, 8, seed=1), range(30))
+    bank.enqueue(numbers(30, 8, seed=1), range(30))
+    assert all(same(bank, other) for other in copies)
+
+
 def test_threads_wait_for_each_other() -> None:
     bank, errors = MemoryBank(64, 32, momentum=0.5), list[BaseException]()
     anchors = torch.nn.functional.normalize(numbers(8, 32, seed=1))

@@ -163,6 +163,11 @@ class MemoryBank(nn.Module):
         self._n_threads = n_threads
         self._shard = self._shard_of_now()
         rank, size = self._shard
+        if self.capacity < size:
+            raise InvalidValueError(
+                f'capacity must be at least 1 for each rank with sync="shard", got {self.capacity} for {size} ranks; '
+                'enlarge it, or use sync="all"'
+            )
         with torch.inference_mode(False):
             self._rows = torch.zeros((len(range(rank, self.capacity, size)), self.dim), dtype=self.dtype)
             self._book = torch.full((len(_LINES), self.capacity), -1, dtype=torch.int64)
@@ -581,4 +586,8 @@ class MemoryBank(nn.Module):
         """Become what was copied."""
         restore: Any = super().__setstate__
         restore(state)
+        with torch.inference_mode(False):  # tensors copied in that mode could not be written later
+            for name in ("_rows", "_book"):
+                if state[name].is_inference():
+                    setattr(self, name, state[name].clone())
         self._forget()
