@@ -28,6 +28,7 @@ POLICIES: tuple[Policy, ...] = ("fifo", "reservoir", "aged")
 SYNCS: tuple[Sync, ...] = ("none", "all", "shard")
 """What ranks do with the rows of each other."""
 _LINES = ("ids", "groups", "keys", "steps", "numbers", "chosen")
+_TENSORS = ("_rows", "_book", "_counts")
 _STEPS, _NUMBERS = _LINES.index("steps"), _LINES.index("numbers")
 
 
@@ -107,7 +108,8 @@ class MemoryBank(nn.Module):
     was started.
 
     **State.** ``state_dict`` holds four tensors: ``rows``; ``book``, for each slot id, group, key, step, the number of
-    the last write and the number that the policy goes by; ``counts``; and ``settings``, JSON as bytes. So every file of
+    the last write and the number that the policy goes by; ``counts``; and ``settings``, JSON as bytes. As with any
+    module they are those that the bank goes on writing: save them at once, or ``copy.deepcopy`` them. So every file of
     tensors can hold it, and a bank that goes on from it does what one that never stopped does, to the last bit. A state
     of other settings is refused by name. That of a ``"shard"`` is of its rank: save it on each.
 
@@ -171,7 +173,7 @@ class MemoryBank(nn.Module):
         with torch.inference_mode(False):
             self._rows = torch.zeros((len(range(rank, self.capacity, size)), self.dim), dtype=self.dtype)
             self._book = torch.full((len(_LINES), self.capacity), -1, dtype=torch.int64)
-        self._seen, self._step = 0, -1
+            self._counts = torch.tensor([0, -1], dtype=torch.int64, device="cpu")
         self._forget()
 
     def _forget(self) -> None:
@@ -198,12 +200,32 @@ class MemoryBank(nn.Module):
     @property
     def step(self) -> int:
         """The step of the last rows, -1 before any came."""
-        return self._step
+        return int(self._counts[1])
 
     @property
     def seen(self) -> int:
         """How many rows came, repeated ones included."""
-        return self._seen
+        return int(self._counts[0])
+
+    @property
+    def rows(self) -> torch.Tensor:
+        """Rows by slot as ``state_dict`` has them, not to be written."""
+        return self._rows
+
+    @property
+    def book(self) -> torch.Tensor:
+        """Labels by slot as ``state_dict`` has them, not to be written."""
+        return self._book
+
+    @property
+    def counts(self) -> torch.Tensor:
+        """`seen` and `step` as ``state_dict`` has them, not to be written."""
+        return self._counts
+
+    @property
+    def settings(self) -> torch.Tensor:
+        """The settings as ``state_dict`` has them, made anew."""
+        return packed(self._settings())
 
     @property
     def device(self) -> torch.device:
@@ -220,7 +242,7 @@ class MemoryBank(nn.Module):
     def ages(self) -> torch.Tensor:
         """Steps since the rows were written, in the order of `ids`, int64, shape (len(self),)."""
         with self._turn():
-            return self._step - self._book[_STEPS, self._order()]
+            return self.step - self._book[_STEPS, self._order()]
 
     def enqueue(self, rows: torch.Tensor, ids: Any, groups: Any = None, keys: Any = None, *, step: Any = None) -> None:
         """Add rows, and renew those whose ids are held.
@@ -288,7 +310,7 @@ class MemoryBank(nn.Module):
             wanted, sizes = self._agreed(
                 lambda: checked_wanted(self, anchors, k, excluded, max_score), bank_shards.sizes_of, bank_shards.N_SIZES
             )
-            if self._step < self.start_step:
+            if self.step < self.start_step:
                 slots, scores = self._padding(wanted)
             elif self._shard[1] == 1:
                 slots, scores = self._found(wanted)
@@ -364,7 +386,7 @@ class MemoryBank(nn.Module):
         """Return what says where rows go, made from the tensors where it is not known."""
         if self._places is None:
             book = self._book.cpu().numpy()
-            self._places = BankPlaces.restore(self.policy, self.seed, self._seen, book[0], book[_LINES.index("chosen")])
+            self._places = BankPlaces.restore(self.policy, self.seed, self.seen, book[0], book[_LINES.index("chosen")])
         return self._places
 
     def _ids_at(self, slots: torch.Tensor) -> torch.Tensor:
@@ -398,7 +420,7 @@ class MemoryBank(nn.Module):
             return check()
 
         alike = {**self._settings(), "sync": self.sync, "start_step": self.start_step}
-        alike |= {"seen": self._seen, "step": self._step}
+        alike |= {"seen": self.seen, "step": self.step}
         del alike["rank"]
         return bank_shards.agreed(ranks, checked_here, sizes, n_sizes, alike=alike)
 
@@ -430,7 +452,7 @@ class MemoryBank(nn.Module):
         # Until all is done nothing is taken for known: a call that is interrupted leaves what the tensors tell.
         places, shelf = self._current(), self._shelf
         self._places = self._shelf = None
-        first = self._seen
+        first = self.seen
         placed = places.place(batch.labels[0], self.momentum is not None)
         slots, last = torch.from_numpy(placed["last_slots"]).to(self.device), placed["last_rows"]
         self._book[:, slots] = -1
@@ -439,7 +461,7 @@ class MemoryBank(nn.Module):
             shelf.write(in_place(self._rows), written, threads.resolve(self._n_threads))
         steps = np.full(len(last), batch.step, dtype=np.int64)
         table = np.stack([*batch.labels[:, last], steps, first + last, placed["chosen"]])
-        self._seen, self._step = first + len(batch.rows), batch.step
+        self._counts.copy_(torch.tensor([first + len(batch.rows), batch.step]))
         self._book[:, slots] = torch.from_numpy(table).to(self.device)
         self._places, self._shelf = places, shelf
 
@@ -502,7 +524,7 @@ class MemoryBank(nn.Module):
     def _drawn(self, n: int) -> torch.Tensor:
         """Return the slots of rows at random, -1 beyond what is held."""
         order = self._order()
-        bits = random_bits(len(order), purpose="bank", seed=self.seed, epoch=self._seen)
+        bits = random_bits(len(order), purpose="bank", seed=self.seed, epoch=self.seen)
         chosen = torch.from_numpy(np.argsort(bits, kind="stable")[:n]).to(self.device)
         slots = torch.full((n,), -1, dtype=torch.int64, device=self.device)
         slots[: len(chosen)] = order[chosen]
@@ -526,8 +548,7 @@ class MemoryBank(nn.Module):
         }
 
     def _tensors(self) -> dict[str, torch.Tensor]:
-        counts = torch.tensor([self._seen, self._step], dtype=torch.int64)
-        return {"rows": self._rows, "book": self._book, "counts": counts, "settings": packed(self._settings())}
+        return {name: getattr(self, name) for name in NAMES}
 
     def _save_to_state_dict(self, destination: Any, prefix: str, keep_vars: bool) -> None:  # noqa: ARG002
         with self._turn():
@@ -560,7 +581,7 @@ class MemoryBank(nn.Module):
             self._places = self._shelf = None
             self._rows.copy_(state["rows"])
             self._book.copy_(state["book"])
-            self._seen, self._step = state["counts"].tolist()
+            self._counts.copy_(state["counts"])
             self._places = places
 
     def _apply(self, fn: Any, recurse: bool = True) -> "MemoryBank":
@@ -580,14 +601,14 @@ class MemoryBank(nn.Module):
         with self._turn():
             made = {"_lock", "_calls", "_places", "_shelf"}
             state = {name: value for name, value in self.__dict__.items() if name not in made}
-            return {**state, "_rows": self._rows.clone(), "_book": self._book.clone()}
+            return {**state, **{name: state[name].clone() for name in _TENSORS}}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Become what was copied."""
         restore: Any = super().__setstate__
         restore(state)
         with torch.inference_mode(False):  # tensors copied in that mode could not be written later
-            for name in ("_rows", "_book"):
+            for name in _TENSORS:
                 if state[name].is_inference():
                     setattr(self, name, state[name].clone())
         self._forget()
