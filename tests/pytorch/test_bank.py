@@ -157,6 +157,37 @@ def test_torch_finds_what_the_compiled_module_finds(dtype: Any, normalize: bool)
         assert (ids == found.ids).float().mean() > 0.99
 
 
+def torch_found(bank: MemoryBank, anchors: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tensor]:
+    labels = dict(zip(("ids", "groups", "keys"), bank.book, strict=False))
+    return by_torch(bank.rows, labels, bank.book[4], checked_wanted(bank, anchors, k, {}, None), bank.normalize)
+
+
+def test_torch_takes_anchors_of_any_length() -> None:
+    bank, anchors = filled(), numbers(4, 8, seed=3)
+    anchors[3] = 0
+    expected = torch_found(bank, anchors, 5)
+    for scale in (1e-37, 1e-20, 1e37):
+        torch.testing.assert_close(torch_found(bank, anchors * scale, 5)[1], expected[1])
+    torch.testing.assert_close(expected[1], bank.hardest(anchors, 5).scores)
+
+
+def test_torch_refuses_products_that_overflow() -> None:
+    bank = MemoryBank(4, 4, normalize=False)
+    bank.enqueue(torch.tensor([[1e30, -1e30, 0.0, 0.0]]), [0])
+    for look in (torch_found, MemoryBank.hardest):
+        with pytest.raises(InvalidValueError, match="anchors must be small enough for dot products in float32"):
+            look(bank, torch.full((1, 4), 1e30), 1)
+
+
+def test_torch_finds_scores_in_float32_whatever_the_default() -> None:
+    bank = filled()
+    torch.set_default_dtype(torch.float64)
+    try:
+        assert torch_found(bank, numbers(3, 8), 50)[1].dtype == torch.float32
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_half_precision_is_kept_and_scored_in_full(dtype: Any) -> None:
     bank = filled(dtype=dtype)

@@ -120,7 +120,8 @@ class MemoryBank(nn.Module):
     -----------
     Scores of rows of half precision are of rows as they are kept. What others than :meth:`enqueue` write into the
     tensors of a state shows in no look-up for sure. On a GPU, rows of nearly the same score may come in another order
-    than on the CPU, and where TF32 is allowed scores are as coarse as that; the checks wait for the device.
+    than on the CPU, of rows that tie at the end of a list others may be in it, and where TF32 is allowed scores are as
+    coarse as that; the checks wait for the device.
 
     Examples
     --------
