@@ -118,10 +118,11 @@ class MemoryBank(nn.Module):
 
     Limitations
     -----------
-    Scores of rows of half precision are of rows as they are kept. What others than :meth:`enqueue` write into the
-    tensors of a state shows in no look-up for sure. On a GPU, rows of nearly the same score may come in another order
-    than on the CPU, of rows that tie at the end of a list others may be in it, and where TF32 is allowed scores are as
-    coarse as that; the checks wait for the device.
+    Scores of rows of half precision are of rows as they are kept. Look-ups on the CPU are slow where codes cannot rule
+    rows out: rows in a narrow cone, a `max_score` that leaves almost none, one far longer row among dot products. What
+    others than :meth:`enqueue` write into the tensors of a state shows in no look-up for sure. On a GPU, rows of nearly
+    the same score may come in another order than on the CPU, of rows that tie at the end of a list others may be in it,
+    and where TF32 is allowed scores are as coarse as that; the checks wait for the device.
 
     Examples
     --------
