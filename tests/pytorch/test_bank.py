@@ -278,6 +278,8 @@ def test_samples_are_of_distinct_rows_and_change_with_what_comes() -> None:
     assert sorted(all_of_them.ids[:40].tolist()) == sorted(bank.ids.tolist())
     assert (all_of_them.ids[40:] == -1).all() and not all_of_them.rows[40:].any()
     assert bank.sample(0).rows.shape == (0, 8)
+    for n in (1, 7, 39):
+        assert torch.equal(bank.sample(n).ids, all_of_them.ids[:n])
 
 
 @pytest.mark.parametrize("policy", POLICIES)
@@ -482,6 +484,9 @@ def test_rows_that_the_dtype_cannot_hold_are_refused() -> None:
     MemoryBank(5, 4, dtype=torch.float16).enqueue(changed(1, 1e30), range(3))
     tiny = MemoryBank(5, 4)
     tiny.enqueue(torch.full((1, 4), 1e-40), [0])
+    for value, way in ((1e-60, "up"), (1e300, "down")):
+        with pytest.raises(InvalidValueError, match=f"scale the rows {way}"):
+            tiny.enqueue(torch.full((1, 4), value, dtype=torch.float64), [0])
     assert tiny.hardest(torch.ones(1, 4), 1).scores[0, 0] == pytest.approx(1)
 
 

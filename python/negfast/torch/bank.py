@@ -527,7 +527,12 @@ class MemoryBank(nn.Module):
         """Return the slots of rows at random, -1 beyond what is held."""
         order = self._order()
         bits = random_bits(len(order), purpose="bank", seed=self.seed, epoch=self.seen)
-        chosen = torch.from_numpy(np.argsort(bits, kind="stable")[:n]).to(self.device)
+        if 0 < n < len(bits):  # only those that can be drawn are sorted
+            few = np.flatnonzero(bits <= np.partition(bits, n - 1)[n - 1])
+            few = few[np.argsort(bits[few], kind="stable")]
+        else:
+            few = np.argsort(bits, kind="stable")
+        chosen = torch.from_numpy(few[:n]).to(self.device)
         slots = torch.full((n,), -1, dtype=torch.int64, device=self.device)
         slots[: len(chosen)] = order[chosen]
         return slots
