@@ -55,7 +55,7 @@ def checked_matrix(argument: str, value: Any, dim: int) -> torch.Tensor:
         raise InvalidTypeError(f"{argument} must be a tensor of floats, got {kind}; pass what the model returned")
     if value.layout != torch.strided or value.is_nested or value.device.type == "meta":
         raise InvalidTypeError(
-            f"{argument} must be a plain, dense tensor, got a {value.layout} one on {value.device}; call to_dense()"
+            f"{argument} must be a plain, dense tensor, got a {value.layout} one on {value.device}; pass a dense one"
         )
     if value.ndim != 2 or value.shape[1] != dim:
         raise InvalidValueError(
