@@ -136,6 +136,45 @@ def errors(rank: int) -> None:
     refuses(lambda: found(anchors(rank), 3), error, "got errors on [1]" if rank == 0 else "anchors must be")
 
 
+def differing(rank: int) -> None:
+    """Banks of other settings, or of other moments, are noticed by the first call of all ranks."""
+    rows, ids, _ = batch(rank, 3)
+    for name, values in {
+        "seed": (0, 1),
+        "policy": ("aged", "fifo"),
+        "start_step": (0, 9),
+        "capacity": (41, 42),
+    }.items():
+        for sync in ("all", "shard"):
+            bank = MemoryBank(**{"capacity": CAPACITY, "dim": DIM, "sync": sync, name: values[rank]})
+            message = f"{name} of the bank must be the same on every rank, got {values[rank]!r} on rank {rank}"
+            refuses(lambda: bank.enqueue(rows, ids), InvalidValueError, message)  # noqa: B023
+            if sync == "shard":
+                refuses(lambda: bank.hardest(anchors(rank), 3), InvalidValueError, message)  # noqa: B023
+    refuses(lambda: MemoryBank(1, DIM, sync="shard"), InvalidValueError, "capacity must be at least 1 for each rank")
+    bank = MemoryBank(CAPACITY, DIM, sync="shard")
+    first = copy.deepcopy(bank.state_dict())
+    bank.enqueue(rows, ids)
+    if rank:
+        bank.load_state_dict(first)
+    refuses(lambda: bank.sample(3), InvalidValueError, "seen of the bank must be the same on every rank")
+
+
+def local_errors(rank: int) -> None:
+    """What only one rank notices, whatever it is, keeps none of them waiting."""
+    bank = MemoryBank(CAPACITY, DIM, sync="shard", normalize=False)
+    bank.enqueue(torch.full((1, DIM), 1e30) if rank == 0 else torch.zeros(1, DIM), [rank])
+    other = "got errors on [0]"
+    message = other if rank else "n must be"
+    refuses(lambda: bank.sample(3 if rank else -1), InvalidValueError, message)
+    message = other if rank else "max_score must be a rectangular list"
+    ragged = None if rank else [[1], [1, 2]]
+    refuses(lambda: bank.hardest(anchors(0), 2, max_score=ragged), InvalidValueError, message)
+    message = other if rank else "anchors must be small enough"
+    refuses(lambda: bank.hardest(torch.full((2, DIM), 1e20), 2), InvalidValueError, message)
+    assert len(bank.hardest(anchors(rank), 2).ids) == 4 + rank
+
+
 def in_ddp(rank: int) -> None:
     """DDP sends the buffers of rank 0 to the others before each forward, but leaves the bank alone."""
     torch.manual_seed(0)
@@ -181,7 +220,7 @@ def main(rank: int, folder: str) -> None:
     early.enqueue(*batch(0, 0))  # one process is all there is
     assert len(early.hardest(anchors(0), 2).ids) == 4
     dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=WORLD)
-    for check in (together, shards, start_step, state, errors, in_ddp):
+    for check in (together, shards, start_step, state, errors, differing, local_errors, in_ddp):
         check(rank)
         if rank == 0:
             print(check.__name__, flush=True)

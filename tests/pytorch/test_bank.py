@@ -157,6 +157,37 @@ def test_torch_finds_what_the_compiled_module_finds(dtype: Any, normalize: bool)
         assert (ids == found.ids).float().mean() > 0.99
 
 
+def torch_found(bank: MemoryBank, anchors: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tensor]:
+    labels = dict(zip(("ids", "groups", "keys"), bank.book, strict=False))
+    return by_torch(bank.rows, labels, bank.book[4], checked_wanted(bank, anchors, k, {}, None), bank.normalize)
+
+
+def test_torch_takes_anchors_of_any_length() -> None:
+    bank, anchors = filled(), numbers(4, 8, seed=3)
+    anchors[3] = 0
+    expected = torch_found(bank, anchors, 5)
+    for scale in (1e-37, 1e-20, 1e37):
+        torch.testing.assert_close(torch_found(bank, anchors * scale, 5)[1], expected[1])
+    torch.testing.assert_close(expected[1], bank.hardest(anchors, 5).scores)
+
+
+def test_torch_refuses_products_that_overflow() -> None:
+    bank = MemoryBank(4, 4, normalize=False)
+    bank.enqueue(torch.tensor([[1e30, -1e30, 0.0, 0.0]]), [0])
+    for look in (torch_found, MemoryBank.hardest):
+        with pytest.raises(InvalidValueError, match="anchors must be small enough for dot products in float32"):
+            look(bank, torch.full((1, 4), 1e30), 1)
+
+
+def test_torch_finds_scores_in_float32_whatever_the_default() -> None:
+    bank = filled()
+    torch.set_default_dtype(torch.float64)
+    try:
+        assert torch_found(bank, numbers(3, 8), 50)[1].dtype == torch.float32
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_half_precision_is_kept_and_scored_in_full(dtype: Any) -> None:
     bank = filled(dtype=dtype)
@@ -247,6 +278,8 @@ def test_samples_are_of_distinct_rows_and_change_with_what_comes() -> None:
     assert sorted(all_of_them.ids[:40].tolist()) == sorted(bank.ids.tolist())
     assert (all_of_them.ids[40:] == -1).all() and not all_of_them.rows[40:].any()
     assert bank.sample(0).rows.shape == (0, 8)
+    for n in (1, 7, 39):
+        assert torch.equal(bank.sample(n).ids, all_of_them.ids[:n])
 
 
 @pytest.mark.parametrize("policy", POLICIES)
@@ -263,6 +296,17 @@ def test_copies_go_on_by_themselves(policy: Any) -> None:
         assert same(bank, other)
         other.enqueue(numbers(30, 8, seed=1), range(30))
     assert same(bank, before)
+    bank.enqueue(numbers(30, 8, seed=1), range(30))
+    assert all(same(bank, other) for other in copies)
+
+
+def test_copies_made_in_inference_mode_can_be_written() -> None:
+    bank = filled()
+    with torch.inference_mode():
+        copies = [copy.deepcopy(bank), pickle.loads(pickle.dumps(bank)), copy.copy(bank)]  # noqa: S301
+    for other in copies:
+        assert same(bank, other)
+        other.enqueue(numbers(30, 8, seed=1), range(30))
     bank.enqueue(numbers(30, 8, seed=1), range(30))
     assert all(same(bank, other) for other in copies)
 
@@ -300,6 +344,33 @@ def test_threads_wait_for_each_other() -> None:
         worker.join(timeout=60)
     assert not errors and not any(worker.is_alive() for worker in workers)
     assert bank.seen == 2 * 60 * 16 and len(set(bank.ids.tolist())) == 64
+
+
+@pytest.mark.parametrize("during", ["_write_rows", "_found"])
+def test_a_signal_handler_may_read_but_not_write(during: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    bank, expected = filled(), filled()
+    rows, n_reads = numbers(30, 8, seed=1), 0
+    original = getattr(bank, during)
+
+    def handled(*arguments: Any) -> Any:
+        nonlocal n_reads
+        if n_reads == 0:  # the handler itself looks up too
+            n_reads += 1
+            other = MemoryBank(40, 8)
+            other.load_state_dict(copy.deepcopy(bank.state_dict()))
+            assert same(bank, other)
+            within = "enqueue" if during == "_write_rows" else "one that reads"
+            for call in (lambda: bank.enqueue(rows, range(30)), lambda: bank.load_state_dict(bank.state_dict())):
+                with pytest.raises(InvalidValueError, match=f"must not be called within .* got it within {within}"):
+                    call()
+        return original(*arguments)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(bank, during, handled)
+        bank.enqueue(rows, range(30))
+        bank.hardest(rows, 3)
+    expected.enqueue(rows, range(30))
+    assert n_reads == 1 and same(bank, expected)
 
 
 def test_an_interrupted_call_leaves_what_was_there(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -413,6 +484,9 @@ def test_rows_that_the_dtype_cannot_hold_are_refused() -> None:
     MemoryBank(5, 4, dtype=torch.float16).enqueue(changed(1, 1e30), range(3))
     tiny = MemoryBank(5, 4)
     tiny.enqueue(torch.full((1, 4), 1e-40), [0])
+    for value, way in ((1e-60, "up"), (1e300, "down")):
+        with pytest.raises(InvalidValueError, match=f"scale the rows {way}"):
+            tiny.enqueue(torch.full((1, 4), value, dtype=torch.float64), [0])
     assert tiny.hardest(torch.ones(1, 4), 1).scores[0, 0] == pytest.approx(1)
 
 
@@ -430,6 +504,7 @@ BAD_LOOKUPS: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"exclude_keys": np.zeros((2, 1, 1), dtype=np.int64)}, InvalidValueError, "exclude_keys must be of shape"),
     ({"max_score": "high"}, InvalidTypeError, "max_score must be a number"),
     ({"max_score": [0.5]}, InvalidValueError, r"max_score must be a number or of shape \(2,\)"),
+    ({"max_score": [[0.5], [0.5, 0.6]]}, InvalidValueError, "max_score must be a rectangular list"),
     ({"max_score": float("nan")}, InvalidValueError, "max_score must be numbers, got NaN"),
 ]
 

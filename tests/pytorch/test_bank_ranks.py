@@ -15,4 +15,13 @@ from children import output_of
 @pytest.mark.skipif(not torch.distributed.is_gloo_available(), reason="this torch has no gloo")
 def test_two_processes_are_as_one(tmp_path: Path) -> None:
     printed = output_of(bank_ranks.__file__, tmp_path, deadline=100)
-    assert printed.split() == ["together", "shards", "start_step", "state", "errors", "in_ddp"]
+    assert printed.split() == [
+        "together",
+        "shards",
+        "start_step",
+        "state",
+        "errors",
+        "differing",
+        "local_errors",
+        "in_ddp",
+    ]

@@ -62,9 +62,22 @@ def test_a_state_is_of_the_moment_only_if_it_is_copied() -> None:
     state, live = copy.deepcopy(bank.state_dict()), bank.state_dict()
     before = copy.deepcopy(bank)
     stepped(bank, range(3, 5))
-    assert torch.equal(live["rows"], bank.state_dict()["rows"])  # as of any module
+    for name, tensor in live.items():  # as of any module
+        assert torch.equal(tensor, bank.state_dict()[name])
+    other = filled()
+    other.load_state_dict(live)
+    assert same(other, bank)
     bank.load_state_dict(state)
     assert same(bank, before)
+
+
+def test_distributed_checkpoints_take_it() -> None:
+    checkpoints = pytest.importorskip("torch.distributed.checkpoint.state_dict")
+    model, other = (torch.nn.Sequential(torch.nn.Linear(8, 8), filled(n=n)) for n in (60, 20))
+    state = checkpoints.get_model_state_dict(model)
+    assert {"1.rows", "1.book", "1.counts", "1.settings"} < set(state)
+    checkpoints.set_model_state_dict(other, copy.deepcopy(state))
+    assert same(other[1], model[1])
 
 
 def test_keys_that_lack_or_do_not_belong() -> None:

@@ -2,7 +2,7 @@
 
 import contextlib
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Literal
 
 import numpy as np
@@ -28,6 +28,7 @@ POLICIES: tuple[Policy, ...] = ("fifo", "reservoir", "aged")
 SYNCS: tuple[Sync, ...] = ("none", "all", "shard")
 """What ranks do with the rows of each other."""
 _LINES = ("ids", "groups", "keys", "steps", "numbers", "chosen")
+_TENSORS = ("_rows", "_book", "_counts")
 _STEPS, _NUMBERS = _LINES.index("steps"), _LINES.index("numbers")
 
 
@@ -99,24 +100,29 @@ class MemoryBank(nn.Module):
     device torch multiplies block by block in bounded memory; there scores are rounded as torch rounds them.
 
     **Ranks.** With ``"all"`` and ``"shard"`` every rank must make the same calls, with any number of rows or anchors,
-    none included. Rows count in the order of ranks, so a bank holds and finds what a bank of one process does which is
-    given the rows of all ranks at once, with the same capacity. In a ``"shard"`` slot s is on rank s modulo their
-    number, and ids, labels and ages of all rows are on each. Rows are no buffers, so that ``DistributedDataParallel``,
-    which sends the buffers of rank 0 to all others, does not touch them. An error on one rank is raised on all. Make
-    the bank after ``torch.distributed`` was started.
+    none included, on banks of the same settings and of one moment: what differs is refused by name. Rows count in the
+    order of ranks, so a bank holds and finds what a bank of one process does which is given the rows of all ranks at
+    once, with the same capacity. In a ``"shard"`` slot s is on rank s modulo their number, and ids, labels and ages of
+    all rows are on each. Rows are no buffers, so that ``DistributedDataParallel``, which sends the buffers of rank 0 to
+    all others, does not touch them. An error on one rank is raised on all. Make the bank after ``torch.distributed``
+    was started.
 
     **State.** ``state_dict`` holds four tensors: ``rows``; ``book``, for each slot id, group, key, step, the number of
-    the last write and the number that the policy goes by; ``counts``; and ``settings``, JSON as bytes. So every file of
+    the last write and the number that the policy goes by; ``counts``; and ``settings``, JSON as bytes. As with any
+    module they are those that the bank goes on writing: save them at once, or ``copy.deepcopy`` them. So every file of
     tensors can hold it, and a bank that goes on from it does what one that never stopped does, to the last bit. A state
     of other settings is refused by name. That of a ``"shard"`` is of its rank: save it on each.
 
-    Calls of several threads wait for each other. Rows are detached; no gradient flows into the bank.
+    Calls of several threads wait for each other. A signal handler may read the bank within a call of its thread, and so
+    save it, but not write. Rows are detached; no gradient flows into the bank.
 
     Limitations
     -----------
-    Scores of rows of half precision are of rows as they are kept. What others than :meth:`enqueue` write into the
-    tensors of a state shows in no look-up for sure. On a GPU, rows of nearly the same score may come in another order
-    than on the CPU, and where TF32 is allowed scores are as coarse as that; the checks wait for the device.
+    Scores of rows of half precision are of rows as they are kept. Look-ups on the CPU are slow where codes cannot rule
+    rows out: rows in a narrow cone, a `max_score` that leaves almost none, one far longer row among dot products. What
+    others than :meth:`enqueue` write into the tensors of a state shows in no look-up for sure. On a GPU, rows of nearly
+    the same score may come in another order than on the CPU, of rows that tie at the end of a list others may be in it,
+    and where TF32 is allowed scores are as coarse as that; the checks wait for the device.
 
     Examples
     --------
@@ -161,15 +167,21 @@ class MemoryBank(nn.Module):
         self._n_threads = n_threads
         self._shard = self._shard_of_now()
         rank, size = self._shard
+        if self.capacity < size:
+            raise InvalidValueError(
+                f'capacity must be at least 1 for each rank with sync="shard", got {self.capacity} for {size} ranks; '
+                'enlarge it, or use sync="all"'
+            )
         with torch.inference_mode(False):
             self._rows = torch.zeros((len(range(rank, self.capacity, size)), self.dim), dtype=self.dtype)
             self._book = torch.full((len(_LINES), self.capacity), -1, dtype=torch.int64)
-        self._seen, self._step = 0, -1
+            self._counts = torch.tensor([0, -1], dtype=torch.int64, device="cpu")
         self._forget()
 
     def _forget(self) -> None:
         """Leave what the tensors tell to be found out again."""
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a signal handler may save the bank within a call
+        self._calls: list[str | None] = []
         self._places: BankPlaces | None = None
         self._shelf: BankShelf | None = None
 
@@ -190,12 +202,32 @@ class MemoryBank(nn.Module):
     @property
     def step(self) -> int:
         """The step of the last rows, -1 before any came."""
-        return self._step
+        return int(self._counts[1])
 
     @property
     def seen(self) -> int:
         """How many rows came, repeated ones included."""
-        return self._seen
+        return int(self._counts[0])
+
+    @property
+    def rows(self) -> torch.Tensor:
+        """Rows by slot as ``state_dict`` has them, not to be written."""
+        return self._rows
+
+    @property
+    def book(self) -> torch.Tensor:
+        """Labels by slot as ``state_dict`` has them, not to be written."""
+        return self._book
+
+    @property
+    def counts(self) -> torch.Tensor:
+        """`seen` and `step` as ``state_dict`` has them, not to be written."""
+        return self._counts
+
+    @property
+    def settings(self) -> torch.Tensor:
+        """The settings as ``state_dict`` has them, made anew."""
+        return packed(self._settings())
 
     @property
     def device(self) -> torch.device:
@@ -212,7 +244,7 @@ class MemoryBank(nn.Module):
     def ages(self) -> torch.Tensor:
         """Steps since the rows were written, in the order of `ids`, int64, shape (len(self),)."""
         with self._turn():
-            return self._step - self._book[_STEPS, self._order()]
+            return self.step - self._book[_STEPS, self._order()]
 
     def enqueue(self, rows: torch.Tensor, ids: Any, groups: Any = None, keys: Any = None, *, step: Any = None) -> None:
         """Add rows, and renew those whose ids are held.
@@ -234,7 +266,7 @@ class MemoryBank(nn.Module):
             If an argument has a wrong type, shape or value, a row is not finite, has no direction although
             `normalize`, or does not fit the dtype, or ranks differ in their step. Nothing is changed then.
         """
-        with self._turn(), torch.no_grad():
+        with self._turn("enqueue"), torch.no_grad():
             if self.sync == "none":
                 self._write(checked_batch(self, rows, (ids, groups, keys), step))
             else:
@@ -277,12 +309,17 @@ class MemoryBank(nn.Module):
         """
         excluded = dict(zip(KINDS, (exclude_ids, exclude_groups, exclude_keys), strict=True))
         with self._turn(), torch.no_grad():
-            if self._step < self.start_step or self._shard[1] == 1:
-                wanted = checked_wanted(self, anchors, k, excluded, max_score)
-                slots, scores = self._padding(wanted) if self._step < self.start_step else self._found(wanted)
-                rows = gathered(self._rows, slots)
+            wanted, sizes = self._agreed(
+                lambda: checked_wanted(self, anchors, k, excluded, max_score), bank_shards.sizes_of, bank_shards.N_SIZES
+            )
+            if self.step < self.start_step:
+                slots, scores = self._padding(wanted)
+            elif self._shard[1] == 1:
+                slots, scores = self._found(wanted)
             else:
-                slots, scores, rows = self._of_all_shards(lambda: checked_wanted(self, anchors, k, excluded, max_score))
+                numbers = self._book[_NUMBERS]
+                slots, scores = bank_shards.hardest_of_shards(Ranks(), wanted, sizes, numbers, self._found)
+            rows = self._rows_at(slots)
             ids = self._ids_at(slots)
         return Hardest(*(part.to(anchors.device) for part in (scores, ids, rows)))
 
@@ -305,16 +342,9 @@ class MemoryBank(nn.Module):
         InvalidTypeError, InvalidValueError
             If `n` is no number of rows.
         """
-        n = whole("n", n, low=0)
         with self._turn():
-            order = self._order()
-            bits = random_bits(len(order), purpose="bank", seed=self.seed, epoch=self._seen)
-            chosen = torch.from_numpy(np.argsort(bits, kind="stable")[:n]).to(self.device)
-            slots = torch.full((n,), -1, dtype=torch.int64, device=self.device)
-            slots[: len(chosen)] = order[chosen]
-            alone = self._shard[1] == 1
-            rows = gathered(self._rows, slots) if alone else bank_shards.fetched(self._ranks(), self._rows, slots)
-            return Sampled(self._ids_at(slots), rows)
+            slots, _ = self._agreed(lambda: self._drawn(whole("n", n, low=0)))
+            return Sampled(self._ids_at(slots), self._rows_at(slots))
 
     def staleness(self) -> BankStaleness:
         """Return how old the rows are, in steps.
@@ -333,16 +363,32 @@ class MemoryBank(nn.Module):
     # --- what is held ---
 
     @contextlib.contextmanager
-    def _turn(self) -> Iterator[None]:
-        """Let threads wait for each other: a row must not be read while it is written."""
+    def _turn(self, writer: str | None = None) -> Iterator[None]:
+        """Let threads wait for each other: a row must not be read while it is written.
+
+        A call within one of the same thread, as of a signal handler, may read. `writer` is the name of a call that
+        writes.
+        """
         with self._lock:
-            yield
+            if writer is not None and self._calls:
+                raise InvalidValueError(
+                    f"{writer} must not be called within another call of the bank, got it within "
+                    f"{self._calls[-1] or 'one that reads'}; set a flag in the signal handler and call it later"
+                )
+            n_outer = len(self._calls)
+            try:
+                self._calls.append(writer)
+                yield
+            finally:
+                del self._calls[n_outer:]
+                if any(self._calls):  # what a read found out amid a write does not last
+                    self._places = self._shelf = None
 
     def _current(self) -> BankPlaces:
         """Return what says where rows go, made from the tensors where it is not known."""
         if self._places is None:
             book = self._book.cpu().numpy()
-            self._places = BankPlaces.restore(self.policy, self.seed, self._seen, book[0], book[_LINES.index("chosen")])
+            self._places = BankPlaces.restore(self.policy, self.seed, self.seen, book[0], book[_LINES.index("chosen")])
         return self._places
 
     def _ids_at(self, slots: torch.Tensor) -> torch.Tensor:
@@ -352,24 +398,50 @@ class MemoryBank(nn.Module):
         """Return the slots that hold a row, the one written first in front."""
         return self._book[_NUMBERS].argsort()[self.capacity - len(self._current()) :]
 
-    def _ranks(self) -> Ranks:
-        """Return the ranks that rows are shared out over."""
+    def _rows_at(self, slots: torch.Tensor) -> torch.Tensor:
+        """Return the rows in these slots, wherever they are; zeros where a slot is -1."""
+        if self._shard[1] == 1:
+            return gathered(self._rows, slots)
+        return bank_shards.fetched(Ranks(), self._rows, slots)
+
+    # --- ranks ---
+
+    def _agreed(
+        self, check: Callable[[], Any], sizes: Callable[[Any], list[int]] = lambda _: [], n_sizes: int = 0
+    ) -> Any:
+        """Return what `check` returns and sizes of all ranks that look for it together, or raise on all of them."""
+        if self.sync != "shard":
+            return check(), []
+        return self._agreed_by_all(check, sizes, n_sizes)
+
+    def _agreed_by_all(self, check: Callable[[], Any], sizes: Callable[[Any], list[int]], n_sizes: int) -> Any:
         ranks = Ranks()
+
+        def checked_here() -> Any:
+            self._check_shard(ranks)
+            return check()
+
+        alike = {**self._settings(), "sync": self.sync, "start_step": self.start_step}
+        alike |= {"seen": self.seen, "step": self.step}
+        del alike["rank"]
+        return bank_shards.agreed(ranks, checked_here, sizes, n_sizes, alike=alike)
+
+    def _check_shard(self, ranks: Ranks) -> None:
+        """Refuse to be used where the rows are shared out in another way."""
         if self.sync == "shard" and (ranks.rank, ranks.size) != self._shard:
             raise InvalidValueError(
                 f"the bank must be used by rank {self._shard[0]} of {self._shard[1]}, where it was made, got rank "
                 f"{ranks.rank} of {ranks.size}; start torch.distributed before the bank is made"
             )
-        return ranks
 
     # --- writing ---
 
     def _joint_batch(self, rows: torch.Tensor, labels: tuple[Any, Any, Any], step: Any) -> Batch:
         """Return the rows of all ranks, rank by rank."""
-        ranks = self._ranks()
-        batch, sizes = bank_shards.agreed(
-            ranks, lambda: checked_batch(self, rows, labels, step), lambda batch: [len(batch.rows), batch.step], 2
+        batch, sizes = self._agreed_by_all(
+            lambda: checked_batch(self, rows, labels, step), lambda batch: [len(batch.rows), batch.step], 2
         )
+        ranks = Ranks()
         lengths, steps = zip(*sizes, strict=True)
         if len(set(steps)) > 1:
             raise InvalidValueError(
@@ -382,7 +454,7 @@ class MemoryBank(nn.Module):
         # Until all is done nothing is taken for known: a call that is interrupted leaves what the tensors tell.
         places, shelf = self._current(), self._shelf
         self._places = self._shelf = None
-        first = self._seen
+        first = self.seen
         placed = places.place(batch.labels[0], self.momentum is not None)
         slots, last = torch.from_numpy(placed["last_slots"]).to(self.device), placed["last_rows"]
         self._book[:, slots] = -1
@@ -391,7 +463,7 @@ class MemoryBank(nn.Module):
             shelf.write(in_place(self._rows), written, threads.resolve(self._n_threads))
         steps = np.full(len(last), batch.step, dtype=np.int64)
         table = np.stack([*batch.labels[:, last], steps, first + last, placed["chosen"]])
-        self._seen, self._step = first + len(batch.rows), batch.step
+        self._counts.copy_(torch.tensor([first + len(batch.rows), batch.step]))
         self._book[:, slots] = torch.from_numpy(table).to(self.device)
         self._places, self._shelf = places, shelf
 
@@ -451,12 +523,19 @@ class MemoryBank(nn.Module):
             self._shelf = shelf
         return self._shelf
 
-    def _of_all_shards(self, check: Any) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        ranks = self._ranks()
-        wanted, sizes = bank_shards.agreed(ranks, check, bank_shards.sizes_of, bank_shards.N_SIZES)
-        numbers = self._book[_NUMBERS]
-        slots, scores = bank_shards.hardest_of_shards(ranks, wanted, sizes, numbers, self._found)
-        return slots, scores, bank_shards.fetched(ranks, self._rows, slots)
+    def _drawn(self, n: int) -> torch.Tensor:
+        """Return the slots of rows at random, -1 beyond what is held."""
+        order = self._order()
+        bits = random_bits(len(order), purpose="bank", seed=self.seed, epoch=self.seen)
+        if 0 < n < len(bits):  # only those that can be drawn are sorted
+            few = np.flatnonzero(bits <= np.partition(bits, n - 1)[n - 1])
+            few = few[np.argsort(bits[few], kind="stable")]
+        else:
+            few = np.argsort(bits, kind="stable")
+        chosen = torch.from_numpy(few[:n]).to(self.device)
+        slots = torch.full((n,), -1, dtype=torch.int64, device=self.device)
+        slots[: len(chosen)] = order[chosen]
+        return slots
 
     # --- state ---
 
@@ -476,8 +555,7 @@ class MemoryBank(nn.Module):
         }
 
     def _tensors(self) -> dict[str, torch.Tensor]:
-        counts = torch.tensor([self._seen, self._step], dtype=torch.int64)
-        return {"rows": self._rows, "book": self._book, "counts": counts, "settings": packed(self._settings())}
+        return {name: getattr(self, name) for name in NAMES}
 
     def _save_to_state_dict(self, destination: Any, prefix: str, keep_vars: bool) -> None:  # noqa: ARG002
         with self._turn():
@@ -503,21 +581,21 @@ class MemoryBank(nn.Module):
 
     def _take(self, state: Mapping[str, Any]) -> None:
         """Become what a state says, or raise and stay as before."""
-        with self._turn(), torch.no_grad():
+        with self._turn("load_state_dict"), torch.no_grad():
             places = checked(state, self._tensors(), self._settings())
             rank, size = self._shard
             check_rows(state["rows"], state["book"][_NUMBERS, rank::size] >= 0, self.normalize)
             self._places = self._shelf = None
             self._rows.copy_(state["rows"])
             self._book.copy_(state["book"])
-            self._seen, self._step = state["counts"].tolist()
+            self._counts.copy_(state["counts"])
             self._places = places
 
     def _apply(self, fn: Any, recurse: bool = True) -> "MemoryBank":
         """Follow the module to another device; the dtype of the rows stays."""
         follow: Any = super()._apply  # torch has no types here
         follow(fn, recurse)
-        with self._turn(), torch.no_grad(), torch.inference_mode(False):
+        with self._turn("to"), torch.no_grad(), torch.inference_mode(False):
             device = fn(torch.empty(0, dtype=self.dtype, device=self.device)).device
             if device.type == "meta":
                 raise InvalidValueError("the bank must be on a device that holds numbers, got meta; leave it out")
@@ -528,12 +606,16 @@ class MemoryBank(nn.Module):
     def __getstate__(self) -> dict[str, Any]:
         """Return everything but what the tensors tell, for copies and pickles."""
         with self._turn():
-            made = {"_lock", "_places", "_shelf"}
+            made = {"_lock", "_calls", "_places", "_shelf"}
             state = {name: value for name, value in self.__dict__.items() if name not in made}
-            return {**state, "_rows": self._rows.clone(), "_book": self._book.clone()}
+            return {**state, **{name: state[name].clone() for name in _TENSORS}}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Become what was copied."""
         restore: Any = super().__setstate__
         restore(state)
+        with torch.inference_mode(False):  # tensors copied in that mode could not be written later
+            for name in _TENSORS:
+                if state[name].is_inference():
+                    setattr(self, name, state[name].clone())
         self._forget()

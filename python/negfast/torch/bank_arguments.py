@@ -54,7 +54,9 @@ def checked_matrix(argument: str, value: Any, dim: int) -> torch.Tensor:
         kind = value.dtype if isinstance(value, torch.Tensor) else type(value).__name__
         raise InvalidTypeError(f"{argument} must be a tensor of floats, got {kind}; pass what the model returned")
     if value.layout != torch.strided or value.is_nested or value.device.type == "meta":
-        raise InvalidTypeError(f"{argument} must be a plain, dense tensor, got a {value.layout} one on {value.device}")
+        raise InvalidTypeError(
+            f"{argument} must be a plain, dense tensor, got a {value.layout} one on {value.device}; pass a dense one"
+        )
     if value.ndim != 2 or value.shape[1] != dim:
         raise InvalidValueError(
             f"{argument} must be of shape (n, {dim}), got {tuple(value.shape)}; the bank was made for rows of dim {dim}"
@@ -127,9 +129,9 @@ def _refuse_row(rows: torch.Tensor, row: int, dtype: torch.dtype) -> None:
         )
     if not bool(values.any()):
         raise InvalidValueError(f"rows must have a direction, got zeros only in row {row}; remove the row")
-    raise InvalidValueError(
-        f"rows must fit {dtype}, got {float(values.abs().max()):.3e} in row {row}; scale the rows down"
-    )
+    largest = float(values.abs().max())
+    way = "up" if largest < 1 else "down"
+    raise InvalidValueError(f"rows must fit {dtype}, got {largest:.3e} in row {row}; scale the rows {way}")
 
 
 def checked_wanted(bank: Any, anchors: Any, k: Any, excluded: dict[str, Any], max_score: Any) -> Wanted:
@@ -164,9 +166,12 @@ def _highest(max_score: Any, n: int) -> NDArray[np.float64] | None:
     if max_score is None:
         return None
     if isinstance(max_score, bool | str):
-        raise InvalidTypeError(f"max_score must be a number or one for each anchor, got {shown(max_score)}")
-    highest = floats("max_score", [max_score] if np.ndim(max_score) == 0 else max_score, np.float64)
-    if np.ndim(max_score) == 0:
+        raise InvalidTypeError(
+            f"max_score must be a number or one for each anchor, got {shown(max_score)}; pass floats"
+        )
+    alone = not isinstance(max_score, list | tuple) and np.ndim(max_score) == 0
+    highest = floats("max_score", [max_score] if alone else max_score, np.float64)
+    if alone:
         highest = np.repeat(highest.reshape(1), n)
     if highest.shape != (n,):
         raise InvalidValueError(

@@ -6,6 +6,7 @@ from numpy.typing import NDArray
 
 from negfast._negfast import BankShelf
 from negfast.arrays import Ints
+from negfast.errors import InvalidValueError
 from negfast.torch.bank_arguments import Wanted
 
 _MOST_SCORES = 1 << 25
@@ -59,21 +60,29 @@ def by_torch(
     """Return slots and scores of the hardest rows, computed where the rows are.
 
     Parameters are those of :func:`compiled`; a slot whose number is -1 is free, and at most `block` scores are computed
-    at a time. Scores are rounded as torch rounds them, so that rows of nearly one score may change places.
+    at a time. Scores are rounded as torch rounds them, so that rows of nearly one score may change places, and which of
+    those that tie at the end of a list are in it is torch's choice.
+
+    Raises
+    ------
+    InvalidValueError
+        If a dot product is too large for float32.
     """
     with torch.autocast(rows.device.type, enabled=False):
         anchors = wanted.anchors.to(torch.float32)
         if normalize:
-            anchors = torch.nn.functional.normalize(anchors, dim=1, eps=1e-30)
+            anchors = _directions(anchors)
         n, k, device = len(anchors), wanted.k, rows.device
         excluded = {kind: torch.from_numpy(refused).to(device) for kind, refused in wanted.excluded.items()}
         highest = None if wanted.max_scores is None else torch.from_numpy(wanted.max_scores).to(device, torch.float32)
-        scores = torch.full((n, k), -torch.inf, device=device)
+        scores = torch.full((n, k), -torch.inf, dtype=torch.float32, device=device)
+        finite = torch.ones((), dtype=torch.bool, device=device)
         slots = torch.full((n, k), -1, dtype=torch.int64, device=device)
         size = max(block // max(n, 1), 1)
         for start in range(0, len(rows), size):
             end = min(start + size, len(rows))
             part = _scores(anchors, rows[start:end], normalize)
+            finite &= torch.isfinite(part).all()
             refused = (numbers[start:end] < 0).expand(n, -1)
             for kind, banned in excluded.items():
                 refused = refused | _holds(labels[kind][start:end], banned)
@@ -83,8 +92,18 @@ def by_torch(
             best, at = part.topk(min(k, end - start), dim=1)
             scores, order = torch.cat((scores, best), dim=1).topk(k, dim=1)
             slots = torch.cat((slots, at + start), dim=1).gather(1, order)
+        if not bool(finite):
+            raise InvalidValueError(
+                "anchors must be small enough for dot products in float32, got infinite ones; scale them down"
+            )
         slots = slots.masked_fill(scores == -torch.inf, -1)
         return in_order(slots, scores, numbers)
+
+
+def _directions(anchors: torch.Tensor) -> torch.Tensor:
+    """Return anchors at length 1, zeros as they are; none is too large or small for its squares."""
+    largest = anchors.abs().amax(dim=1, keepdim=True)
+    return torch.nn.functional.normalize(anchors / torch.where(largest > 0, largest, 1), dim=1)
 
 
 def _scores(anchors: torch.Tensor, rows: torch.Tensor, normalize: bool) -> torch.Tensor:

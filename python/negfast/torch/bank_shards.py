@@ -1,6 +1,7 @@
 """Look-ups in a bank whose rows are shared out over ranks: slot s is on rank s modulo their number."""
 
-from collections.abc import Callable
+import zlib
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -8,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 
 from negfast.arrays import Ints
-from negfast.errors import InvalidValueError, NegfastError
+from negfast.errors import InvalidValueError
 from negfast.torch.bank_arguments import KINDS, Wanted
 from negfast.torch.bank_lookup import in_order
 from negfast.torch.bank_sync import Ranks
@@ -16,17 +17,34 @@ from negfast.torch.bank_sync import Ranks
 Search = Callable[[Wanted], tuple[torch.Tensor, torch.Tensor]]
 
 
-def agreed(ranks: Ranks, check: Callable[[], Any], sizes: Callable[[Any], list[int]], n_sizes: int) -> Any:
+def agreed(
+    ranks: Ranks,
+    check: Callable[[], Any],
+    sizes: Callable[[Any], list[int]] = lambda _: [],
+    n_sizes: int = 0,
+    *,
+    alike: Mapping[str, Any] | None = None,
+) -> Any:
     """Return what `check` returns, and the sizes of all ranks; an error of one rank becomes one of all.
 
-    Without that, the others would wait for it for ever.
+    Without that, the others would wait for it for ever. What is in `alike` must be so on all ranks.
     """
     failure, checked = None, None
     try:
         checked = check()
-    except NegfastError as error:
+    except Exception as error:  # whatever it is, the others must not wait
         failure = error
-    told = ranks.numbers([failure is None, *(sizes(checked) if failure is None else [0] * n_sizes)])
+    alike = alike or {}
+    marks = [zlib.crc32(repr(value).encode()) for value in alike.values()]
+    told = ranks.numbers([*marks, failure is None, *(sizes(checked) if failure is None else [0] * n_sizes)])
+    for i, (name, value) in enumerate(alike.items()):
+        others = [rank for rank, line in enumerate(told) if line[i] != marks[i]]
+        if others:
+            raise InvalidValueError(
+                f"{name} of the bank must be the same on every rank, got {value!r} on rank {ranks.rank} and another on "
+                f"{others}; make the bank with the same settings on each, and load states of one moment"
+            ) from failure
+    told = [line[len(marks) :] for line in told]
     if failure is not None:
         raise failure
     if not all(line[0] for line in told):
@@ -65,7 +83,8 @@ def hardest_of_shards(
     """
     lengths = [line[0] for line in sizes]
     counts = [len(wanted.anchors)] * ranks.size
-    found = search(_joined(ranks, wanted, sizes))
+    joined = _joined(ranks, wanted, sizes)
+    found, _ = agreed(ranks, lambda: search(joined))
     slots, scores = (torch.cat(ranks.exchanged(torch.split(part, lengths), counts), dim=1) for part in found)
     slots, scores = in_order(slots, scores, numbers)
     return slots[:, : wanted.k].contiguous(), scores[:, : wanted.k].contiguous()

@@ -26,7 +26,7 @@ def unpacked(settings: torch.Tensor) -> Any:
     """Return what was packed."""
     try:
         return json.loads(bytes(settings.cpu().tolist()))
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, RecursionError) as error:
         raise StateError(f"settings of the state are damaged: {error}; save it again") from error
 
 
