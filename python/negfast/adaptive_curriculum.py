@@ -72,7 +72,7 @@ class AdaptiveCurriculum:
     -----
     **It hardens** where the running share of the positive p⁺ is above its target by more than the band, so that there
     is little left to learn, or by half of that where few effective negatives are left: the rest is too easy to count.
-    **It softens** where p⁺ is as far below. It does neither while the loss falls by itself. The controller is a PI
+    **It softens** where p⁺ is as far below. While the loss falls by itself it does not harden. The controller is a PI
     controller in velocity form with a dead band and hysteresis (K. J. Åström and T. Hägglund, *PID controllers: theory,
     design, and tuning*, 1995); bounds and the limit of its rate are kept whatever is measured, and nothing winds up at
     them.
@@ -383,7 +383,7 @@ class AdaptiveCurriculum:
         probability = running.get("positive_probability")
         deviation = None if probability is None else probability - self.control.target
         few = deviation is not None and deviation >= 0.0 and self._few_negatives(running)
-        self._hardness.move(deviation, easily=few, resting=self._learns())
+        self._hardness.move(deviation, easily=few, resting=self._learns(now))
         if self.hardness == before:
             return
         cause, why = self._hardness.moved_by or "", ""
@@ -406,10 +406,10 @@ class AdaptiveCurriculum:
         limit, effective = self.control.min_effective, running.get("effective_negatives")
         return limit is not None and effective is not None and effective < limit
 
-    def _learns(self) -> bool:
-        """Tell whether the loss falls by itself."""
+    def _learns(self, now: Mapping[str, float]) -> bool:
+        """Tell whether the loss, measured just now, falls by itself."""
         loss = self._trends["loss"]
-        if loss.count < self.warmup or loss.mean is None or loss.slope is None:
+        if "loss" not in now or loss.count < self.warmup or loss.mean is None or loss.slope is None:
             return False
         return -loss.slope > self.control.progress * abs(loss.mean)
 
