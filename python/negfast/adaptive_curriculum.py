@@ -82,7 +82,8 @@ class AdaptiveCurriculum:
     NaN, infinity, or a number beyond 1e30 in any signal, which are kept out of all running values. What an alarm took
     comes back slowly; the more alarms there were, the more slowly.
 
-    **Running values** are exponentially weighted lines (:attr:`momentum`), so that each has a slope.
+    **Running values** are exponentially weighted lines (:attr:`momentum`), so that each has a slope. A loss that spikes
+    goes in as the highest that does not, from the seventeenth on; none does where that alarm is off.
 
     **The log** holds every change of hardness and tiers, every alarm and every refresh that was asked for, with its
     cause and numbers; that of `hardness` is a chain without a gap. Signals that are missing are not judged.
@@ -360,7 +361,8 @@ class AdaptiveCurriculum:
     def _decide(self, step: int, signals: Signals, staleness: Staleness | None) -> Iterator[CurriculumDecision]:
         now, broken = _finite(signals)
         for name, value in now.items():
-            self._trends[name].update(value)
+            # A single glitch would look like learning for as long as it fades.
+            self._trends[name].update(self._alarms.usual(value) if name == "loss" else value)
         yield from self._alarm(step, now, broken)
         yield from self._move(step, now)
         yield from self._move_tiers(step, signals)

@@ -11,6 +11,8 @@ TO_SIGMA = 1.4826
 """The standard deviation of normal numbers over their median absolute deviation."""
 _FLOOR = 1e-3
 """The least deviation that counts, relative to the median: losses that do not vary at all do not spike at a trifle."""
+_FEWEST = 16
+"""How many measurements tell what is usual, if not well enough to judge."""
 
 
 class Spikes:
@@ -36,11 +38,22 @@ class Spikes:
         """Return the score of a finite measurement and take it in; None while there are too few."""
         score = None
         if len(self._recent) == self._window:
-            middle = _median(self._recent)
-            deviation = TO_SIGMA * _median([abs(value - middle) for value in self._recent])
-            score = (measurement - middle) / max(deviation, _FLOOR * abs(middle), 1e-12)
+            middle, deviation = self._usual()
+            score = (measurement - middle) / deviation
         self._recent.append(measurement)
         return score
+
+    def clipped(self, measurement: float, limit: float) -> float:
+        """Return a measurement, or what scores `limit` where it is above; as it is while there are very few."""
+        if len(self._recent) < _FEWEST:
+            return measurement
+        middle, deviation = self._usual()
+        return min(measurement, middle + limit * deviation)
+
+    def _usual(self) -> tuple[float, float]:
+        middle = _median(self._recent)
+        deviation = TO_SIGMA * _median([abs(value - middle) for value in self._recent])
+        return middle, max(deviation, _FLOOR * abs(middle), 1e-12)
 
     def clear(self) -> None:
         """Forget everything: what comes is not to be compared with what was."""
