@@ -25,6 +25,15 @@ VERSION = 1
 """Version of the state of :class:`AdaptiveCurriculum`."""
 LARGEST = 1e30
 """Measurements beyond this count as not finite."""
+RANGES = {
+    "positive_probability": (0.0, 1.0),
+    "false_negative_share": (0.0, 1.0),
+    "spread": (-1.0, 1.0),
+    "effective_negatives": (0.0, LARGEST),
+}
+"""What signals can be; what lies beyond counts as not finite too."""
+_ROUNDING = 1e-6
+"""What a signal may be beyond its range by."""
 MEASURED = tuple(item.name for item in fields(Signals) if item.name != "hardness_quantiles")
 
 
@@ -79,8 +88,8 @@ class AdaptiveCurriculum:
 
     **Alarms** lower hardness at once, and for a while nothing is hardened: a loss that spikes, by its robust z-score; a
     collapse, which the mean cosine of different documents and shrinking distances show; too many false negatives; and
-    NaN, infinity, or a number beyond 1e30 in any signal, which are kept out of all running values. What an alarm took
-    comes back slowly; the more alarms there were, the more slowly.
+    NaN, infinity, a number beyond 1e30 in any signal, or one beyond its range, such as a share of 7, which are all kept
+    out of all running values. What an alarm took comes back slowly; the more alarms there were, the more slowly.
 
     **Running values** are exponentially weighted lines (:attr:`momentum`), so that each has a slope. A loss that spikes
     goes in as the highest that does not, from the seventeenth on; none does where that alarm is off.
@@ -472,11 +481,24 @@ def _end(name: str, end: Curriculum, curriculum: Curriculum) -> Curriculum:
 def _finite(signals: Signals) -> tuple[dict[str, float], list[str]]:
     """Return what was measured and is finite, and the names of what is not."""
     given = {name: value for name in MEASURED if (value := getattr(signals, name)) is not None}
-    finite = {name: value for name, value in given.items() if _is_finite(value)}
-    broken = [name for name in given if name not in finite]
+    finite = {name: value for name, value in given.items() if _is_finite(value) and _is_within(name, value)}
+    broken = [_broken(name, value) for name, value in given.items() if name not in finite]
     if signals.hardness_quantiles is not None and not all(map(_is_finite, signals.hardness_quantiles)):
         broken.append("hardness_quantiles")
     return finite, broken
+
+
+def _broken(name: str, value: float) -> str:
+    """Return a name, and of a finite value its range."""
+    if not _is_finite(value):
+        return name
+    low, high = RANGES[name]
+    return f"{name}, {value:g} is {f'below {low:g}' if value < low else f'above {high:g}'}"
+
+
+def _is_within(name: str, value: float) -> bool:
+    low, high = RANGES.get(name, (-LARGEST, LARGEST))
+    return low - _ROUNDING <= value <= high + _ROUNDING
 
 
 def _is_finite(value: float) -> bool:

@@ -232,6 +232,33 @@ def test_what_is_not_finite_is_an_alarm(name: str, value: float) -> None:
     assert adaptive.hardness == -1.0 and math.isfinite(adaptive.at(5).temperature)
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "why"),
+    [
+        ("positive_probability", 7.0, "above 1"),
+        ("positive_probability", 1e6, "above 1"),
+        ("positive_probability", -0.01, "below 0"),
+        ("false_negative_share", 1.1, "above 1"),
+        ("false_negative_share", -1.0, "below 0"),
+        ("spread", 1.01, "above 1"),
+        ("spread", -2.0, "below -1"),
+        ("effective_negatives", -1.0, "below 0"),
+    ],
+)
+def test_what_cannot_be_is_an_alarm_like_nan(name: str, value: float, why: str) -> None:
+    adaptive = settled()
+    momentum = copy.deepcopy(adaptive.momentum)
+    decisions = adaptive.observe(100, Signals(**{name: value}))
+    assert [decision.cause for decision in decisions] == ["not_finite", "not_finite"]
+    assert decisions[0].why == f"not finite: {name}, {value:g} is {why}"
+    assert adaptive.momentum == momentum
+
+
+def test_ranges_leave_room_for_rounding() -> None:
+    rounded = {"positive_probability": 1 + 1e-7, "false_negative_share": -1e-7, "spread": -1 - 1e-7}
+    assert settled().observe(100, Signals(**rounded, effective_negatives=-1e-7)) == ()
+
+
 def test_quantiles_that_are_not_finite_are_an_alarm_too() -> None:
     adaptive = settled(moving_tiers=MovingTiers())
     decisions = adaptive.observe(100, Signals(hardness_quantiles=(0.0, math.nan)))
