@@ -110,7 +110,8 @@ class AdaptiveCurriculum:
     are, on how they were drawn, and on the temperature: look at it in a run without control, and set the target to
     where it should stay. One scalar cannot tell which quantity would help. Observe at a regular pace: rates, half-life,
     hold and slopes count observations, not steps. A plan whose schedules jump makes the loss jump, which is an alarm.
-    Of losses that vary normally, two in a million are taken for spikes; of those with heavy tails more. Quantiles of
+    Of losses that vary normally, two in a million are taken for spikes; of those with heavy tails more, and of those
+    that are often 0 one in a thousand or fewer. Quantiles of
     negatives that were drawn by tier move with the tiers: measure them on all negatives of a batch, or on mined
     candidates. A collapse that was there from the first observation on is not seen: what spread leaves of 1 is
     compared with the most that it was.
@@ -278,7 +279,8 @@ class AdaptiveCurriculum:
             self._refresh.refreshed(step)
         self._refresh_due = False
         self._alarms.forget_losses()
-        self._trends["drift"] = Trend(self.half_life)
+        for name in ("loss", "drift"):
+            self._trends[name] = Trend(self.half_life)
 
     def state_dict(self) -> dict[str, Any]:
         """Return everything as plain values, fit for JSON."""

@@ -7,6 +7,7 @@ import pickle
 from collections.abc import Callable
 from dataclasses import replace
 from itertools import pairwise
+from statistics import NormalDist
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ import negfast
 from negfast import AdaptiveCurriculum, Curriculum, HardnessAlarms, HardnessControl, MovingTiers, Signals, Tiers
 from negfast.adaptive_curriculum import MEASURED
 from negfast.hardness import Hardness
+from negfast.spikes import Spikes
 
 Type, Value, State = negfast.InvalidTypeError, negfast.InvalidValueError, negfast.StateError
 PLAN = Curriculum(temperature=0.05, hard=0.2, semi_hard=0.4, easy=0.2)
@@ -205,6 +207,28 @@ def test_a_spike_softens_at_once_and_comes_back_slowly() -> None:
     assert path[20] == pytest.approx(-0.3) and path[-1] == pytest.approx(0.0, abs=1e-12)
     assert max(np.diff(path)) <= 1e-3 + 1e-12
     assert {decision.cause for decision in adaptive.log} == {"loss_spike", "recovery"}
+
+
+def test_losses_that_are_often_zero_are_no_spikes() -> None:
+    """Of 20,000 losses of each kind at most 20 are alarms, one in a thousand, and larger ones are still seen."""
+    for share in (0.3, 0.5, 0.7):
+        rng = np.random.default_rng(round(10 * share))
+        spikes, alarms = Spikes(64), 0
+        losses = np.maximum(rng.normal(-NormalDist().inv_cdf(share), 1.0, 20_064), 0.0)
+        for loss in losses.tolist():
+            alarms += (spikes.score(loss) or 0.0) > 6.0
+        assert alarms <= 20, share
+        assert (spikes.score(10.0) or 0.0) > 6.0
+
+
+def test_spikes_do_not_hide_behind_some_others() -> None:
+    spikes = Spikes(64)
+    rng = np.random.default_rng(0)
+    for loss in rng.normal(1.0, 0.1, 64).tolist():
+        spikes.score(loss)
+    for _ in range(5):
+        assert (spikes.score(5.0) or 0.0) > 6.0
+        spikes.score(1.0)
 
 
 def test_after_a_spike_nothing_is_hardened_for_a_while() -> None:
@@ -399,7 +423,18 @@ def test_staleness_and_steps_ask_for_a_refresh_too() -> None:
 def test_losses_before_a_refresh_are_no_measure_for_those_after() -> None:
     adaptive = settled()
     adaptive.refreshed(100)
+    assert "loss" not in adaptive.momentum
     assert observed(adaptive, 150, loss=3.0) == []
+
+
+def test_a_loss_that_fell_before_a_refresh_says_nothing_after_it() -> None:
+    adaptive = AdaptiveCurriculum(PLAN)
+    for step in range(100):
+        adaptive.observe(step, Signals(loss=0.9**step, positive_probability=0.97))
+    assert adaptive.hardness == 0.0
+    adaptive.refreshed(100)
+    adaptive.observe(100, Signals(loss=0.9**100, positive_probability=0.97))
+    assert adaptive.hardness > 0.0
 
 
 def test_hardness_in_the_log_is_a_chain_without_a_gap() -> None:
