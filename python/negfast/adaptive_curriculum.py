@@ -148,8 +148,8 @@ class AdaptiveCurriculum:
     ) -> None:
         instance("curriculum", curriculum, Curriculum)
         self.curriculum = curriculum
-        self.easier = _end("easier", curriculum.easier() if easier is None else easier, curriculum)
-        self.harder = _end("harder", curriculum.harder() if harder is None else harder, curriculum)
+        self.easier = _end("easier", _default("easier", curriculum) if easier is None else easier, curriculum)
+        self.harder = _end("harder", _default("harder", curriculum) if harder is None else harder, curriculum)
         instance("control", control, HardnessControl)
         instance("alarms", alarms, HardnessAlarms)
         self.control, self.alarms = control, alarms
@@ -462,6 +462,16 @@ class AdaptiveCurriculum:
         """Return the running means of what was measured just now, and often enough."""
         counted = {name: self._trends[name] for name in now if self._trends[name].count >= self.warmup}
         return {name: trend.mean for name, trend in counted.items() if trend.mean is not None}
+
+
+def _default(name: str, curriculum: Curriculum) -> Curriculum:
+    """Return the end that there is where none is given."""
+    try:
+        return curriculum.harder() if name == "harder" else curriculum.easier()
+    except InvalidValueError as error:
+        raise InvalidValueError(
+            f"{name} is curriculum.{name}() by default, which cannot be made: {error}; pass {name} too"
+        ) from error
 
 
 def _end(name: str, end: Curriculum, curriculum: Curriculum) -> Curriculum:

@@ -150,7 +150,10 @@ class Hardness:
         bounds = {"low": self._control.low, "high": self._control.high}
         try:
             value, ceiling = (number(name, state.get(name), **bounds) for name in ("value", "ceiling"))
-            left, owed = (number(name, state.get(name), low=0.0) for name in ("left", "owed"))
+            left = number("left", state.get("left"), low=0.0, high=self._alarms.backoff)
+            # Never more than the whole way, which sums of small steps round.
+            way = self._control.high - self._control.low + 1e-6
+            owed = number("owed", state.get("owed"), low=0.0, high=way)
             error_, side = number("error", state.get("error")), whole("side", state.get("side"), low=-1, high=1)
             held, so_far = (whole(name, state.get(name), low=0) for name in ("held", "alarms_so_far"))
         except (InvalidTypeError, InvalidValueError) as error:
