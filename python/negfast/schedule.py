@@ -158,8 +158,8 @@ class Schedule:
         depth = max((part._depth + 1 for part in parts), default=0)
         if depth > DEEPEST:
             raise InvalidValueError(
-                f"{self.kind} must be made of schedules at most {DEEPEST} deep, got one {depth} deep; write many levels as "
-                "Steps, many lines as Piecewise"
+                f"{self.kind} must be made of schedules at most {DEEPEST} deep, got one {depth} deep; write many "
+                "levels as Steps, many lines as Piecewise"
             )
         if depth:
             object.__setattr__(self, "_depth", depth)
