@@ -25,6 +25,15 @@ VERSION = 1
 """Version of the state of :class:`AdaptiveCurriculum`."""
 LARGEST = 1e30
 """Measurements beyond this count as not finite."""
+RANGES = {
+    "positive_probability": (0.0, 1.0),
+    "false_negative_share": (0.0, 1.0),
+    "spread": (-1.0, 1.0),
+    "effective_negatives": (0.0, LARGEST),
+}
+"""What signals can be; what lies beyond counts as not finite too."""
+_ROUNDING = 1e-6
+"""What a signal may be beyond its range by."""
 MEASURED = tuple(item.name for item in fields(Signals) if item.name != "hardness_quantiles")
 
 
@@ -72,17 +81,18 @@ class AdaptiveCurriculum:
     -----
     **It hardens** where the running share of the positive p⁺ is above its target by more than the band, so that there
     is little left to learn, or by half of that where few effective negatives are left: the rest is too easy to count.
-    **It softens** where p⁺ is as far below. It does neither while the loss falls by itself. The controller is a PI
+    **It softens** where p⁺ is as far below. While the loss falls by itself it does not harden. The controller is a PI
     controller in velocity form with a dead band and hysteresis (K. J. Åström and T. Hägglund, *PID controllers: theory,
     design, and tuning*, 1995); bounds and the limit of its rate are kept whatever is measured, and nothing winds up at
     them.
 
     **Alarms** lower hardness at once, and for a while nothing is hardened: a loss that spikes, by its robust z-score; a
     collapse, which the mean cosine of different documents and shrinking distances show; too many false negatives; and
-    NaN, infinity, or a number beyond 1e30 in any signal, which are kept out of all running values. What an alarm took
-    comes back slowly; the more alarms there were, the more slowly.
+    NaN, infinity, a number beyond 1e30 in any signal, or one beyond its range, such as a share of 7, which are all kept
+    out of all running values. What an alarm took comes back slowly; the more alarms there were, the more slowly.
 
-    **Running values** are exponentially weighted lines (:attr:`momentum`), so that each has a slope.
+    **Running values** are exponentially weighted lines (:attr:`momentum`), so that each has a slope. A loss that spikes
+    goes in as the highest that does not, from the seventeenth on; none does where that alarm is off.
 
     **The log** holds every change of hardness and tiers, every alarm and every refresh that was asked for, with its
     cause and numbers; that of `hardness` is a chain without a gap. Signals that are missing are not judged.
@@ -100,7 +110,8 @@ class AdaptiveCurriculum:
     are, on how they were drawn, and on the temperature: look at it in a run without control, and set the target to
     where it should stay. One scalar cannot tell which quantity would help. Observe at a regular pace: rates, half-life,
     hold and slopes count observations, not steps. A plan whose schedules jump makes the loss jump, which is an alarm.
-    Of losses that vary normally, two in a million are taken for spikes; of those with heavy tails more. Quantiles of
+    Of losses that vary normally, two in a million are taken for spikes; of those with heavy tails more, and of those
+    that are often 0 one in a thousand or fewer. Quantiles of
     negatives that were drawn by tier move with the tiers: measure them on all negatives of a batch, or on mined
     candidates. A collapse that was there from the first observation on is not seen: what spread leaves of 1 is
     compared with the most that it was.
@@ -137,8 +148,8 @@ class AdaptiveCurriculum:
     ) -> None:
         instance("curriculum", curriculum, Curriculum)
         self.curriculum = curriculum
-        self.easier = _end("easier", curriculum.easier() if easier is None else easier, curriculum)
-        self.harder = _end("harder", curriculum.harder() if harder is None else harder, curriculum)
+        self.easier = _end("easier", _default("easier", curriculum) if easier is None else easier, curriculum)
+        self.harder = _end("harder", _default("harder", curriculum) if harder is None else harder, curriculum)
         instance("control", control, HardnessControl)
         instance("alarms", alarms, HardnessAlarms)
         self.control, self.alarms = control, alarms
@@ -268,7 +279,8 @@ class AdaptiveCurriculum:
             self._refresh.refreshed(step)
         self._refresh_due = False
         self._alarms.forget_losses()
-        self._trends["drift"] = Trend(self.half_life)
+        for name in ("loss", "drift"):
+            self._trends[name] = Trend(self.half_life)
 
     def state_dict(self) -> dict[str, Any]:
         """Return everything as plain values, fit for JSON."""
@@ -360,7 +372,8 @@ class AdaptiveCurriculum:
     def _decide(self, step: int, signals: Signals, staleness: Staleness | None) -> Iterator[CurriculumDecision]:
         now, broken = _finite(signals)
         for name, value in now.items():
-            self._trends[name].update(value)
+            # A single glitch would look like learning for as long as it fades.
+            self._trends[name].update(self._alarms.usual(value) if name == "loss" else value)
         yield from self._alarm(step, now, broken)
         yield from self._move(step, now)
         yield from self._move_tiers(step, signals)
@@ -383,7 +396,7 @@ class AdaptiveCurriculum:
         probability = running.get("positive_probability")
         deviation = None if probability is None else probability - self.control.target
         few = deviation is not None and deviation >= 0.0 and self._few_negatives(running)
-        self._hardness.move(deviation, easily=few, resting=self._learns())
+        self._hardness.move(deviation, easily=few, resting=self._learns(now))
         if self.hardness == before:
             return
         cause, why = self._hardness.moved_by or "", ""
@@ -406,10 +419,10 @@ class AdaptiveCurriculum:
         limit, effective = self.control.min_effective, running.get("effective_negatives")
         return limit is not None and effective is not None and effective < limit
 
-    def _learns(self) -> bool:
-        """Tell whether the loss falls by itself."""
+    def _learns(self, now: Mapping[str, float]) -> bool:
+        """Tell whether the loss, measured just now, falls by itself."""
         loss = self._trends["loss"]
-        if loss.count < self.warmup or loss.mean is None or loss.slope is None:
+        if "loss" not in now or loss.count < self.warmup or loss.mean is None or loss.slope is None:
             return False
         return -loss.slope > self.control.progress * abs(loss.mean)
 
@@ -451,6 +464,16 @@ class AdaptiveCurriculum:
         return {name: trend.mean for name, trend in counted.items() if trend.mean is not None}
 
 
+def _default(name: str, curriculum: Curriculum) -> Curriculum:
+    """Return the end that there is where none is given."""
+    try:
+        return curriculum.harder() if name == "harder" else curriculum.easier()
+    except InvalidValueError as error:
+        raise InvalidValueError(
+            f"{name} is curriculum.{name}() by default, which cannot be made: {error}; pass {name} too"
+        ) from error
+
+
 def _end(name: str, end: Curriculum, curriculum: Curriculum) -> Curriculum:
     """Check that a curriculum can be the other end of a mixture."""
     instance(name, end, Curriculum)
@@ -470,11 +493,24 @@ def _end(name: str, end: Curriculum, curriculum: Curriculum) -> Curriculum:
 def _finite(signals: Signals) -> tuple[dict[str, float], list[str]]:
     """Return what was measured and is finite, and the names of what is not."""
     given = {name: value for name in MEASURED if (value := getattr(signals, name)) is not None}
-    finite = {name: value for name, value in given.items() if _is_finite(value)}
-    broken = [name for name in given if name not in finite]
+    finite = {name: value for name, value in given.items() if _is_finite(value) and _is_within(name, value)}
+    broken = [_broken(name, value) for name, value in given.items() if name not in finite]
     if signals.hardness_quantiles is not None and not all(map(_is_finite, signals.hardness_quantiles)):
         broken.append("hardness_quantiles")
     return finite, broken
+
+
+def _broken(name: str, value: float) -> str:
+    """Return a name, and of a finite value its range."""
+    if not _is_finite(value):
+        return name
+    low, high = RANGES[name]
+    return f"{name}, {value:g} is {f'below {low:g}' if value < low else f'above {high:g}'}"
+
+
+def _is_within(name: str, value: float) -> bool:
+    low, high = RANGES.get(name, (-LARGEST, LARGEST))
+    return low - _ROUNDING <= value <= high + _ROUNDING
 
 
 def _is_finite(value: float) -> bool:

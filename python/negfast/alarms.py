@@ -56,6 +56,11 @@ class Alarms:
                 f"{share:.1%} of the negatives are false, max_false_negatives is {limit:g}",
             )
 
+    def usual(self, loss: float) -> float:
+        """Return a loss that was not judged yet, or the highest that is no spike."""
+        limit = self._settings.spike
+        return loss if limit is None else self._spikes.clipped(loss, limit)
+
     def forget_losses(self) -> None:
         """Compare no loss that comes with one that was."""
         self._spikes.clear()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Self
 from negfast.errors import InvalidTypeError, InvalidValueError, StateError, shown
 from negfast.schedule import Constant, Linear, Schedule, as_schedule, from_dict
 from negfast.settings import Tiers, instance, number, whole
-from negfast.stage import SHARES, Stage, nearest
+from negfast.stage import SHARES, Stage, window
 from negfast.states import check_state
 
 if TYPE_CHECKING:
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 FORMAT = 1
 """Version of the plain form of a curriculum."""
 _OPTIONAL = ("relative_margin", "range_max")
-_WHOLE = ("range_min", "range_max")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +39,8 @@ class Curriculum:
     min_random : float or Schedule, default 0.0
         The part of all slots that is reserved for random negatives.
     range_min : int or Schedule, default 0
-        How many of the best allowed rows are skipped. Schedules of ranks are rounded.
+        How many of the best allowed rows are skipped. Schedules of ranks are rounded; where both
+        round to one number, `range_max` is the next.
     range_max : int, Schedule or None
         The last rank that is drawn from; ``None``: all of the list.
     tiers : Tiers, optional
@@ -170,8 +170,8 @@ class Curriculum:
         """
         values: dict[str, Any] = {}
         for name, schedule in self._quantities().items():
-            value = None if schedule is None else schedule(step)
-            values[name] = nearest(value) if value is not None and name in _WHOLE else value
+            values[name] = None if schedule is None else schedule(step)
+        values["range_min"], values["range_max"] = window(values["range_min"], values["range_max"])
         probabilities = {name: values.pop(name) for name in SHARES}
         try:
             return Stage(**values, probabilities=probabilities, tiers=self.tiers)

@@ -3,10 +3,10 @@
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
-from negfast.errors import InvalidTypeError, InvalidValueError, StateError
-from negfast.settings import whole
+from negfast.errors import InvalidTypeError, InvalidValueError, StateError, shown
+from negfast.settings import number, whole
 
 Action = Literal["harden", "soften", "alarm", "tiers", "refresh"]
 
@@ -92,6 +92,17 @@ class DecisionLog:
         self._kept.extend(kept)
 
 
-def _decision(values: Mapping[str, Any]) -> CurriculumDecision:
-    lists = {name: tuple(map(float, values[name])) for name in ("before", "after")}
-    return CurriculumDecision(**{**values, **lists, "numbers": dict(values["numbers"])})
+def _decision(values: Any) -> CurriculumDecision:
+    if not isinstance(values, Mapping):
+        raise InvalidTypeError(f"must be a mapping, got {type(values).__name__} {shown(values)}; save it again")
+    if values["action"] not in get_args(Action):
+        raise InvalidValueError(
+            f"action must be among {list(get_args(Action))}, got {shown(values['action'])}; save it again"
+        )
+    for name, kind in (("cause", str), ("why", str), ("before", list | tuple), ("after", list | tuple)):
+        if not isinstance(values[name], kind):
+            raise InvalidTypeError(f"{name} must not be {type(values[name]).__name__}; save it again")
+    lists = {name: tuple(number(name, entry) for entry in values[name]) for name in ("before", "after")}
+    numbers = {str(name): number(str(name), value) for name, value in dict(values["numbers"]).items()}
+    step = whole("step", values["step"], low=0)
+    return CurriculumDecision(**{**values, **lists, "step": step, "numbers": numbers})

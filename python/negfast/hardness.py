@@ -69,14 +69,17 @@ class Hardness:
         easily : bool
             Whether half of the band is enough to harden.
         resting : bool
-            Whether the controller must not act, alarms apart.
+            Whether nothing must be hardened; what is too hard softens all the same.
         """
         self._ceiling = min(self._ceiling + self._pace, self._control.high)
         asked = 0.0 if deviation is None else self._controlled(deviation, easily)
+        if resting:
+            # Not where it takes back what it hardened: of a noisy error only the falls would count.
+            asked = min(asked, 0.0) if self._side < 0 else 0.0
         before, self.moved_by = self.value, None
         if self._left > 0.0:
             self._back_off()
-        elif not resting and asked:
+        elif asked:
             self._follow(asked)
         elif not resting and not self.is_held:
             self._recover()
@@ -147,7 +150,10 @@ class Hardness:
         bounds = {"low": self._control.low, "high": self._control.high}
         try:
             value, ceiling = (number(name, state.get(name), **bounds) for name in ("value", "ceiling"))
-            left, owed = (number(name, state.get(name), low=0.0) for name in ("left", "owed"))
+            left = number("left", state.get("left"), low=0.0, high=self._alarms.backoff)
+            # Never more than the whole way, which sums of small steps round.
+            way = self._control.high - self._control.low + 1e-6
+            owed = number("owed", state.get("owed"), low=0.0, high=way)
             error_, side = number("error", state.get("error")), whole("side", state.get("side"), low=-1, high=1)
             held, so_far = (whole(name, state.get(name), low=0) for name in ("held", "alarms_so_far"))
         except (InvalidTypeError, InvalidValueError) as error:

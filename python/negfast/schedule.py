@@ -48,6 +48,8 @@ __all__ = [
 
 LAST_STEP = 2**53
 """The last step; up to here a step is exact as a float."""
+DEEPEST = 100
+"""How many schedules within one another there can be; all that is done with them is recursive."""
 KINDS: dict[str, "type[Schedule]"] = {}
 """All kinds by the name that the plain form has them under."""
 
@@ -56,11 +58,12 @@ class Schedule:
     """A number for each step of training.
 
     All kinds of this module are frozen dataclasses that derive from it. ``a + b``, ``a * b``, :meth:`at_least`,
-    :meth:`at_most` and :meth:`then` make schedules of schedules; a number stands for a constant.
+    :meth:`at_most` and :meth:`then` make schedules of schedules, at most 100 deep; a number stands for a constant.
     """
 
     kind: ClassVar[str]
     """The name of the kind in the plain form."""
+    _depth = 0  # of what is within
 
     def __init_subclass__(cls) -> None:
         """Take note of a kind of this module; those of others cannot be read back."""
@@ -151,6 +154,15 @@ class Schedule:
         for name, check in checks.items():
             value = check(f"{self.kind}.{name}", getattr(self, name))
             object.__setattr__(self, name, value)
+        parts = [part for name in checks if isinstance(part := getattr(self, name), Schedule)]
+        depth = max((part._depth + 1 for part in parts), default=0)
+        if depth > DEEPEST:
+            raise InvalidValueError(
+                f"{self.kind} must be made of schedules at most {DEEPEST} deep, got one {depth} deep; write many "
+                "levels as Steps, many lines as Piecewise"
+            )
+        if depth:
+            object.__setattr__(self, "_depth", depth)
 
 
 @dataclass(frozen=True)
@@ -589,7 +601,7 @@ def _between(start: float, end: float, share: float) -> float:
     """Return the value at a share of the way, exact at both ends and never beyond them."""
     if share <= 0.0:
         return start
-    return end if share >= 1.0 else _within(start + (end - start) * share, start, end)
+    return end if share >= 1.0 else _within(start * (1.0 - share) + end * share, start, end)
 
 
 def _within(value: float, one: float, other: float) -> float:

@@ -15,6 +15,8 @@ from negfast.settings import instance
 class Signals:
     """Measurements of one step, or means over several. ``None``: not measured, and not judged by anybody.
 
+    Values out of the ranges below are taken. To :class:`AdaptiveCurriculum` they are as NaN is: an alarm.
+
     Parameters
     ----------
     loss : float, optional
@@ -22,13 +24,13 @@ class Signals:
         1 minus the mean cosine of anchors and their positives.
     negative_distance : float, optional
         1 minus the mean cosine of anchors and their negatives, weighted by their softmax shares.
-    effective_negatives : float, optional
+    effective_negatives : float from 0 on, optional
         ``exp(H(p))``, with H the entropy of the softmax shares p among an anchor's negatives; the mean over anchors.
-    positive_probability : float, optional
+    positive_probability : float from 0 to 1, optional
         The mean softmax share of the positive.
-    false_negative_share : float, optional
+    false_negative_share : float from 0 to 1, optional
         The share of the negatives that masks or :class:`AnchorQuantiles` call false.
-    spread : float, optional
+    spread : float from -1 to 1, optional
         The mean cosine of pairs of different documents; near 1 all rows point the same way.
     drift : float, optional
         The mean distance that rows moved since the last refresh.

@@ -123,25 +123,32 @@ def between(stage: Stage, end: Stage, share: float) -> Stage:
         return replace(end, tiers=stage.tiers)
     factor = math.exp(share * math.log(end.temperature / stage.temperature))
     mixed = {name: _line(value, end.probabilities[name], share) for name, value in stage.probabilities.items()}
+    low, high = window(
+        _line(stage.range_min, end.range_min, share), _optional_line(stage.range_max, end.range_max, share)
+    )
     return Stage(
         temperature=stage.temperature * factor,
         relative_margin=_optional_line(stage.relative_margin, end.relative_margin, share),
         hardness_strength=_line(stage.hardness_strength, end.hardness_strength, share),
         probabilities=mixed,
         min_random=_line(stage.min_random, end.min_random, share),
-        range_min=nearest(_line(stage.range_min, end.range_min, share)),
-        range_max=_optional_rank(_optional_line(stage.range_max, end.range_max, share)),
+        range_min=low,
+        range_max=high,
         tiers=stage.tiers,
     )
 
 
-def nearest(value: float) -> int:
-    """Return the nearest whole number, of two the higher, so that a window of ranks never closes by rounding."""
+def window(low: float, high: float | None) -> tuple[int, int | None]:
+    """Return a window of ranks in the nearest whole numbers, of two the higher; rounding closes none that is open."""
+    first = _nearest(low)
+    if high is None:
+        return first, None
+    last = _nearest(high)
+    return first, first + 1 if low < high and last <= first else last
+
+
+def _nearest(value: float) -> int:
     return math.floor(value + 0.5)
-
-
-def _optional_rank(value: float | None) -> int | None:
-    return None if value is None else nearest(value)
 
 
 def _optional_line(one: float | None, other: float | None, share: float) -> float | None:

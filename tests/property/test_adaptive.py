@@ -9,7 +9,7 @@ from hypothesis import settings as configured
 from hypothesis import strategies as st
 
 from negfast import AdaptiveCurriculum, Curriculum, HardnessAlarms, HardnessControl, MovingTiers, RefreshPolicy, Signals
-from negfast.adaptive_curriculum import MEASURED
+from negfast.adaptive_curriculum import MEASURED, RANGES
 
 # Numbers as they should be, as they should not, and nothing.
 some = st.one_of(st.none(), st.floats(0.0, 1.0), st.floats(allow_nan=True, allow_infinity=True))
@@ -85,7 +85,11 @@ def test_bounds_and_rates_hold_for_any_signals(chosen: dict[str, Any], run: list
         assert adaptive.tiers.semi_hard <= adaptive.tiers.hard
         assert any(decision.action in ("harden", "soften") for decision in decisions) == (change != 0.0)
         assert any(decision.action == "tiers" for decision in decisions) == (adaptive.tiers != edges)
-        broken = any(not abs(value) <= 1e30 for value in numbers(signals))
+        broken = any(not abs(value) <= 1e30 for value in numbers(signals)) or any(
+            not low - 1e-6 <= value <= high + 1e-6
+            for name, (low, high) in RANGES.items()
+            if (value := getattr(signals, name)) is not None
+        )
         assert any(decision.cause == "not_finite" and decision.action == "alarm" for decision in decisions) == broken
         stage = adaptive.at(step)  # which checks itself
         assert all(math.isfinite(value) for value in (stage.temperature, stage.hardness_strength))

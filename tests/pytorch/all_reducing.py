@@ -47,7 +47,12 @@ def work(rank: int, folder: str) -> None:
     except negfast.InvalidValueError as error:
         refused = str(error)
     one = all_reduced(Signals(loss=1.0 + rank, drift=0.5 if rank else None), dist.new_group([0, 1]))
-    result = {"state": adaptive.state_dict(), "refused": refused, "one": one.to_dict()}
+    first = dist.new_group([0])
+    try:
+        outside = str(all_reduced(Signals(loss=float(rank)), first))
+    except negfast.InvalidValueError as error:
+        outside = str(error)
+    result = {"state": adaptive.state_dict(), "refused": refused, "one": one.to_dict(), "outside": outside}
     (Path(folder) / f"rank{rank}.json").write_text(json.dumps(result))
     dist.destroy_process_group()
 

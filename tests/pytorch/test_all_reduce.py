@@ -50,6 +50,11 @@ def test_all_ranks_refuse_quantiles_of_other_levels(ranks: list[dict[str, Any]])
         assert rank["refused"].startswith("hardness_quantiles must be as many on all ranks, got [1, 2]")
 
 
+def test_a_rank_outside_of_the_group_is_refused(ranks: list[dict[str, Any]]) -> None:
+    assert ranks[0]["outside"] == "Signals(loss=0.0)"
+    assert ranks[1]["outside"].startswith("group must be one that this rank is in, got one without rank 1")
+
+
 def test_a_single_process_keeps_its_signals() -> None:
     signals = Signals(loss=math.pi, hardness_quantiles=(0.1, 0.2))
     assert all_reduced(signals) is signals

@@ -67,6 +67,14 @@ def test_ranks_are_rounded() -> None:
     assert type(FULL.at(1).range_min) is int
 
 
+def test_rounding_closes_no_window() -> None:
+    narrow = Curriculum(range_min=Linear(0.4, 1.4, steps=10), range_max=Linear(0.6, 1.6, steps=10))
+    windows = [(narrow.at(step).range_min, narrow.at(step).range_max) for step in range(11)]
+    assert windows == [(0, 1)] + [(1, 2)] * 10
+    with pytest.raises(Value, match="range_max must be above range_min = 1, got 1"):
+        Curriculum(range_min=0.6, range_max=0.6)
+
+
 def test_a_stage_is_a_value() -> None:
     stage = FULL.at(40)
     assert stage == FULL.at(40) and hash(stage) == hash(FULL.at(40)) and stage != FULL.at(41)

@@ -235,8 +235,34 @@ BAD: list[tuple[Callable[[], Any], type[Exception], str]] = [
     (lambda: schedule.from_dict({"kind": "constant", "x": 1}), Value, "got unknown [\"'x'\"] and no ['value']"),
     (lambda: schedule.from_dict({"kind": "_pair", "first": 1, "second": 1}), Value, '"kind" of a schedule must be'),
     (lambda: schedule.from_dict([1]), Type, "a schedule in plain form must be a number or a schedule, got list"),  # type: ignore[arg-type]
+    (lambda: chain(101), Value, "then must be made of schedules at most 100 deep, got one 101 deep; write many levels"),
+    (lambda: schedule.from_dict(deep(101)), Value, "at most 100 deep, got one 101 deep"),
     (lambda: schedule.from_dict(deep(5000)), Value, "a schedule must not be nested as deeply"),
 ]
+
+
+def chain(n: int) -> schedule.Schedule:
+    whole: schedule.Schedule = Constant(0.1)
+    for step in range(n):
+        whole = whole.then(step + 1, 0.1)
+    return whole
+
+
+def test_what_is_as_deep_as_can_be_works() -> None:
+    whole = chain(100)
+    again = schedule.from_dict(json.loads(json.dumps(whole.to_dict())))
+    assert again == whole == pickle.loads(pickle.dumps(whole)) and hash(again) == hash(whole)  # noqa: S301
+    assert (
+        whole(1000) == 0.1
+        and len(whole.knots) == 101
+        and negfast.Curriculum(hard=whole).at(7).probabilities["hard"] == 0.1
+    )
+
+
+@pytest.mark.parametrize("kind", [Linear, Cosine])
+def test_large_numbers_of_both_signs_do_not_overflow(kind: type[Linear | Cosine]) -> None:
+    ramp = kind(-1e308, 1e308, steps=10)
+    assert [ramp(step) for step in (0, 5, 10)] == [-1e308, pytest.approx(0.0, abs=1e293), 1e308]
 
 
 def deep(n: int) -> dict[str, Any]:

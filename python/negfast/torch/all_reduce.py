@@ -35,7 +35,7 @@ def all_reduced(signals: Signals, group: Any = None) -> Signals:
     InvalidTypeError
         If `signals` are none.
     InvalidValueError
-        If ranks have other numbers of quantiles; on all of them alike.
+        If ranks have other numbers of quantiles; on all of them alike. If this rank is not in `group`.
 
     Notes
     -----
@@ -52,6 +52,11 @@ def all_reduced(signals: Signals, group: Any = None) -> Signals:
     instance("signals", signals, Signals)
     if not dist.is_available() or not dist.is_initialized():
         return signals
+    if dist.get_rank(group) < 0:
+        raise InvalidValueError(
+            f"group must be one that this rank is in, got one without rank {dist.get_rank()}; call all_reduced on the "
+            "ranks of the group alone"
+        )
     sizes = [int(row[0]) for row in _gathered([float(len(signals.hardness_quantiles or ()))], group)]
     given = sorted(set(sizes) - {0})
     if len(given) > 1:
