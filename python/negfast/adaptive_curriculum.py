@@ -81,10 +81,10 @@ class AdaptiveCurriculum:
     -----
     **It hardens** where the running share of the positive p⁺ is above its target by more than the band, so that there
     is little left to learn, or by half of that where few effective negatives are left: the rest is too easy to count.
-    **It softens** where p⁺ is as far below. While the loss falls by itself it does not harden. The controller is a PI
-    controller in velocity form with a dead band and hysteresis (K. J. Åström and T. Hägglund, *PID controllers: theory,
-    design, and tuning*, 1995); bounds and the limit of its rate are kept whatever is measured, and nothing winds up at
-    them.
+    **It softens** where p⁺ is as far below. While a loss that is measured falls by itself it does neither: what begins
+    untrained is no harder than it should be. The controller is a PI controller in velocity form with a dead band and
+    hysteresis (K. J. Åström and T. Hägglund, *PID controllers: theory, design, and tuning*, 1995); bounds and the limit
+    of its rate are kept whatever is measured, and nothing winds up at them.
 
     **Alarms** lower hardness at once, and for a while nothing is hardened: a loss that spikes, by its robust z-score; a
     collapse, which the mean cosine of different documents and shrinking distances show; too many false negatives; and

@@ -25,8 +25,8 @@ class HardnessControl(_Settings):
     low, high : float, default -1.0 and 1.0
         Bounds of hardness; they include 0, where it begins.
     progress : float, default 0.002
-        While the running loss falls by more than this share in an observation the model learns by itself, and nothing
-        is hardened.
+        While the running loss falls by more than this share in an observation the model learns by itself, and
+        hardness stays.
     min_effective : float or None, default 3.0
         Where fewer effective negatives than this are left, and p⁺ is not below `target`, half of the band is enough to
         harden. ``None`` turns it off.

@@ -69,17 +69,14 @@ class Hardness:
         easily : bool
             Whether half of the band is enough to harden.
         resting : bool
-            Whether nothing must be hardened; what is too hard softens all the same.
+            Whether the controller must not act, alarms apart.
         """
         self._ceiling = min(self._ceiling + self._pace, self._control.high)
         asked = 0.0 if deviation is None else self._controlled(deviation, easily)
-        if resting:
-            # Not where it takes back what it hardened: of a noisy error only the falls would count.
-            asked = min(asked, 0.0) if self._side < 0 else 0.0
         before, self.moved_by = self.value, None
         if self._left > 0.0:
             self._back_off()
-        elif asked:
+        elif not resting and asked:
             self._follow(asked)
         elif not resting and not self.is_held:
             self._recover()
