@@ -159,6 +159,21 @@ def test_the_temperature_learns() -> None:
     torch.testing.assert_close(loss_cases.call(loss, case), loss_cases.call(plain, case))
 
 
+def test_the_temperature_comes_back_from_its_bound() -> None:
+    torch.manual_seed(0)
+    loss = CurriculumLoss(learnable_temperature=True, temperature=0.01)
+    with torch.no_grad():
+        loss.log_scale.fill_(50.0)
+    optimizer = torch.optim.SGD(loss.parameters(), lr=0.1)
+    for _ in range(20):
+        optimizer.zero_grad()
+        loss(torch.randn(16, 8), torch.randn(16, 8)).backward()
+        optimizer.step()
+    now = loss.log_scale.exp().item()
+    assert 0.1 < now < 99.0
+    assert loss.get_config_dict()["temperature"] == pytest.approx(1.0 / now)
+
+
 @pytest.mark.parametrize("mode", ["all_negatives", "hard_negatives", "in_batch_negatives"])
 def test_hardness_adds_a_constant(mode: str) -> None:
     """Its gradient is that of weights which are what it adds."""

@@ -108,6 +108,11 @@ BAD: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
         Value,
         "in_batch_log_weight must be of shape (4, 1), got (3,)",
     ),
+    "a temperature that cannot be learned": (
+        lambda: CurriculumLoss(temperature=0.005, learnable_temperature=True),
+        Value,
+        "temperature must be at least 0.01 with learnable_temperature, got 0.005; start from 0.07",
+    ),
     "one guide": (lambda: LOSS(A, P, guide=A), Type, "guide must be a pair of tensors"),
     "a guide of others": (
         lambda: LOSS(A, P, guide=(A, P[:2])),
@@ -359,6 +364,19 @@ def test_config_is_plain() -> None:
     led = CurriculumLoss(SimpleNamespace(at=lambda step: step, to_dict=lambda: {"temperature": 0.5})).get_config_dict()
     assert led["curriculum"] == {"temperature": 0.5} and "temperature" not in led
     assert "in_batch=True" in repr(CurriculumLoss())
+
+
+@pytest.mark.parametrize("label", [-2, -(2**63)])
+def test_labels_below_none_are_labels(label: int) -> None:
+    labels, others = torch.tensor([label, label, 5, -1]), torch.tensor([label, -1, 5, -3, -2])
+    for name in ("groups", "keys", "ids"):
+        shifted = {f"positive_{name}": labels.where(labels == -1, labels + 2**62)}
+        negative = Negatives(N, **{name: others.where(others == -1, others + 2**62)})
+        expected = LOSS(A, P, negative, **shifted)
+        assert torch.equal(LOSS(A, P, Negatives(N, **{name: others}), **{f"positive_{name}": labels}), expected)
+    own = torch.tensor([[-2, -1]] * 4)
+    padded = LOSS(A, P, Negatives(torch.stack([P, N[:4]], dim=1), own, source="bank"))
+    assert torch.equal(padded, LOSS(A, P, Negatives(P[:, None])))
 
 
 def drawn() -> tuple[Any, Any, Any]:

@@ -166,6 +166,9 @@ def test_offenders() -> None:
     assert [entry.masked for entry in found] == [masked[row] for row in worst[:5]]
     assert len(statistics.offenders(1000)) == len(mass)
     assert statistics.offenders(0) == []
+    few = torch.tensor([3, -1, -1, -1])
+    _, statistics = CurriculumLoss()(torch.randn(4, 3), torch.randn(4, 3), positive_ids=few, statistics=True)
+    assert [entry.id for entry in statistics.offenders()] == [3]
     assert {entry.n_anchors for entry in found} <= set(range(1, B + 1))
 
 

@@ -19,6 +19,7 @@ from negfast.torch.loss_pool import Judge, Pool, make_pool
 from negfast.torch.loss_settings import (
     Direction,
     HardnessMode,
+    MOST_SCALE,
     LossSettings,
     PartitionMode,
     Stand,
@@ -28,7 +29,6 @@ from negfast.torch.loss_settings import (
 from negfast.torch.loss_statistics import LossStatistics
 from negfast.torch.negatives import Negatives
 
-_MOST_SCALE = 100.0  # of CLIP
 _LEAST_SINE = 1e-3
 _LED = ("temperature", "relative_margin", "hardness_strength")  # by a curriculum
 
@@ -72,7 +72,8 @@ class CurriculumLoss(nn.Module):
     temperature : float, default 0.05
         What scores are divided by, above 0; 1 / `scale` of sentence-transformers.
     learnable_temperature : bool, default False
-        Make it a parameter: ``log_scale``, the logarithm of its inverse, which is held to at most 100 as in CLIP.
+        Make it a parameter: ``log_scale``, the logarithm of its inverse. That is set back to the logarithm of 100
+        before it is used, if it is above, as in CLIP; `temperature` must be at least 0.01.
     metric : {"cosine", "dot"}, default "cosine"
         The score of two rows. A row of zeros scores 0 and has no gradient.
     in_batch : bool, default True
@@ -295,8 +296,13 @@ class CurriculumLoss(nn.Module):
             return self._loss(batch, stand, statistics)
 
     def get_config_dict(self) -> dict[str, Any]:
-        """Return the settings as plain values, for model cards and recipes; and the curriculum, if it has `to_dict`."""
+        """Return the settings as plain values, for model cards and recipes; and the curriculum, if it has `to_dict`.
+
+        A temperature that is learned is that of now.
+        """
         config = self.settings.to_dict()
+        if self.settings.learnable_temperature:
+            config["temperature"] = max(math.exp(-float(self.log_scale)), 1.0 / MOST_SCALE)
         if self.curriculum is None:
             return config
         config = {name: value for name, value in config.items() if name not in _LED}
@@ -349,7 +355,10 @@ class CurriculumLoss(nn.Module):
             return stand_of(self.curriculum.at(step))
         temperature: float | torch.Tensor = settings.temperature
         if settings.learnable_temperature:
-            temperature = self.log_scale.exp().clamp(max=_MOST_SCALE).reciprocal()
+            # Held as CLIP does it: a clamp in the graph would have no gradient beyond, and never lead back.
+            with torch.no_grad():
+                self.log_scale.clamp_(max=math.log(MOST_SCALE))
+            temperature = self.log_scale.exp().reciprocal()
         return Stand(temperature, settings.relative_margin, settings.hardness_strength)
 
     def _check_finite(self, batch: LossBatch, scores: list[torch.Tensor]) -> None:

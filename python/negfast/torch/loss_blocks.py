@@ -149,7 +149,7 @@ def _present(negatives: Negatives) -> torch.Tensor | None:
     """Return which rows are no padding, of the shape of the rows; None for all."""
     present = None if negatives.mask is None or negatives.mask.ndim >= negatives.rows.ndim else negatives.mask
     if not negatives.shared and negatives.ids is not None:
-        present = negatives.ids >= 0 if present is None else present & (negatives.ids >= 0)
+        present = negatives.ids != -1 if present is None else present & (negatives.ids != -1)
     return present
 
 
@@ -214,7 +214,7 @@ def _negatives(batch: LossBatch, direction: str, place: int, negatives: Negative
         block.tiers, block.given = negatives.tiers, negatives.scores
     refused: dict[str, torch.Tensor] = {}
     if not negatives.shared and negatives.ids is not None:
-        refused["padding"] = negatives.ids < 0
+        refused["padding"] = negatives.ids == -1
     if negatives.mask is not None:
         whole_rows = negatives.shared and negatives.mask.ndim == 1
         name = "mask" if negatives.shared and not whole_rows else "padding"

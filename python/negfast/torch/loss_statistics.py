@@ -213,7 +213,8 @@ class LossStatistics:
             return []
         ids, places = torch.unique(torch.cat([part[0].flatten() for part in parts]), return_inverse=True)
         mass = torch.cat([part[2].flatten() for part in parts])
-        total = mass.new_zeros(len(ids)).index_add(0, places, mass) * (ids >= 0)
+        total = mass.new_zeros(len(ids)).index_add(0, places, mass)
+        ids, total = ids[ids != -1], total[ids != -1]
         best = total.argsort(descending=True, stable=True)[:k]
         if not len(best):
             return []

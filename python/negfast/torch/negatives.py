@@ -33,7 +33,7 @@ class Negatives:
     ids : Tensor of int64, shape (n,) or (n_anchors, m), optional
         Rows of the corpus that they are, -1 for none. Beside rows of an anchor's own, -1 is padding.
     groups, keys : Tensor of int64, of the shape of `ids`, optional
-        Labels, -1 for none, as :func:`negfast.mine` takes them.
+        Labels, -1 for none, as :func:`negfast.mine` takes them. Any other number is a label, below -1 too.
     log_weight : float tensor of shape (n_anchors, m), or (n,) for shared rows without `index`, optional
         What to add to the logits, as a draw says.
     mask : bool tensor, optional
