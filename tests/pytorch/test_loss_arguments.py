@@ -33,6 +33,7 @@ Type, Value = negfast.InvalidTypeError, negfast.InvalidValueError
 A, P, N = torch.randn(4, 3), torch.randn(4, 3), torch.randn(5, 3)
 INTS = torch.zeros(4, dtype=torch.int64)
 LOSS = CurriculumLoss()
+GUARDED = CurriculumLoss(relative_margin=0.0)
 
 
 def stage(**values: Any) -> Any:
@@ -113,14 +114,37 @@ BAD: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
         Value,
         "temperature must be at least 0.01 with learnable_temperature, got 0.005; start from 0.07",
     ),
-    "one guide": (lambda: LOSS(A, P, guide=A), Type, "guide must be a pair of tensors"),
+    "a guide without a bound": (
+        lambda: LOSS(A, P, guide=(A, P)),
+        Value,
+        "guide needs relative_margin, absolute_margin or max_score, which say what is a false negative",
+    ),
+    "a guide without a bound of the curriculum": (
+        lambda: CurriculumLoss(stage(temperature=0.1, relative_margin=None, hardness_strength=0.0))(
+            A, P, step=0, guide=(A, P)
+        ),
+        Value,
+        "guide needs relative_margin",
+    ),
+    "mined scores without a bound": (
+        lambda: LOSS(A, P, mined_positive_scores=A[:, 0]),
+        Value,
+        "mined_positive_scores needs relative_margin",
+    ),
+    "scores of nobody": (lambda: Negatives(N, scores=N[:, 0]), Value, "scores must come with index beside shared rows"),
+    "mask of three axes": (
+        lambda: Negatives(N, mask=torch.ones(1, 4, 5, dtype=torch.bool)),
+        Value,
+        "mask must be of shape (5,) or (n_anchors, n), got (1, 4, 5)",
+    ),
+    "one guide": (lambda: GUARDED(A, P, guide=A), Type, "guide must be a pair of tensors"),
     "a guide of others": (
-        lambda: LOSS(A, P, guide=(A, P[:2])),
+        lambda: GUARDED(A, P, guide=(A, P[:2])),
         Value,
         "guide must be of shapes (4, guide_dim) and (4, 1, guide_dim), got (4, 3) and (2, 3)",
     ),
     "two guides": (
-        lambda: LOSS(A, P, Negatives(N, guide=N[:, :2]), guide=(A, P)),
+        lambda: GUARDED(A, P, Negatives(N, guide=N[:, :2]), guide=(A, P)),
         Value,
         "guide of negatives must have rows of 3 elements",
     ),

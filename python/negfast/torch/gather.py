@@ -205,7 +205,7 @@ def _widened(part: Negatives, i: int, found: dict[str, torch.Tensor], before: di
     elif part.mask is not None:
         changes["mask"] = changes["mask"].bool()
     if part.index is None:
-        changes |= {"log_weight": _column(found, f"log_weight {i}"), "scores": None}
+        changes["log_weight"] = _column(found, f"log_weight {i}")
         changes["tiers"] = None if part.tiers is None else _column(found, f"tiers {i}").to(torch.uint8)
     else:
         changes["index"] = torch.where(part.index < 0, part.index, part.index + start)

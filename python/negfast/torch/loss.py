@@ -23,6 +23,7 @@ from negfast.torch.loss_settings import (
     LossSettings,
     PartitionMode,
     Stand,
+    check_bounds,
     check_soft_positives,
     stand_of,
 )
@@ -143,7 +144,8 @@ class CurriculumLoss(nn.Module):
 
     Limitations
     -----------
-    A document that is in the batch and in the bank, or was drawn twice, counts twice. Of a `guide` or of mined scores
+    A document that is in the batch and in the bank, or twice in `rows`, counts twice. A place that is twice in an
+    anchor's `index` counts with the sum of its weights, and once where there are none. Of a `guide` or of mined scores
     only masks are made. `hardness_strength`, margins and weights tell nothing of each other: a `log_weight` of 8
     outweighs most scores.
 
@@ -260,9 +262,10 @@ class CurriculumLoss(nn.Module):
             False where a positive is no negative of an anchor. A NegativesBatch brings it.
         guide : pair of float tensors of shapes (b, guide_dim) and (b, n_positives, guide_dim), optional
             What a guide made of anchors and positives. Bounds on scores are then by its cosines, for negatives with a
-            `guide` too; others are compared by the model.
+            `guide` too; others are compared by the model. Needs a bound; a `relative_margin` of 0.0 is GISTEmbed's.
         mined_positive_scores : float tensor of shape (b,), optional
-            Lowest positive scores by whoever mined. Bounds are then by the `scores` of negatives that have them.
+            Lowest positive scores by whoever mined. Bounds, of which it needs one, are then by the `scores` of
+            negatives that have them.
         statistics : bool, default False
 
         Returns
@@ -289,6 +292,9 @@ class CurriculumLoss(nn.Module):
             "mask": mask,
             "mined_positive_scores": mined_positive_scores,
         }
+        for name, value in (("guide", guide), ("mined_positive_scores", mined_positive_scores)):
+            if value is not None:
+                check_bounds(self.settings, stand, name)
         batch = checked_batch(anchors, positives, negatives, guide, named)
         if not self.settings.in_batch and not batch.negatives:
             raise InvalidValueError("negatives must be given with in_batch=False, got none; pass some")
@@ -302,7 +308,7 @@ class CurriculumLoss(nn.Module):
         """
         config = self.settings.to_dict()
         if self.settings.learnable_temperature:
-            config["temperature"] = max(math.exp(-float(self.log_scale)), 1.0 / MOST_SCALE)
+            config["temperature"] = max(math.exp(-self.log_scale.item()), 1.0 / MOST_SCALE)
         if self.curriculum is None:
             return config
         config = {name: value for name, value in config.items() if name not in _LED}

@@ -9,6 +9,7 @@ from torch.nn.functional import pad
 from negfast.torch.false_negatives import share_label
 from negfast.torch.loss_batch import Labels, LossBatch, World
 from negfast.torch.negatives import Negatives
+from negfast.torch.weighting import LEAST
 
 IN_BATCH = "in-batch"
 _LEAST_NORM = 1e-12
@@ -237,10 +238,19 @@ def _spread(block: Block, negatives: Negatives, index: torch.Tensor, direction: 
     if not in_batch:
         block.refused["other"] = ~drawn[:, None]
     if negatives.log_weight is not None:
-        block.log_weight = _dense(negatives.log_weight, index, n, 0.0)[:, None]
+        block.log_weight = _dense_weights(negatives.log_weight, index, n)[:, None]
     block.tiers = negatives.tiers
     if negatives.scores is not None:
         block.given = _dense(negatives.scores, index, n, torch.nan)
+
+
+def _dense_weights(log_weight: torch.Tensor, index: torch.Tensor, n: int) -> torch.Tensor:
+    """Return log weights by anchor and row, 0 for none; those of a row that was drawn twice are added up."""
+    places, log_weight = torch.where(index < 0, n, index), log_weight.clamp(min=LEAST)
+    dense = log_weight.new_zeros(len(index), n + 1)
+    peak = dense.scatter_reduce(1, places, log_weight.detach(), "amax", include_self=False)
+    total = dense.scatter_add(1, places, (log_weight - peak.gather(1, places)).exp())
+    return (peak + torch.where(total > 0.0, total, 1.0).log())[:, :n]
 
 
 def _dense(values: torch.Tensor, index: torch.Tensor, n: int, fill: float) -> torch.Tensor:

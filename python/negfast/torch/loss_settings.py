@@ -122,6 +122,16 @@ def check_soft_positives(settings: LossSettings, curriculum: bool) -> None:
         )
 
 
+def check_bounds(settings: LossSettings, stand: Stand, name: str) -> None:
+    """Refuse scores of others where no bound would ever compare them."""
+    bounds = (settings.absolute_margin, stand.relative_margin, settings.max_score)
+    if all(bound is None for bound in bounds):
+        raise InvalidValueError(
+            f"{name} needs relative_margin, absolute_margin or max_score, which say what is a false negative, got none "
+            "of them; a relative_margin of 0.0 is GISTEmbed's"
+        )
+
+
 def stand_of(stage: Any) -> Stand:
     """Return what a stage of a curriculum says, checked."""
     try:
