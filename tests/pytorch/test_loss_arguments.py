@@ -137,6 +137,21 @@ BAD: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
         Value,
         "mask must be of shape (5,) or (n_anchors, n), got (1, 4, 5)",
     ),
+    "a weight of NaN": (
+        lambda: LOSS(A, P, Negatives(N, log_weight=torch.tensor([0.0, torch.nan, 0.0, 0.0, 0.0]))),
+        Value,
+        "log_weight of negatives[0] must be finite, or -inf for none, got nan at 1",
+    ),
+    "an infinite weight in the batch": (
+        lambda: LOSS(A, P, in_batch_log_weight=torch.full((4,), torch.inf)),
+        Value,
+        "in_batch_log_weight must be finite, or -inf for none, got inf at (0, 0)",
+    ),
+    "a place beyond the rows": (
+        lambda: LOSS(A, P, Negatives(N, index=torch.tensor([[0], [1], [5], [-1]]))),
+        Value,
+        "index of negatives[0] must be places in its 5 rows, or -1 for none, got 5 at (2, 0)",
+    ),
     "one guide": (lambda: GUARDED(A, P, guide=A), Type, "guide must be a pair of tensors"),
     "a guide of others": (
         lambda: GUARDED(A, P, guide=(A, P[:2])),

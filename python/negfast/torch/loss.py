@@ -10,9 +10,9 @@ from torch import nn
 from negfast.errors import InvalidTypeError, InvalidValueError, shown
 from negfast.settings import Metric
 from negfast.torch.collator import NegativesBatch
-from negfast.torch.gather import gathered, mean_over_ranks
+from negfast.torch.gather import gathered, mean_over_ranks, tell_failure
 from negfast.torch.infonce import infonce_terms, mean_over, per_anchor
-from negfast.torch.loss_arguments import checked_batch, find_bad_row
+from negfast.torch.loss_arguments import check_values, checked_batch, find_bad_row
 from negfast.torch.loss_batch import LossBatch, World
 from negfast.torch.loss_blocks import Block, block_scores, guide_rows, make_blocks, positive_scores, unit_rows
 from negfast.torch.loss_pool import Judge, Pool, make_pool
@@ -103,8 +103,9 @@ class CurriculumLoss(nn.Module):
     gather_across_devices : bool, default False
         Compare with the rows of all ranks of the default process group.
     check_finite : bool, optional
-        Refuse rows that are not finite, and name the first. By default on the CPU alone; on a device this would wait
-        for it, and the loss is NaN instead, which a gradient scaler sees.
+        Refuse rows that are not finite, weights that are NaN or infinite, and an `index` out of range, and name the
+        first. By default on the CPU alone; on a device this would wait for it, and the loss is NaN instead, which a
+        gradient scaler sees.
 
     Raises
     ------
@@ -138,7 +139,8 @@ class CurriculumLoss(nn.Module):
     **Gathering.** Each rank compares its own anchors with the rows of all ranks. The gradient of a row is the sum of
     those from all ranks, so that DistributedDataParallel, which averages, has the gradient of one process with the
     whole batch. Ranks may hold different numbers of anchors and negatives. `mask`, `index`, and an anchor's own rows
-    stay local; across ranks, ids, groups and keys tell positives from negatives.
+    stay local; across ranks, ids, groups and keys tell positives from negatives. What one rank refuses is raised on all of
+    them.
 
     **Gradient caching** needs nothing from here: the loss is a function of representations.
 
@@ -147,7 +149,8 @@ class CurriculumLoss(nn.Module):
     A document that is in the batch and in the bank, or twice in `rows`, counts twice. A place that is twice in an
     anchor's `index` counts with the sum of its weights, and once where there are none. Of a `guide` or of mined scores
     only masks are made. `hardness_strength`, margins and weights tell nothing of each other: a `log_weight` of 8
-    outweighs most scores.
+    outweighs most scores. Where ranks gather, scores of finite rows that overflow are not refused: the loss is
+    NaN.
 
     Examples
     --------
@@ -278,7 +281,6 @@ class CurriculumLoss(nn.Module):
         InvalidTypeError, InvalidValueError
             If an argument has a wrong type, shape or device, or rows are not finite.
         """
-        stand = self._stand(step)
         named = {
             "positive_mask": positive_mask,
             "anchor_ids": anchor_ids,
@@ -292,12 +294,17 @@ class CurriculumLoss(nn.Module):
             "mask": mask,
             "mined_positive_scores": mined_positive_scores,
         }
-        for name, value in (("guide", guide), ("mined_positive_scores", mined_positive_scores)):
-            if value is not None:
-                check_bounds(self.settings, stand, name)
-        batch = checked_batch(anchors, positives, negatives, guide, named)
-        if not self.settings.in_batch and not batch.negatives:
-            raise InvalidValueError("negatives must be given with in_batch=False, got none; pass some")
+        try:
+            stand = self._stand(step)
+            for name, value in (("guide", guide), ("mined_positive_scores", mined_positive_scores)):
+                if value is not None:
+                    check_bounds(self.settings, stand, name)
+            batch = checked_batch(anchors, positives, negatives, guide, named)
+            self._check_values(batch)
+        except Exception as error:
+            if self.settings.gather_across_devices:
+                tell_failure(error)  # the other ranks would wait for this one
+            raise
         with torch.autocast(anchors.device.type, enabled=False):
             return self._loss(batch, stand, statistics)
 
@@ -367,15 +374,34 @@ class CurriculumLoss(nn.Module):
             temperature = self.log_scale.exp().reciprocal()
         return Stand(temperature, settings.relative_margin, settings.hardness_strength)
 
+    def _check_values(self, batch: LossBatch) -> None:
+        """Refuse what this rank alone can tell."""
+        if not self.settings.in_batch and not batch.negatives:
+            raise InvalidValueError("negatives must be given with in_batch=False, got none; pass some")
+        if not self._checks(batch.anchors):
+            return
+        check_values(batch)
+        # Other ranks have to be told before anything is gathered. Alone, scores tell the same at less cost.
+        bad = find_bad_row(batch) if self.settings.gather_across_devices else None
+        if bad is not None:
+            raise InvalidValueError(bad)
+
     def _check_finite(self, batch: LossBatch, scores: list[torch.Tensor]) -> None:
-        """Refuse rows that are not finite. On a device this would wait for it, so it is left out unless asked for."""
-        wanted = self.settings.check_finite
-        if wanted is None:
-            wanted = scores[0].device.type == "cpu"
-        if not wanted or torch.compiler.is_compiling():
+        """Refuse rows that are not finite."""
+        if self.settings.gather_across_devices or not self._checks(scores[0]):
             return
         if not all(bool(part.detach().sum().isfinite()) for part in scores):
-            raise InvalidValueError(f"{find_bad_row(batch)}; look at the model, or at the step before")
+            raise InvalidValueError(
+                find_bad_row(batch)
+                or "scores must be finite, got NaN or infinity where rows are finite: they overflow; normalize the rows"
+            )
+
+    def _checks(self, values: torch.Tensor) -> bool:
+        """Return whether values are looked at. On a device this would wait for it, so not unless asked for."""
+        wanted = self.settings.check_finite
+        if wanted is None:
+            wanted = values.device.type == "cpu"
+        return wanted and not torch.compiler.is_compiling()
 
 
 def with_margin(scores: torch.Tensor, margin: float) -> torch.Tensor:

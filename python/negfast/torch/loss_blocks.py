@@ -140,13 +140,13 @@ def _norms(rows: torch.Tensor) -> torch.Tensor:
 
 def _negative_rows(rows: torch.Tensor, negatives: Negatives, cosine: bool, dtype: torch.dtype) -> torch.Tensor:
     """Return rows with zeros for padding, which may hold anything: even zero times NaN is NaN in a gradient."""
-    present = _present(negatives)
+    present = present_rows(negatives)
     if present is not None:
         rows = rows.masked_fill(~present[..., None], 0.0)
     return _unit(rows, cosine, dtype) if negatives.shared else rows.to(dtype)
 
 
-def _present(negatives: Negatives) -> torch.Tensor | None:
+def present_rows(negatives: Negatives) -> torch.Tensor | None:
     """Return which rows are no padding, of the shape of the rows; None for all."""
     present = None if negatives.mask is None or negatives.mask.ndim >= negatives.rows.ndim else negatives.mask
     if not negatives.shared and negatives.ids is not None:
