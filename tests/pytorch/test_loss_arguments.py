@@ -152,6 +152,61 @@ BAD: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
         Value,
         "index of negatives[0] must be places in its 5 rows, or -1 for none, got 5 at (2, 0)",
     ),
+    "soft positives of another shape": (
+        lambda: infonce(A[:, 0], A, soft_positives=1.0, soft_positive_logits=A.T),
+        Value,
+        "soft_positive_logits must be of shape (4, 3), got (3, 4)",
+    ),
+    "soft positives without logits": (
+        lambda: infonce(A[:, 0], A, soft_positives=1.0),
+        Value,
+        "soft_positives and soft_positive_logits must be given together, got 1.0 and None",
+    ),
+    "logits of soft positives without a weight": (
+        lambda: infonce(A[:, 0], A, soft_positive_logits=A),
+        Value,
+        "soft_positives and soft_positive_logits must be given together, got 0.0 and some",
+    ),
+    "infonce at no temperature": (
+        lambda: infonce(A[:, 0], A, debiased=0.1, temperature=0.0),
+        Value,
+        "temperature must be above 0, got 0.0",
+    ),
+    "several temperatures": (
+        lambda: weight_negatives(A, temperature=torch.ones(3)),
+        Value,
+        "temperature must be one number, got shape (3,)",
+    ),
+    "positive_mask of numbers": (
+        lambda: infonce(A[:, 0], A, positive_mask=INTS),
+        Type,
+        "positive_mask must be a tensor of torch.bool, got torch.int64",
+    ),
+    "positive_mask of another shape": (
+        lambda: infonce(A[:, 0], A, positive_mask=A > 0.0),
+        Value,
+        "positive_mask must be of shape (4,), got (4, 3)",
+    ),
+    "log_count of another shape": (
+        lambda: infonce(A[:, 0], A, debiased=0.1, temperature=0.1, log_count=A),
+        Value,
+        "log_count must be of shape (4, 1)",
+    ),
+    "mask of numbers": (
+        lambda: weight_negatives(A, mask=A),
+        Type,
+        "mask must be a tensor of torch.bool, got torch.float32",
+    ),
+    "mask of another shape": (
+        lambda: weight_negatives(A, mask=A.T > 0.0),
+        Value,
+        "mask must broadcast to shape (4, 3), got (3, 4)",
+    ),
+    "log_weight as a list": (
+        lambda: weight_negatives(A, log_weight=[0.0]),
+        Type,
+        "log_weight must be a tensor of floats, got list",
+    ),
     "one guide": (lambda: GUARDED(A, P, guide=A), Type, "guide must be a pair of tensors"),
     "a guide of others": (
         lambda: GUARDED(A, P, guide=(A, P[:2])),

@@ -97,9 +97,11 @@ class CurriculumLoss(nn.Module):
     decoupled : bool, default False
         Leave the positive out of the denominator.
     angular_margin : float, default 0.0
-        Degrees that are added to the angle between an anchor and its positive.
+        Degrees that are added to the angle between an anchor and its positive. What `debiased` takes off is by the
+        angle with the margin too.
     soft_positives : float, default 0.0
-        What its score masks counts as a positive of this weight.
+        What its score masks counts as a positive of this weight. In its term, unlike in false negative cancellation,
+        the other false negatives are left out of the denominator.
     gather_across_devices : bool, default False
         Compare with the rows of all ranks of the default process group.
     check_finite : bool, optional
@@ -254,9 +256,10 @@ class CurriculumLoss(nn.Module):
             False where there is no positive. An anchor without one has no loss.
         anchor_ids : int64 tensor of shape (b,), optional
             Rows of the queries, -1 for none. Anchors of one id have the same positives. A NegativesBatch brings them.
+            They are ids of queries, which mask no row of a bank, and none that was mined, of the same id.
         anchor_groups, anchor_keys : int64 tensor of shape (b,), optional
         positive_ids, positive_groups, positive_keys : int64 tensor of shape (b, n_positives), optional
-            Labels, -1 for none; of shape (b,) too where there is one positive each.
+            Labels, -1 for none; of shape (b,) too where there is one positive each. Any other number is a label.
         known_positives : int64 tensor of shape (b, most), optional
             Ids of everything that is a positive of each anchor, padded with -1.
         in_batch_log_weight : float tensor of shape (b, n_positives), optional
