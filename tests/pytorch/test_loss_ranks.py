@@ -69,4 +69,6 @@ def test_what_one_rank_refuses_is_raised_on_all(ranks: list[dict[str, Any]]) -> 
     for first, second in zip(ranks[0]["failed"], ranks[1]["failed"], strict=True):
         assert first == f"the arguments of rank 1 must be as on this one, got an error there: {second}"
     assert ranks[1]["failed"][0].startswith("positives must be of shape (3, 4)")
-    assert ranks[1]["failed"][1].startswith("rows of negatives[0] ('bank') must be finite, got NaN or infinity in row (2, 0)")
+    assert ranks[1]["failed"][1].startswith(
+        "rows of negatives[0] ('bank') must be finite, got NaN or infinity in row (2, 0)"
+    )

@@ -50,7 +50,8 @@ def gathered(batch: LossBatch) -> World:
 def tell_failure(error: Exception) -> None:
     """Tell the other ranks, which wait in :func:`gathered`, that this one has nothing to send."""
     if several_ranks():
-        dist.all_gather_object([None] * dist.get_world_size(), str(error))
+        of_all: list[Any] = [None] * dist.get_world_size()
+        dist.all_gather_object(of_all, str(error))
 
 
 def several_ranks() -> bool:
@@ -107,7 +108,9 @@ def _sizes_of_all(batch: LossBatch, pieces: Sequence[_Piece]) -> list[dict[str, 
     dist.all_gather_object(of_all, own)
     for rank, theirs in enumerate(of_all):
         if isinstance(theirs, str):
-            raise InvalidValueError(f"the arguments of rank {rank} must be as on this one, got an error there: {theirs}")
+            raise InvalidValueError(
+                f"the arguments of rank {rank} must be as on this one, got an error there: {theirs}"
+            )
     for rank, (theirs, _) in enumerate(of_all):
         for name in sorted(of_all[0][0].keys() | theirs.keys()):
             first, other = of_all[0][0].get(name, "nothing"), theirs.get(name, "nothing")

@@ -17,9 +17,9 @@ from negfast.torch.loss_batch import LossBatch, World
 from negfast.torch.loss_blocks import Block, block_scores, guide_rows, make_blocks, positive_scores, unit_rows
 from negfast.torch.loss_pool import Judge, Pool, make_pool
 from negfast.torch.loss_settings import (
+    MOST_SCALE,
     Direction,
     HardnessMode,
-    MOST_SCALE,
     LossSettings,
     PartitionMode,
     Stand,
@@ -141,8 +141,8 @@ class CurriculumLoss(nn.Module):
     **Gathering.** Each rank compares its own anchors with the rows of all ranks. The gradient of a row is the sum of
     those from all ranks, so that DistributedDataParallel, which averages, has the gradient of one process with the
     whole batch. Ranks may hold different numbers of anchors and negatives. `mask`, `index`, and an anchor's own rows
-    stay local; across ranks, ids, groups and keys tell positives from negatives. What one rank refuses is raised on all of
-    them.
+    stay local; across ranks, ids, groups and keys tell positives from negatives. What one rank refuses is raised on
+    all of them.
 
     **Gradient caching** needs nothing from here: the loss is a function of representations.
 

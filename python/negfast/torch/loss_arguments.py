@@ -88,7 +88,9 @@ def find_bad_row(batch: LossBatch) -> str | None:
     for name, (rows, present) in named.items():
         place = _first((~rows.detach().isfinite()).any(dim=-1), present)
         if place is not None:
-            return f"{name} must be finite, got NaN or infinity in row {place}; look at the model, or at the step before"
+            return (
+                f"{name} must be finite, got NaN or infinity in row {place}; look at the model, or at the step before"
+            )
     return None
 
 

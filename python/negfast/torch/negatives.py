@@ -42,7 +42,8 @@ class Negatives:
     tiers : Tensor of uint8, shape as `log_weight`, optional
         3 hard, 2 semi-hard, 1 easy, 0 not known; only counted.
     scores : float tensor of shape (n_anchors, m), optional
-        Scores with each anchor when they were mined, so not for shared rows without `index`; compared with ``mined_positive_scores`` of a call, if that is given.
+        Scores with each anchor when they were mined, so not for shared rows without `index`; compared with
+        ``mined_positive_scores`` of a call, if that is given.
     index : Tensor of int64, shape (n_anchors, m), optional
         For shared rows: which of them were mined for each anchor, as places in `rows`, -1 for none. For other anchors
         they are in-batch negatives.
