@@ -133,6 +133,19 @@ def refused(rank: int) -> str:
     return "taken"
 
 
+def failed(rank: int, what: str) -> str:
+    """Pass something wrong on rank 1 alone."""
+    rows, own = torch.randn(3, 4, requires_grad=True), torch.randn(3, 2, 4)
+    positives = torch.randn(2 if rank and what == "shape" else 3, 4)
+    if rank and what == "row":
+        own[2] = torch.nan
+    try:
+        CurriculumLoss(gather_across_devices=True)(rows, positives, Negatives(own, source="bank"))
+    except negfast.InvalidValueError as error:
+        return str(error)
+    return "nothing"
+
+
 def main(rank: int, n_ranks: int, store: str, output: str) -> None:
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=n_ranks)
@@ -144,6 +157,7 @@ def main(rank: int, n_ranks: int, store: str, output: str) -> None:
         found, statistics, grads = step(model, part_of(case, SIZES[sizes], rank), OPTIONS[options], gather=True)
         results[f"{options}, {sizes}"] = found, grads, statistics.signals().to_dict()
     results["refused"] = refused(rank)
+    results["failed"] = [failed(rank, what) for what in ("shape", "row")]
     torch.save(results, Path(output) / f"{rank}.pt")
     dist.destroy_process_group()
 

@@ -159,6 +159,38 @@ def test_the_temperature_learns() -> None:
     torch.testing.assert_close(loss_cases.call(loss, case), loss_cases.call(plain, case))
 
 
+def test_the_temperature_comes_back_from_its_bound() -> None:
+    torch.manual_seed(0)
+    loss = CurriculumLoss(learnable_temperature=True, temperature=0.01)
+    with torch.no_grad():
+        loss.log_scale.fill_(50.0)
+    optimizer = torch.optim.SGD(loss.parameters(), lr=0.1)
+    for _ in range(20):
+        optimizer.zero_grad()
+        loss(torch.randn(16, 8), torch.randn(16, 8)).backward()
+        optimizer.step()
+    now = loss.log_scale.exp().item()
+    assert 0.1 < now < 99.0
+    assert loss.get_config_dict()["temperature"] == pytest.approx(1.0 / now)
+
+
+def test_a_row_that_was_drawn_twice_has_the_sum_of_its_weights() -> None:
+    torch.manual_seed(0)
+    anchors, positives, rows = torch.randn(2, 8), torch.randn(2, 8), torch.randn(3, 8)
+    loss = CurriculumLoss(in_batch=False)
+    weights = torch.tensor([[1.0, 2.0], [-torch.inf, 0.5]], requires_grad=True)
+    twice = loss(anchors, positives, Negatives(rows, index=torch.tensor([[0, 0], [1, 2]]), log_weight=weights))
+    added = torch.stack([weights.detach()[0].logsumexp(0), torch.tensor(0.0)])
+    once = Negatives(
+        rows,
+        index=torch.tensor([[0, -1], [1, 2]]),
+        log_weight=torch.stack([added, weights.detach()[1]]),
+    )
+    torch.testing.assert_close(twice, loss(anchors, positives, once))
+    twice.backward()
+    assert weights.grad is not None and weights.grad.isfinite().all() and weights.grad[0].all()
+
+
 @pytest.mark.parametrize("mode", ["all_negatives", "hard_negatives", "in_batch_negatives"])
 def test_hardness_adds_a_constant(mode: str) -> None:
     """Its gradient is that of weights which are what it adds."""
@@ -289,6 +321,6 @@ def test_an_empty_batch_has_no_loss(directions: tuple[str, ...]) -> None:
     )
     found.backward()
     assert found.item() == 0.0 and rows.grad.shape == (0, 4)
-    assert statistics.signals().effective_negatives == 0.0
+    assert statistics.signals().effective_negatives is None  # of nothing
     alone = CurriculumLoss()(torch.randn(1, 4), torch.randn(1, 4))
     assert alone.item() == 0.0

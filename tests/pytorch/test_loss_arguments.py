@@ -33,6 +33,7 @@ Type, Value = negfast.InvalidTypeError, negfast.InvalidValueError
 A, P, N = torch.randn(4, 3), torch.randn(4, 3), torch.randn(5, 3)
 INTS = torch.zeros(4, dtype=torch.int64)
 LOSS = CurriculumLoss()
+GUARDED = CurriculumLoss(relative_margin=0.0)
 
 
 def stage(**values: Any) -> Any:
@@ -108,14 +109,112 @@ BAD: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
         Value,
         "in_batch_log_weight must be of shape (4, 1), got (3,)",
     ),
-    "one guide": (lambda: LOSS(A, P, guide=A), Type, "guide must be a pair of tensors"),
+    "a temperature that cannot be learned": (
+        lambda: CurriculumLoss(temperature=0.005, learnable_temperature=True),
+        Value,
+        "temperature must be at least 0.01 with learnable_temperature, got 0.005; start from 0.07",
+    ),
+    "a guide without a bound": (
+        lambda: LOSS(A, P, guide=(A, P)),
+        Value,
+        "guide needs relative_margin, absolute_margin or max_score, which say what is a false negative",
+    ),
+    "a guide without a bound of the curriculum": (
+        lambda: CurriculumLoss(stage(temperature=0.1, relative_margin=None, hardness_strength=0.0))(
+            A, P, step=0, guide=(A, P)
+        ),
+        Value,
+        "guide needs relative_margin",
+    ),
+    "mined scores without a bound": (
+        lambda: LOSS(A, P, mined_positive_scores=A[:, 0]),
+        Value,
+        "mined_positive_scores needs relative_margin",
+    ),
+    "scores of nobody": (lambda: Negatives(N, scores=N[:, 0]), Value, "scores must come with index beside shared rows"),
+    "mask of three axes": (
+        lambda: Negatives(N, mask=torch.ones(1, 4, 5, dtype=torch.bool)),
+        Value,
+        "mask must be of shape (5,) or (n_anchors, n), got (1, 4, 5)",
+    ),
+    "a weight of NaN": (
+        lambda: LOSS(A, P, Negatives(N, log_weight=torch.tensor([0.0, torch.nan, 0.0, 0.0, 0.0]))),
+        Value,
+        "log_weight of negatives[0] must be finite, or -inf for none, got nan at 1",
+    ),
+    "an infinite weight in the batch": (
+        lambda: LOSS(A, P, in_batch_log_weight=torch.full((4,), torch.inf)),
+        Value,
+        "in_batch_log_weight must be finite, or -inf for none, got inf at (0, 0)",
+    ),
+    "a place beyond the rows": (
+        lambda: LOSS(A, P, Negatives(N, index=torch.tensor([[0], [1], [5], [-1]]))),
+        Value,
+        "index of negatives[0] must be places in its 5 rows, or -1 for none, got 5 at (2, 0)",
+    ),
+    "soft positives of another shape": (
+        lambda: infonce(A[:, 0], A, soft_positives=1.0, soft_positive_logits=A.T),
+        Value,
+        "soft_positive_logits must be of shape (4, 3), got (3, 4)",
+    ),
+    "soft positives without logits": (
+        lambda: infonce(A[:, 0], A, soft_positives=1.0),
+        Value,
+        "soft_positives and soft_positive_logits must be given together, got 1.0 and None",
+    ),
+    "logits of soft positives without a weight": (
+        lambda: infonce(A[:, 0], A, soft_positive_logits=A),
+        Value,
+        "soft_positives and soft_positive_logits must be given together, got 0.0 and some",
+    ),
+    "infonce at no temperature": (
+        lambda: infonce(A[:, 0], A, debiased=0.1, temperature=0.0),
+        Value,
+        "temperature must be above 0, got 0.0",
+    ),
+    "several temperatures": (
+        lambda: weight_negatives(A, temperature=torch.ones(3)),
+        Value,
+        "temperature must be one number, got shape (3,)",
+    ),
+    "positive_mask of numbers": (
+        lambda: infonce(A[:, 0], A, positive_mask=INTS),
+        Type,
+        "positive_mask must be a tensor of torch.bool, got torch.int64",
+    ),
+    "positive_mask of another shape": (
+        lambda: infonce(A[:, 0], A, positive_mask=A > 0.0),
+        Value,
+        "positive_mask must be of shape (4,), got (4, 3)",
+    ),
+    "log_count of another shape": (
+        lambda: infonce(A[:, 0], A, debiased=0.1, temperature=0.1, log_count=A),
+        Value,
+        "log_count must be of shape (4, 1)",
+    ),
+    "mask of numbers": (
+        lambda: weight_negatives(A, mask=A),
+        Type,
+        "mask must be a tensor of torch.bool, got torch.float32",
+    ),
+    "mask of another shape": (
+        lambda: weight_negatives(A, mask=A.T > 0.0),
+        Value,
+        "mask must broadcast to shape (4, 3), got (3, 4)",
+    ),
+    "log_weight as a list": (
+        lambda: weight_negatives(A, log_weight=[0.0]),
+        Type,
+        "log_weight must be a tensor of floats, got list",
+    ),
+    "one guide": (lambda: GUARDED(A, P, guide=A), Type, "guide must be a pair of tensors"),
     "a guide of others": (
-        lambda: LOSS(A, P, guide=(A, P[:2])),
+        lambda: GUARDED(A, P, guide=(A, P[:2])),
         Value,
         "guide must be of shapes (4, guide_dim) and (4, 1, guide_dim), got (4, 3) and (2, 3)",
     ),
     "two guides": (
-        lambda: LOSS(A, P, Negatives(N, guide=N[:, :2]), guide=(A, P)),
+        lambda: GUARDED(A, P, Negatives(N, guide=N[:, :2]), guide=(A, P)),
         Value,
         "guide of negatives must have rows of 3 elements",
     ),
@@ -359,6 +458,19 @@ def test_config_is_plain() -> None:
     led = CurriculumLoss(SimpleNamespace(at=lambda step: step, to_dict=lambda: {"temperature": 0.5})).get_config_dict()
     assert led["curriculum"] == {"temperature": 0.5} and "temperature" not in led
     assert "in_batch=True" in repr(CurriculumLoss())
+
+
+@pytest.mark.parametrize("label", [-2, -(2**63)])
+def test_labels_below_none_are_labels(label: int) -> None:
+    labels, others = torch.tensor([label, label, 5, -1]), torch.tensor([label, -1, 5, -3, -2])
+    for name in ("groups", "keys", "ids"):
+        shifted = {f"positive_{name}": labels.where(labels == -1, labels + 2**62)}
+        negative = Negatives(N, **{name: others.where(others == -1, others + 2**62)})
+        expected = LOSS(A, P, negative, **shifted)
+        assert torch.equal(LOSS(A, P, Negatives(N, **{name: others}), **{f"positive_{name}": labels}), expected)
+    own = torch.tensor([[-2, -1]] * 4)
+    padded = LOSS(A, P, Negatives(torch.stack([P, N[:4]], dim=1), own, source="bank"))
+    assert torch.equal(padded, LOSS(A, P, Negatives(P[:, None])))
 
 
 def drawn() -> tuple[Any, Any, Any]:

@@ -63,3 +63,12 @@ def test_other_arguments_are_refused_on_every_rank(ranks: list[dict[str, Any]]) 
             "positive_ids must be of the same kind on all ranks, got nothing on rank 0 and torch.int64, 1 wide on "
             "rank 1; pass the same arguments everywhere"
         )
+
+
+def test_what_one_rank_refuses_is_raised_on_all(ranks: list[dict[str, Any]]) -> None:
+    for first, second in zip(ranks[0]["failed"], ranks[1]["failed"], strict=True):
+        assert first == f"the arguments of rank 1 must be as on this one, got an error there: {second}"
+    assert ranks[1]["failed"][0].startswith("positives must be of shape (3, 4)")
+    assert ranks[1]["failed"][1].startswith(
+        "rows of negatives[0] ('bank') must be finite, got NaN or infinity in row (2, 0)"
+    )

@@ -166,7 +166,25 @@ def test_offenders() -> None:
     assert [entry.masked for entry in found] == [masked[row] for row in worst[:5]]
     assert len(statistics.offenders(1000)) == len(mass)
     assert statistics.offenders(0) == []
+    few = torch.tensor([3, -1, -1, -1])
+    _, statistics = CurriculumLoss()(torch.randn(4, 3), torch.randn(4, 3), positive_ids=few, statistics=True)
+    assert [entry.id for entry in statistics.offenders()] == [3]
     assert {entry.n_anchors for entry in found} <= set(range(1, B + 1))
+
+
+def test_what_was_not_measured_is_none() -> None:
+    rows, others = torch.randn(4, 3), torch.randn(4, 3)
+    none = torch.zeros(4, 4, dtype=torch.bool)
+    signals = CurriculumLoss()(rows, others, mask=none, statistics=True)[1].signals()
+    assert signals.loss == 0.0 and signals.false_negative_share == 1.0 and signals.positive_distance is not None
+    assert signals.negative_distance is signals.effective_negatives is signals.positive_probability is None
+    absent = torch.zeros(4, 1, dtype=torch.bool)
+    _, statistics = CurriculumLoss()(rows, others, positive_mask=absent, statistics=True)
+    assert statistics.signals() == negfast.Signals()
+    _, statistics = CurriculumLoss()(rows[:0], others[:0], statistics=True)
+    assert statistics.signals() == negfast.Signals()
+    _, statistics = CurriculumLoss(check_finite=False)(rows * torch.nan, others, statistics=True)
+    assert math.isnan(statistics.signals().loss)  # which is news
 
 
 def test_nothing_is_worked_out_before_it_is_asked_for() -> None:

@@ -121,7 +121,7 @@ def share_label(own: Iterable[torch.Tensor | None], candidates: torch.Tensor | N
         if columns is None:
             continue
         for column in columns.unbind(dim=1):
-            same = (labels == column[:, None]) & (column[:, None] >= 0)
+            same = (labels == column[:, None]) & (column[:, None] != -1)
             found = same if found is None else found | same
     return found
 

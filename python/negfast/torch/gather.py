@@ -33,7 +33,7 @@ def gathered(batch: LossBatch) -> World:
     Raises
     ------
     InvalidValueError
-        On every rank, if ranks pass different arguments.
+        On every rank, if ranks pass different arguments, or one of them refused its own.
     """
     if not several_ranks():
         return World(batch, batch)
@@ -45,6 +45,13 @@ def gathered(batch: LossBatch) -> World:
     before = {name: sum(own[name] for own in sizes[: dist.get_rank()]) for name in sizes[0]}
     negatives = tuple(_widened(part, i, found, before) for i, part in enumerate(batch.negatives))
     return World(replace(batch, negatives=negatives), _whole(batch, found), before["anchors"])
+
+
+def tell_failure(error: Exception) -> None:
+    """Tell the other ranks, which wait in :func:`gathered`, that this one has nothing to send."""
+    if several_ranks():
+        of_all: list[Any] = [None] * dist.get_world_size()
+        dist.all_gather_object(of_all, str(error))
 
 
 def several_ranks() -> bool:
@@ -99,6 +106,11 @@ def _sizes_of_all(batch: LossBatch, pieces: Sequence[_Piece]) -> list[dict[str, 
     own = (kinds, {_WIDTH: width, **{piece.name: len(piece.value) for piece in pieces}})
     of_all: list[Any] = [None] * dist.get_world_size()
     dist.all_gather_object(of_all, own)
+    for rank, theirs in enumerate(of_all):
+        if isinstance(theirs, str):
+            raise InvalidValueError(
+                f"the arguments of rank {rank} must be as on this one, got an error there: {theirs}"
+            )
     for rank, (theirs, _) in enumerate(of_all):
         for name in sorted(of_all[0][0].keys() | theirs.keys()):
             first, other = of_all[0][0].get(name, "nothing"), theirs.get(name, "nothing")
@@ -205,7 +217,7 @@ def _widened(part: Negatives, i: int, found: dict[str, torch.Tensor], before: di
     elif part.mask is not None:
         changes["mask"] = changes["mask"].bool()
     if part.index is None:
-        changes |= {"log_weight": _column(found, f"log_weight {i}"), "scores": None}
+        changes["log_weight"] = _column(found, f"log_weight {i}")
         changes["tiers"] = None if part.tiers is None else _column(found, f"tiers {i}").to(torch.uint8)
     else:
         changes["index"] = torch.where(part.index < 0, part.index, part.index + start)

@@ -1,13 +1,13 @@
 """InfoNCE from logits, and what the literature makes of its denominator."""
 
 import math
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 
 from negfast.errors import InvalidValueError
 from negfast.settings import number, one_of, truth
-from negfast.torch.tensor_arguments import in_full, tensor
+from negfast.torch.tensor_arguments import above_zero, in_full, tensor
 from negfast.torch.weighting import LEAST
 
 _HALF = LEAST / 2  # logits below are none
@@ -35,7 +35,7 @@ def infonce(
     negative_logits : float tensor of shape (n_anchors, n) or (n_anchors, n_positives, n)
         Logits of negatives, as :func:`weight_negatives` returns them; -inf, or -1e30, for none. With three axes each
         positive has negatives of its own.
-    positive_mask : bool tensor of shape (n_anchors, n_positives), optional
+    positive_mask : bool tensor of the shape of `positive_logits`, optional
         False where there is no positive.
     decoupled : bool, default False
         Leave the positive out of the denominator.
@@ -47,7 +47,8 @@ def infonce(
     log_count : float tensor of shape (n_anchors, 1) or (n_anchors, n_positives, 1), optional
         Logarithm of how many negatives the logits stand for, where they have weights. By default, how many there are.
     soft_positive_logits : float tensor of the shape of `negative_logits`, optional
-        Logits of false negatives that count as positives with the weight `soft_positives`; -inf for none.
+        Logits of false negatives that count as positives with the weight `soft_positives`; -inf for none. Given
+        together with a weight above 0.
     soft_positives : float, default 0.0
         Weight of each of those, where a positive has 1.
     reduction : {"mean", "none"}, default "mean"
@@ -76,7 +77,8 @@ def infonce(
     *Decoupled*: C.-H. Yeh et al., *Decoupled contrastive learning* (2022). *Debiased*: C.-Y. Chuang et al., *Debiased
     contrastive learning* (2020), with their lower bound ``n * exp(-1 / temperature)``. *Soft positives*: T. Huynh et
     al., *Boosting contrastive self-supervised learning with false negative cancellation* (2022), there called
-    attraction, with a weight of 1.
+    attraction, with a weight of 1. There the other false negatives stay in the denominator of each one's term; here
+    they are in none.
 
     Examples
     --------
@@ -92,18 +94,25 @@ def infonce(
         raise InvalidValueError(f"debiased must be below 1, got {share}; it is a share of the negatives")
     if share and temperature is None:
         raise InvalidValueError("temperature must be given with debiased, got None; pass what scores were divided by")
+    temperature = None if temperature is None else above_zero("temperature", temperature)
     weight = number("soft_positives", soft_positives, low=0.0)
+    if bool(weight) != (soft_positive_logits is not None):
+        given = "None" if soft_positive_logits is None else "some"
+        raise InvalidValueError(
+            f"soft_positives and soft_positive_logits must be given together, got {weight} and {given}; pass both, a "
+            "weight above 0 and logits, or neither"
+        )
     one_of("reduction", reduction, ("mean", "none"))
-    negatives = negatives.clamp(min=LEAST)
-    mask = None if positive_mask is None else positive_mask.reshape(positives.shape)
-    if mask is not None:
+    mask = None
+    if positive_mask is not None:
+        mask = _alike("positive_mask", positive_mask, torch.bool, positive_logits, positives).reshape(positives.shape)
         positives = positives.masked_fill(~mask, 0.0)
-    count = None
-    if share:
-        count = _counted(negatives) if log_count is None else log_count.reshape(len(positives), -1, 1)
     soft = None
-    if soft_positive_logits is not None and weight:
-        soft = soft_positive_logits.reshape(negatives.shape).clamp(min=LEAST)
+    if soft_positive_logits is not None:
+        soft = in_full(_alike("soft_positive_logits", soft_positive_logits, "floats", negative_logits))
+        soft = soft.reshape(negatives.shape).clamp(min=LEAST)
+    negatives = negatives.clamp(min=LEAST)
+    count = _checked_count(log_count, negatives) if share else None
     terms = infonce_terms(positives, log_mass(negatives), decoupled, share, temperature, count, soft, weight)
     loss, valid = per_anchor(terms, mask)
     return mean_over(loss, valid) if reduction == "mean" else loss
@@ -180,6 +189,27 @@ def _debiased(
 
 def _counted(negatives: torch.Tensor) -> torch.Tensor:
     return (negatives > _HALF).sum(dim=-1, keepdim=True).to(negatives.dtype).clamp(min=1.0).log()
+
+
+def _alike(name: str, value: Any, kind: torch.dtype | Literal["floats"], *like: torch.Tensor) -> torch.Tensor:
+    """Return a tensor of the shape of one of some others, checked."""
+    found = tensor(name, value, kind, like=like[0])
+    if all(found.shape != other.shape for other in like):
+        raise InvalidValueError(
+            f"{name} must be of shape {tuple(like[0].shape)}, got {tuple(found.shape)}; give each one"
+        )
+    return found
+
+
+def _checked_count(log_count: Any, negatives: torch.Tensor) -> torch.Tensor:
+    """Return the logarithm of how many negatives there are, shape (n_anchors, n_positives or 1, 1)."""
+    if log_count is None:
+        return _counted(negatives)
+    shape = tuple(tensor("log_count", log_count, "floats", like=negatives).shape)
+    b, n_positives = negatives.shape[:2]
+    if shape not in ((b, 1), (b, n_positives, 1)):
+        raise InvalidValueError(f"log_count must be of shape ({b}, 1) or ({b}, {n_positives}, 1), got {shape}")
+    return in_full(log_count).reshape(b, -1, 1)
 
 
 def _shaped(positives: torch.Tensor, negatives: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -10,25 +10,26 @@ from torch import nn
 from negfast.errors import InvalidTypeError, InvalidValueError, shown
 from negfast.settings import Metric
 from negfast.torch.collator import NegativesBatch
-from negfast.torch.gather import gathered, mean_over_ranks
+from negfast.torch.gather import gathered, mean_over_ranks, tell_failure
 from negfast.torch.infonce import infonce_terms, mean_over, per_anchor
-from negfast.torch.loss_arguments import checked_batch, find_bad_row
+from negfast.torch.loss_arguments import check_values, checked_batch, find_bad_row
 from negfast.torch.loss_batch import LossBatch, World
 from negfast.torch.loss_blocks import Block, block_scores, guide_rows, make_blocks, positive_scores, unit_rows
 from negfast.torch.loss_pool import Judge, Pool, make_pool
 from negfast.torch.loss_settings import (
+    MOST_SCALE,
     Direction,
     HardnessMode,
     LossSettings,
     PartitionMode,
     Stand,
+    check_bounds,
     check_soft_positives,
     stand_of,
 )
 from negfast.torch.loss_statistics import LossStatistics
 from negfast.torch.negatives import Negatives
 
-_MOST_SCALE = 100.0  # of CLIP
 _LEAST_SINE = 1e-3
 _LED = ("temperature", "relative_margin", "hardness_strength")  # by a curriculum
 
@@ -72,7 +73,8 @@ class CurriculumLoss(nn.Module):
     temperature : float, default 0.05
         What scores are divided by, above 0; 1 / `scale` of sentence-transformers.
     learnable_temperature : bool, default False
-        Make it a parameter: ``log_scale``, the logarithm of its inverse, which is held to at most 100 as in CLIP.
+        Make it a parameter: ``log_scale``, the logarithm of its inverse. That is set back to the logarithm of 100
+        before it is used, if it is above, as in CLIP; `temperature` must be at least 0.01.
     metric : {"cosine", "dot"}, default "cosine"
         The score of two rows. A row of zeros scores 0 and has no gradient.
     in_batch : bool, default True
@@ -95,14 +97,17 @@ class CurriculumLoss(nn.Module):
     decoupled : bool, default False
         Leave the positive out of the denominator.
     angular_margin : float, default 0.0
-        Degrees that are added to the angle between an anchor and its positive.
+        Degrees that are added to the angle between an anchor and its positive. What `debiased` takes off is by the
+        angle with the margin too.
     soft_positives : float, default 0.0
-        What its score masks counts as a positive of this weight.
+        What its score masks counts as a positive of this weight. In its term, unlike in false negative cancellation,
+        the other false negatives are left out of the denominator.
     gather_across_devices : bool, default False
         Compare with the rows of all ranks of the default process group.
     check_finite : bool, optional
-        Refuse rows that are not finite, and name the first. By default on the CPU alone; on a device this would wait
-        for it, and the loss is NaN instead, which a gradient scaler sees.
+        Refuse rows that are not finite, weights that are NaN or infinite, and an `index` out of range, and name the
+        first. By default on the CPU alone; on a device this would wait for it, and the loss is NaN instead, which a
+        gradient scaler sees.
 
     Raises
     ------
@@ -136,15 +141,18 @@ class CurriculumLoss(nn.Module):
     **Gathering.** Each rank compares its own anchors with the rows of all ranks. The gradient of a row is the sum of
     those from all ranks, so that DistributedDataParallel, which averages, has the gradient of one process with the
     whole batch. Ranks may hold different numbers of anchors and negatives. `mask`, `index`, and an anchor's own rows
-    stay local; across ranks, ids, groups and keys tell positives from negatives.
+    stay local; across ranks, ids, groups and keys tell positives from negatives. What one rank refuses is raised on
+    all of them.
 
     **Gradient caching** needs nothing from here: the loss is a function of representations.
 
     Limitations
     -----------
-    A document that is in the batch and in the bank, or was drawn twice, counts twice. Of a `guide` or of mined scores
+    A document that is in the batch and in the bank, or twice in `rows`, counts twice. A place that is twice in an
+    anchor's `index` counts with the sum of its weights, and once where there are none. Of a `guide` or of mined scores
     only masks are made. `hardness_strength`, margins and weights tell nothing of each other: a `log_weight` of 8
-    outweighs most scores.
+    outweighs most scores. Where ranks gather, scores of finite rows that overflow are not refused: the loss is
+    NaN.
 
     Examples
     --------
@@ -248,9 +256,10 @@ class CurriculumLoss(nn.Module):
             False where there is no positive. An anchor without one has no loss.
         anchor_ids : int64 tensor of shape (b,), optional
             Rows of the queries, -1 for none. Anchors of one id have the same positives. A NegativesBatch brings them.
+            They are ids of queries, which mask no row of a bank, and none that was mined, of the same id.
         anchor_groups, anchor_keys : int64 tensor of shape (b,), optional
         positive_ids, positive_groups, positive_keys : int64 tensor of shape (b, n_positives), optional
-            Labels, -1 for none; of shape (b,) too where there is one positive each.
+            Labels, -1 for none; of shape (b,) too where there is one positive each. Any other number is a label.
         known_positives : int64 tensor of shape (b, most), optional
             Ids of everything that is a positive of each anchor, padded with -1.
         in_batch_log_weight : float tensor of shape (b, n_positives), optional
@@ -259,9 +268,10 @@ class CurriculumLoss(nn.Module):
             False where a positive is no negative of an anchor. A NegativesBatch brings it.
         guide : pair of float tensors of shapes (b, guide_dim) and (b, n_positives, guide_dim), optional
             What a guide made of anchors and positives. Bounds on scores are then by its cosines, for negatives with a
-            `guide` too; others are compared by the model.
+            `guide` too; others are compared by the model. Needs a bound; a `relative_margin` of 0.0 is GISTEmbed's.
         mined_positive_scores : float tensor of shape (b,), optional
-            Lowest positive scores by whoever mined. Bounds are then by the `scores` of negatives that have them.
+            Lowest positive scores by whoever mined. Bounds, of which it needs one, are then by the `scores` of
+            negatives that have them.
         statistics : bool, default False
 
         Returns
@@ -274,7 +284,6 @@ class CurriculumLoss(nn.Module):
         InvalidTypeError, InvalidValueError
             If an argument has a wrong type, shape or device, or rows are not finite.
         """
-        stand = self._stand(step)
         named = {
             "positive_mask": positive_mask,
             "anchor_ids": anchor_ids,
@@ -288,15 +297,28 @@ class CurriculumLoss(nn.Module):
             "mask": mask,
             "mined_positive_scores": mined_positive_scores,
         }
-        batch = checked_batch(anchors, positives, negatives, guide, named)
-        if not self.settings.in_batch and not batch.negatives:
-            raise InvalidValueError("negatives must be given with in_batch=False, got none; pass some")
+        try:
+            stand = self._stand(step)
+            for name, value in (("guide", guide), ("mined_positive_scores", mined_positive_scores)):
+                if value is not None:
+                    check_bounds(self.settings, stand, name)
+            batch = checked_batch(anchors, positives, negatives, guide, named)
+            self._check_values(batch)
+        except Exception as error:
+            if self.settings.gather_across_devices:
+                tell_failure(error)  # the other ranks would wait for this one
+            raise
         with torch.autocast(anchors.device.type, enabled=False):
             return self._loss(batch, stand, statistics)
 
     def get_config_dict(self) -> dict[str, Any]:
-        """Return the settings as plain values, for model cards and recipes; and the curriculum, if it has `to_dict`."""
+        """Return the settings as plain values, for model cards and recipes; and the curriculum, if it has `to_dict`.
+
+        A temperature that is learned is that of now.
+        """
         config = self.settings.to_dict()
+        if self.settings.learnable_temperature:
+            config["temperature"] = max(math.exp(-self.log_scale.item()), 1.0 / MOST_SCALE)
         if self.curriculum is None:
             return config
         config = {name: value for name, value in config.items() if name not in _LED}
@@ -349,18 +371,40 @@ class CurriculumLoss(nn.Module):
             return stand_of(self.curriculum.at(step))
         temperature: float | torch.Tensor = settings.temperature
         if settings.learnable_temperature:
-            temperature = self.log_scale.exp().clamp(max=_MOST_SCALE).reciprocal()
+            # Held as CLIP does it: a clamp in the graph would have no gradient beyond, and never lead back.
+            with torch.no_grad():
+                self.log_scale.clamp_(max=math.log(MOST_SCALE))
+            temperature = self.log_scale.exp().reciprocal()
         return Stand(temperature, settings.relative_margin, settings.hardness_strength)
 
+    def _check_values(self, batch: LossBatch) -> None:
+        """Refuse what this rank alone can tell."""
+        if not self.settings.in_batch and not batch.negatives:
+            raise InvalidValueError("negatives must be given with in_batch=False, got none; pass some")
+        if not self._checks(batch.anchors):
+            return
+        check_values(batch)
+        # Other ranks have to be told before anything is gathered. Alone, scores tell the same at less cost.
+        bad = find_bad_row(batch) if self.settings.gather_across_devices else None
+        if bad is not None:
+            raise InvalidValueError(bad)
+
     def _check_finite(self, batch: LossBatch, scores: list[torch.Tensor]) -> None:
-        """Refuse rows that are not finite. On a device this would wait for it, so it is left out unless asked for."""
-        wanted = self.settings.check_finite
-        if wanted is None:
-            wanted = scores[0].device.type == "cpu"
-        if not wanted or torch.compiler.is_compiling():
+        """Refuse rows that are not finite."""
+        if self.settings.gather_across_devices or not self._checks(scores[0]):
             return
         if not all(bool(part.detach().sum().isfinite()) for part in scores):
-            raise InvalidValueError(f"{find_bad_row(batch)}; look at the model, or at the step before")
+            raise InvalidValueError(
+                find_bad_row(batch)
+                or "scores must be finite, got NaN or infinity where rows are finite: they overflow; normalize the rows"
+            )
+
+    def _checks(self, values: torch.Tensor) -> bool:
+        """Return whether values are looked at. On a device this would wait for it, so not unless asked for."""
+        wanted = self.settings.check_finite
+        if wanted is None:
+            wanted = values.device.type == "cpu"
+        return wanted and not torch.compiler.is_compiling()
 
 
 def with_margin(scores: torch.Tensor, margin: float) -> torch.Tensor:

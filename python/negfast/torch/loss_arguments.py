@@ -7,6 +7,7 @@ import torch
 from negfast.errors import InvalidTypeError, InvalidValueError
 from negfast.torch.collator import NegativesBatch
 from negfast.torch.loss_batch import Labels, LossBatch
+from negfast.torch.loss_blocks import present_rows
 from negfast.torch.negatives import Negatives
 from negfast.torch.tensor_arguments import tensor
 
@@ -74,18 +75,57 @@ def _without_batch(anchors: torch.Tensor, positives: Any, parts: list[Any], guid
     return positives[:b], guide if of_guide is None else (guide[0], of_guide[:b])
 
 
-def find_bad_row(batch: LossBatch) -> str:
-    """Return where the first row is that is not finite."""
-    named = {"anchors": batch.anchors, "positives": batch.positives}
-    named |= {f"rows of negatives[{i}] ({part.source!r})": part.rows for i, part in enumerate(batch.negatives)}
+def find_bad_row(batch: LossBatch) -> str | None:
+    """Return where the first row is that is not finite, if there is one. Padding may hold anything."""
+    named: dict[str, tuple[torch.Tensor, torch.Tensor | None]] = {
+        "anchors": (batch.anchors, None),
+        "positives": (batch.positives, batch.positive_mask),
+    }
+    for i, part in enumerate(batch.negatives):
+        named[f"rows of negatives[{i}] ({part.source!r})"] = part.rows, present_rows(part)
     if batch.guide is not None:
-        named |= {"guide anchors": batch.guide[0], "guide positives": batch.guide[1]}
-    for name, rows in named.items():
-        bad = (~rows.detach().isfinite()).any(dim=-1).nonzero()
-        if len(bad):
-            place = tuple(bad[0].tolist())
-            return f"{name} must be finite, got NaN or infinity in row {place[0] if len(place) == 1 else place}"
-    return "scores must be finite, got NaN or infinity where rows are finite: they overflow, or a weight is none"
+        named |= {"guide anchors": (batch.guide[0], None), "guide positives": (batch.guide[1], batch.positive_mask)}
+    for name, (rows, present) in named.items():
+        place = _first((~rows.detach().isfinite()).any(dim=-1), present)
+        if place is not None:
+            return (
+                f"{name} must be finite, got NaN or infinity in row {place}; look at the model, or at the step before"
+            )
+    return None
+
+
+def check_values(batch: LossBatch) -> None:
+    """Refuse weights that are NaN or infinite, and places outside of the rows. On a device this would wait for it."""
+    weights = {"in_batch_log_weight": (batch.in_batch_log_weight, batch.positive_mask)}
+    for i, part in enumerate(batch.negatives):
+        present = present_rows(part)
+        if part.index is not None:
+            place = _first((part.index < -1) | (part.index >= len(part.rows)), None)
+            if place is not None:
+                raise InvalidValueError(
+                    f"index of negatives[{i}] must be places in its {len(part.rows)} rows, or -1 for none, got "
+                    f"{int(part.index[place])} at {place}; pass the index of these rows"
+                )
+            present = part.index >= 0
+        weights[f"log_weight of negatives[{i}]"] = part.log_weight, present
+    for name, (values, present) in weights.items():
+        if values is None:
+            continue
+        place = _first(values.isnan() | (values == torch.inf), present)
+        if place is not None:
+            raise InvalidValueError(
+                f"{name} must be finite, or -inf for none, got {float(values.detach()[place])} at {place}; look at the "
+                "probabilities that it is made of"
+            )
+
+
+def _first(bad: torch.Tensor, present: torch.Tensor | None) -> Any:
+    """Return the first place that is bad and present, a number where there is one axis, or None."""
+    found = (bad if present is None else bad & present).nonzero()
+    if not len(found):
+        return None
+    place = tuple(found[0].tolist())
+    return place[0] if len(place) == 1 else place
 
 
 def _as_list(negatives: Any) -> list[Any]:

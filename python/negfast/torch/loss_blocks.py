@@ -9,6 +9,7 @@ from torch.nn.functional import pad
 from negfast.torch.false_negatives import share_label
 from negfast.torch.loss_batch import Labels, LossBatch, World
 from negfast.torch.negatives import Negatives
+from negfast.torch.weighting import LEAST
 
 IN_BATCH = "in-batch"
 _LEAST_NORM = 1e-12
@@ -139,17 +140,17 @@ def _norms(rows: torch.Tensor) -> torch.Tensor:
 
 def _negative_rows(rows: torch.Tensor, negatives: Negatives, cosine: bool, dtype: torch.dtype) -> torch.Tensor:
     """Return rows with zeros for padding, which may hold anything: even zero times NaN is NaN in a gradient."""
-    present = _present(negatives)
+    present = present_rows(negatives)
     if present is not None:
         rows = rows.masked_fill(~present[..., None], 0.0)
     return _unit(rows, cosine, dtype) if negatives.shared else rows.to(dtype)
 
 
-def _present(negatives: Negatives) -> torch.Tensor | None:
+def present_rows(negatives: Negatives) -> torch.Tensor | None:
     """Return which rows are no padding, of the shape of the rows; None for all."""
     present = None if negatives.mask is None or negatives.mask.ndim >= negatives.rows.ndim else negatives.mask
     if not negatives.shared and negatives.ids is not None:
-        present = negatives.ids >= 0 if present is None else present & (negatives.ids >= 0)
+        present = negatives.ids != -1 if present is None else present & (negatives.ids != -1)
     return present
 
 
@@ -214,7 +215,7 @@ def _negatives(batch: LossBatch, direction: str, place: int, negatives: Negative
         block.tiers, block.given = negatives.tiers, negatives.scores
     refused: dict[str, torch.Tensor] = {}
     if not negatives.shared and negatives.ids is not None:
-        refused["padding"] = negatives.ids < 0
+        refused["padding"] = negatives.ids == -1
     if negatives.mask is not None:
         whole_rows = negatives.shared and negatives.mask.ndim == 1
         name = "mask" if negatives.shared and not whole_rows else "padding"
@@ -237,10 +238,19 @@ def _spread(block: Block, negatives: Negatives, index: torch.Tensor, direction: 
     if not in_batch:
         block.refused["other"] = ~drawn[:, None]
     if negatives.log_weight is not None:
-        block.log_weight = _dense(negatives.log_weight, index, n, 0.0)[:, None]
+        block.log_weight = _dense_weights(negatives.log_weight, index, n)[:, None]
     block.tiers = negatives.tiers
     if negatives.scores is not None:
         block.given = _dense(negatives.scores, index, n, torch.nan)
+
+
+def _dense_weights(log_weight: torch.Tensor, index: torch.Tensor, n: int) -> torch.Tensor:
+    """Return log weights by anchor and row, 0 for none; those of a row that was drawn twice are added up."""
+    places, log_weight = torch.where(index < 0, n, index), log_weight.clamp(min=LEAST)
+    dense = log_weight.new_zeros(len(index), n + 1)
+    peak = dense.scatter_reduce(1, places, log_weight.detach(), "amax", include_self=False)
+    total = dense.scatter_add(1, places, (log_weight - peak.gather(1, places)).exp())
+    return (peak + torch.where(total > 0.0, total, 1.0).log())[:, :n]
 
 
 def _dense(values: torch.Tensor, index: torch.Tensor, n: int, fill: float) -> torch.Tensor:

@@ -13,6 +13,8 @@ Direction = Literal["query_to_doc", "doc_to_query", "query_to_query", "doc_to_do
 PartitionMode = Literal["joint", "per_direction"]
 HardnessMode = Literal["all_negatives", "in_batch_negatives", "hard_negatives"]
 DIRECTIONS = ("query_to_doc", "query_to_query", "doc_to_query", "doc_to_doc")
+MOST_SCALE = 100.0
+"""The largest inverse of a temperature that is learned, of CLIP."""
 _SAME_SIDE = ("query_to_query", "doc_to_doc")
 
 
@@ -77,6 +79,11 @@ class LossSettings:
         return {**asdict(self), "directions": list(self.directions)}
 
     def _check_together(self) -> None:
+        if self.learnable_temperature and self.temperature < 1.0 / MOST_SCALE:
+            raise InvalidValueError(
+                f"temperature must be at least {1.0 / MOST_SCALE} with learnable_temperature, got {self.temperature}; "
+                "start from 0.07 as CLIP does"
+            )
         sides = [name for name in _SAME_SIDE if name in self.directions]
         if self.partition_mode == "per_direction" and sides:
             raise InvalidValueError(
@@ -112,6 +119,16 @@ def check_soft_positives(settings: LossSettings, curriculum: bool) -> None:
         raise InvalidValueError(
             "soft_positives needs relative_margin, absolute_margin or max_score, which say what is a false negative, "
             "got none of them; set one"
+        )
+
+
+def check_bounds(settings: LossSettings, stand: Stand, name: str) -> None:
+    """Refuse scores of others where no bound would ever compare them."""
+    bounds = (settings.absolute_margin, stand.relative_margin, settings.max_score)
+    if all(bound is None for bound in bounds):
+        raise InvalidValueError(
+            f"{name} needs relative_margin, absolute_margin or max_score, which say what is a false negative, got none "
+            "of them; a relative_margin of 0.0 is GISTEmbed's"
         )
 
 

@@ -97,11 +97,16 @@ class LossStatistics:
         self._documents = rows.all_positives.detach()
 
     def signals(self) -> Signals:
-        """Return what an :class:`negfast.AdaptiveCurriculum` observes; one transfer from the device."""
-        measured = {name: getattr(self, f"_{name}") for name in _NUMBERS}
-        plain = _plain([self.loss, *measured.values()], self._hardness_quantiles)
-        numbers = dict(zip(("loss", *measured), plain, strict=False))
-        quantiles = tuple(plain[len(numbers) :])
+        """Return what an :class:`negfast.AdaptiveCurriculum` observes; one transfer from the device.
+
+        What there was nothing to measure of, such as the distance of negatives where all are masked, is None.
+        """
+        names = ("loss", *_NUMBERS)
+        values, counts = [self.loss, *(getattr(self, f"_{name}") for name in _NUMBERS)], self._measured
+        plain = _plain([*values, *(counts[name] for name in names)], self._hardness_quantiles)
+        found = zip(names, plain, plain[len(names) :], strict=False)
+        numbers = {name: value if count else None for name, value, count in found}
+        quantiles = tuple(plain[2 * len(names) :])
         return Signals(**numbers, hardness_quantiles=None if math.isnan(quantiles[0]) else quantiles)
 
     @property
@@ -213,7 +218,8 @@ class LossStatistics:
             return []
         ids, places = torch.unique(torch.cat([part[0].flatten() for part in parts]), return_inverse=True)
         mass = torch.cat([part[2].flatten() for part in parts])
-        total = mass.new_zeros(len(ids)).index_add(0, places, mass) * (ids >= 0)
+        total = mass.new_zeros(len(ids)).index_add(0, places, mass)
+        ids, total = ids[ids != -1], total[ids != -1]
         best = total.argsort(descending=True, stable=True)[:k]
         if not len(best):
             return []
@@ -266,6 +272,22 @@ class LossStatistics:
     def _n_anchors(self) -> torch.Tensor:
         """How many anchors have a positive."""
         return (self._weights > 0.0).any(dim=1).sum().clamp(min=1)
+
+    @property
+    def _measured(self) -> dict[str, torch.Tensor]:
+        """How much each signal is a mean of; 0 for nothing."""
+        positives = (self._weights > 0.0).sum()
+        met = torch.stack([(_kept(pool.mass[..., 0]) & (self._weights > 0.0)).sum() for pool in self._pools]).sum()
+        documents = (self._documents.square().sum(dim=1) > 0.0).sum()
+        return {
+            "loss": positives,
+            "positive_distance": positives,
+            "negative_distance": met,
+            "effective_negatives": met,
+            "positive_probability": met,
+            "false_negative_share": self._n_candidates,
+            "spread": documents > 1,
+        }
 
     @cached_property
     def _weights(self) -> torch.Tensor:

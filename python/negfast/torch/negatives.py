@@ -33,7 +33,7 @@ class Negatives:
     ids : Tensor of int64, shape (n,) or (n_anchors, m), optional
         Rows of the corpus that they are, -1 for none. Beside rows of an anchor's own, -1 is padding.
     groups, keys : Tensor of int64, of the shape of `ids`, optional
-        Labels, -1 for none, as :func:`negfast.mine` takes them.
+        Labels, -1 for none, as :func:`negfast.mine` takes them. Any other number is a label, below -1 too.
     log_weight : float tensor of shape (n_anchors, m), or (n,) for shared rows without `index`, optional
         What to add to the logits, as a draw says.
     mask : bool tensor, optional
@@ -41,8 +41,9 @@ class Negatives:
         own.
     tiers : Tensor of uint8, shape as `log_weight`, optional
         3 hard, 2 semi-hard, 1 easy, 0 not known; only counted.
-    scores : float tensor, shape as `log_weight`, optional
-        Scores when they were mined; compared with ``mined_positive_scores`` of a call, if that is given.
+    scores : float tensor of shape (n_anchors, m), optional
+        Scores with each anchor when they were mined, so not for shared rows without `index`; compared with
+        ``mined_positive_scores`` of a call, if that is given.
     index : Tensor of int64, shape (n_anchors, m), optional
         For shared rows: which of them were mined for each anchor, as places in `rows`, -1 for none. For other anchors
         they are in-batch negatives.
@@ -149,6 +150,11 @@ class Negatives:
         shapes = dict.fromkeys(("ids", "groups", "keys"), each) | dict.fromkeys(
             ("log_weight", "tiers", "scores"), drawn
         )
+        if self.scores is not None and self.shared and self.index is None:
+            raise InvalidValueError(
+                "scores must come with index beside shared rows, which says whose scores they are, got "
+                f"{tuple(self.scores.shape)} without it; leave them out, or give each anchor its own rows"
+            )
         for name, shape in shapes.items():
             value = getattr(self, name)
             if value is not None and tuple(value.shape) != shape:
@@ -156,7 +162,8 @@ class Negatives:
                     f"{name} must be of shape {shape} beside rows of shape {tuple(self.rows.shape)}"
                     f"{'' if self.index is None else ' and this index'}, got {tuple(value.shape)}; give each one"
                 )
-        if self.mask is not None and tuple(self.mask.shape[-len(each) :]) != each:
+        axes = (1, 2) if self.shared else (2,)
+        if self.mask is not None and (self.mask.ndim not in axes or tuple(self.mask.shape[-len(each) :]) != each):
             raise InvalidValueError(
                 f"mask must be of shape {each}{' or (n_anchors, n)' if self.shared else ''}, got "
                 f"{tuple(self.mask.shape)}; mark each negative"

@@ -2,9 +2,8 @@
 
 import torch
 
-from negfast.errors import InvalidValueError
 from negfast.settings import number
-from negfast.torch.tensor_arguments import in_full, tensor
+from negfast.torch.tensor_arguments import above_zero, broadcasts, in_full, tensor
 
 LEAST = -1e30
 """Stands for minus infinity: its exponential is 0 too, and no difference of two of them is without a value."""
@@ -68,10 +67,13 @@ def weight_negatives(
     tensor([[9.5000, 1.9000]])
     """
     tensor("scores", scores, "floats")
-    if not isinstance(temperature, torch.Tensor) and number("temperature", temperature) <= 0.0:
-        raise InvalidValueError(f"temperature must be above 0, got {temperature}; 0.05 is a common one")
+    temperature = above_zero("temperature", temperature)
     strength = number("hardness_strength", hardness_strength, low=0.0)
     beta = number("beta", beta, low=0.0)
+    if log_weight is not None:
+        broadcasts("log_weight", log_weight, "floats", scores)
+    if mask is not None:
+        broadcasts("mask", mask, torch.bool, scores)
     refused, scores = None if mask is None else ~mask, in_full(scores)
     hardness = strength * scores.detach() if strength else None
     return weighted(scores, temperature, log_weight, hardness, beta, refused)
