@@ -50,7 +50,7 @@ class KnownPositives:
                 f"positives must have a list for each row of the queries, got {indptr.size - 1} lists and an example "
                 f"of row {row}; pass the positives of all queries"
             )
-        return indices[indptr[row] : indptr[row + 1]].tolist()  # type: ignore[no-any-return]
+        return indices[indptr[row] : indptr[row + 1]].tolist()
 
 
 def negatives_mask(
@@ -109,7 +109,7 @@ def _length(value: Any) -> int:
 
 
 def _text_keys(values: list[Any]) -> list[int]:
-    return content_keys([value if isinstance(value, str) else None for value in values]).tolist()  # type: ignore[no-any-return]
+    return content_keys([value if isinstance(value, str) else None for value in values]).tolist()
 
 
 def _places(values: Iterable[int]) -> dict[int, set[int]]:
