@@ -87,13 +87,19 @@ def test_damaged_trends(state: object) -> None:
         Trend(5.0).load_state_dict(state)
 
 
-def test_scores_by_hand() -> None:
+@pytest.mark.parametrize(
+    ("last", "deviation"),
+    [
+        (4.0, TO_SIGMA * 1.0),  # deviations 1.5, 0.5, 0.5, 1.5, whose median is 1
+        (6.0, 0.5369 * 3.5),  # deviations 1.5, 0.5, 0.5, 3.5; one in sixteen is above 3.5
+    ],
+)
+def test_scores_by_hand(last: float, deviation: float) -> None:
     spikes = Spikes(16)
     for _ in range(4):
-        for value in (1.0, 2.0, 3.0, 6.0):
+        for value in (1.0, 2.0, 3.0, last):
             assert spikes.score(value) is None
-    # Median 2.5; deviations 1.5, 0.5, 0.5, 3.5, whose median is 1.
-    assert spikes.score(5.5) == pytest.approx(3.0 / TO_SIGMA)
+    assert spikes.score(5.5) == pytest.approx((5.5 - 2.5) / deviation)
 
 
 def test_an_earlier_spike_hides_none() -> None:
