@@ -7,7 +7,7 @@ from os import PathLike
 from negfast.files.writers import writing
 from negfast.formats.builder import Builder
 from negfast.formats.data import RetrievalData
-from negfast.formats.layout import any_known, blocks, both, checked_path
+from negfast.formats.layout import Kept, any_known, blocks, both, checked_path
 from negfast.formats.records import encoded, records
 
 
@@ -97,11 +97,12 @@ def write_flag_embedding(
     target = checked_path("path", path, ".jsonl", ".json")
     constant = "".join(f', "{name}": {encoded(value)}' for name, value in (("prompt", prompt), ("type", kind)) if value)
     scored = any_known(data.positive_scores), any_known(data.negative_scores)
+    passage = Kept(lambda row: encoded(data.passage(row)))
     with writing(target) as write:
         for queries in blocks(data):
             sides = both(data, queries)
             for place, query in enumerate(queries):
-                texts = [", ".join([encoded(data.passage(row)) for row in side.rows(place)]) for side in sides]
+                texts = [", ".join([passage(row) for row in side.rows(place)]) for side in sides]
                 scores = [
                     f', "{name}_scores": {_all_or_null(side.scores(place))}'
                     for name, side in compress(zip(("pos", "neg"), sides, strict=True), scored)

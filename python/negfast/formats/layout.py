@@ -1,6 +1,6 @@
 """What several formats have in common: their paths, their corpora, and queries written block by block."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from itertools import islice
 from os import PathLike
@@ -103,6 +103,35 @@ def both(data: RetrievalData, queries: range) -> tuple[Block, Block]:
         Block(queries, data.positives, data.positive_scores),
         Block(queries, data.negatives, data.negative_scores),
     )
+
+
+class Kept:
+    """Makes a text of a row, and keeps what it made: the best negatives of one query are those of others too.
+
+    Parameters
+    ----------
+    make : callable
+        Returns the text of a row.
+    most : int, default 2 ** 26
+        Letters that are kept; beyond, all is forgotten and made anew.
+    """
+
+    def __init__(self, make: Callable[[int], str], most: int = 1 << 26) -> None:
+        self._make, self._most = make, most
+        self._texts: dict[int, str] = {}
+        self._letters = 0
+
+    def __call__(self, row: int) -> str:
+        """Return the text of a row."""
+        text = self._texts.get(row)
+        if text is None:
+            text = self._make(row)
+            self._letters += len(text)
+            if self._letters > self._most:
+                self._texts.clear()
+                self._letters = len(text)
+            self._texts[row] = text
+        return text
 
 
 def any_known(scores: Scores) -> bool:

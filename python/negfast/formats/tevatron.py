@@ -6,7 +6,7 @@ from os import PathLike
 from negfast.files.writers import writing
 from negfast.formats.builder import Builder, Rows
 from negfast.formats.data import RetrievalData
-from negfast.formats.layout import add_query, add_row, blocks, both, checked_path, rows_of
+from negfast.formats.layout import Kept, add_query, add_row, blocks, both, checked_path, rows_of
 from negfast.formats.records import Record, encoded, records, scored
 
 
@@ -180,17 +180,18 @@ def write_tevatron_passages(path: str | PathLike[str], data: RetrievalData) -> N
     Scores are those of the distillation data set of Tevatron; what is not known is left out. Lost are grades, and rows
     that no query has.
     """
+    document = Kept(lambda row: _document(data, row))
     with writing(checked_path("path", path, ".jsonl")) as write:
         for queries in blocks(data):
             sides = both(data, queries)
             for place, query in enumerate(queries):
-                known, others = (_passages(data, side.rows(place), side.scores(place)) for side in sides)
+                known, others = (_passages(document, side.rows(place), side.scores(place)) for side in sides)
                 write(
                     f'{{"query_id": {encoded(data.query_ids[query])}, "query": {encoded(data.query(query))}, '
                     f'"positive_passages": [{known}], "negative_passages": [{others}]}}\n'
                 )
 
 
-def _passages(data: RetrievalData, rows: Iterable[int], scores: Iterable[str]) -> str:
+def _passages(document: Kept, rows: Iterable[int], scores: Iterable[str]) -> str:
     entries = zip(rows, scores, strict=True)
-    return ", ".join([f"{{{_document(data, row)}{scored(score)}}}" for row, score in entries])
+    return ", ".join([f"{{{document(row)}{scored(score)}}}" for row, score in entries])
