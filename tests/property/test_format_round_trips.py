@@ -22,7 +22,8 @@ TEXTS = st.text(max_size=12) | st.sampled_from(
     ['"', "\\", "\n", "\r\n", "\u2028", "\x00", "{}", "null", " a ", "é\u0301"]
 )
 IDS = TEXTS | st.integers(-5, 5).map(str)
-PLAIN_IDS = st.text(st.characters(codec="utf-8", exclude_characters=" \t\n\r\v\f"), min_size=1, max_size=8)
+PLAIN_LETTERS = st.characters(codec="utf-8", exclude_characters=" \t\n\r\v\f")
+PLAIN_IDS = st.text(PLAIN_LETTERS, min_size=1, max_size=8) | st.sampled_from(['"', '""', 'a"b', "'", "\u3000", "#"])
 SCORES = st.floats(width=32, allow_nan=False, allow_infinity=False)
 
 

@@ -1,7 +1,10 @@
 """Data that formats share, what each writes to the letter, and paths and arguments that are refused."""
 
+import gzip
+import importlib.util
 import json
 import sys
+import tracemalloc
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
@@ -98,6 +101,12 @@ def test_judgements_and_rankings_by_id() -> None:
     assert rows_of(again.negatives) == [best_first(data, query) for query in range(4)]
     assert again.positive_scores[[0, 3]].tolist() == data.positive_scores[[0, 3]].tolist()
     assert np.isnan(again.positive_scores[[1, 2]]).all()
+
+
+def test_a_negative_may_rank_above_the_positive() -> None:
+    data = RetrievalData.of(["a"], ["b", "c", "d"], [[0]], negatives=[[1, 2]], positive_scores=[[0.5]],
+                            negative_scores=[[0.25, 0.75]])  # fmt: skip
+    assert data.run().values.tolist() == [0.75, 0.5, 0.25]
 
 
 def best_first(data: RetrievalData, query: int) -> list[int]:
@@ -205,6 +214,30 @@ def test_ids_alone_are_entries_of_nemo(tmp_path: Path) -> None:
     assert np.isnan(data.negative_scores).tolist() == [True, False, False]
 
 
+def test_rows_of_one_query_are_put_together(tmp_path: Path) -> None:
+    pa, pq = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    tables = {
+        "queries": {"query_id": ["q", "unused"], "text": ["a", "b"]},
+        "documents": {"document_id": ["d0", "d1", "d2", "d3"], "text": ["t"] * 4},
+        "train": {
+            "query_id": ["q", "q"],
+            "document_ids": [["d1", "d0"], ["d2", "d3", "d0"]],
+            "scores": [[0.9, 0.5], [0.8, 0.25, 0.1]],
+        },
+    }
+    for name, columns in tables.items():
+        pq.write_table(pa.table(columns), tmp_path / f"{name}.parquet")
+    data = formats.read_hugging_face(tmp_path)
+    assert data.query_ids == ["q"]
+    assert (rows_of(data.positives), rows_of(data.negatives)) == ([[1, 2]], [[0, 3]])
+    assert data.negative_scores.tolist() == [0.5, 0.25]
+
+
+def test_compressed_files_hold_no_time(tmp_path: Path) -> None:
+    formats.write_flag_embedding(tmp_path / "f.jsonl.gz", small())
+    assert (tmp_path / "f.jsonl.gz").read_bytes()[3:8] == bytes(5)  # no name either
+
+
 # Large files
 
 
@@ -221,6 +254,18 @@ def test_json_in_pieces_of_any_size(tmp_path: Path, chunk: int, monkeypatch: pyt
     assert [value for _, _, place, value in found if place is not None] == items
     lines = text.split("\n")
     assert [lines[line - 1].strip(" ,") for line, _, place, _ in found if place in (1, 2)] == ['"text"', "12"]
+
+
+def test_a_large_file_is_never_in_memory_as_a_whole(tmp_path: Path) -> None:
+    path = tmp_path / "x.json.gz"
+    with gzip.open(path, "wt", compresslevel=1) as file:
+        file.write('{"data": [' + ",\n".join(json.dumps({"text": f"{row} " * 100}) for row in range(30_000)) + "]}")
+    tracemalloc.start()
+    n_letters = sum(len(value["text"]) for _, _, _, value in json_items(path, "data"))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert n_letters > 16e6
+    assert peak < 8e6
 
 
 def test_texts_that_are_kept_are_few() -> None:
@@ -349,3 +394,16 @@ def test_only_parquet_needs_pyarrow(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         if name != "nemo-parquet":
             with pytest.raises(negfast.MissingExtraError, match=r"negfast\[cli\]"):
                 kept.read(folder)
+
+
+def test_the_example_writes_and_reads_every_format(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("pyarrow")
+    path = Path(__file__).parents[2] / "examples" / "formats.py"
+    spec = importlib.util.spec_from_file_location("formats_example", path)
+    assert spec and spec.loader
+    example = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(example)
+    example.main(["--functions", "600", "--folder", str(tmp_path)])
+    printed = capsys.readouterr().out
+    assert printed.count("with the same scores") == 4
+    assert (tmp_path / "run.txt.gz").exists()

@@ -35,7 +35,7 @@ def read_flag_embedding(path: str | PathLike[str]) -> RetrievalData:
 
     Notes
     -----
-    The format is that of ``FlagEmbedding/abc/finetune/embedder/AbsDataset.py`` of FlagEmbedding 1.3.
+    The format is that of ``AbsEmbedderTrainDataset`` in ``FlagEmbedding/abc/finetune/embedder/AbsDataset.py``.
     """
     builder = Builder()
     texts = builder.corpus
