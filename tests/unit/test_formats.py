@@ -183,8 +183,7 @@ def test_scores_that_are_not_known(tmp_path: Path) -> None:
 
 
 def test_grades(tmp_path: Path) -> None:
-    data = RetrievalData.of(["a", "b"], ["c", "d", "e"], [[0, 2], [1]])
-    data.positive_grades[:] = [2, 1, 1]
+    data = RetrievalData.of(["a", "b"], ["c", "d", "e"], [[0, 2], [1]], positive_grades=[[2, 1], [1]])
     formats.write_beir(tmp_path, data)
     assert formats.read_beir(tmp_path).positive_grades.tolist() == [2, 1, 1]
     best = formats.read_beir(tmp_path, min_grade=2)
@@ -290,6 +289,7 @@ GOOD = {"queries": ["a"], "corpus": ["b", "c"], "positives": [[0]]}
         ({"positives": [[0], [1]]}, ValueError, "positives must hold one list for each of the 1 queries, got 2"),
         ({"positives": (np.array([0, 1, 1]), np.array([0]))}, ValueError, "positives must have one list for each"),
         ({"negatives": [[-3]]}, IndexError, "negatives must hold rows of the corpus"),
+        ({"positive_grades": [[0.5]]}, ValueError, "positive_grades must be whole numbers, got 0.5"),
         ({"negative_scores": [[1.0]]}, ValueError, "negative_scores must be given with the rows"),
         ({"negatives": [[1]], "negative_scores": [[np.nan]]}, ValueError, "negative_scores must hold finite"),
         ({"negatives": [[1]], "negative_scores": [[1.0, 2.0]]}, ValueError, "negative_scores must have the lengths"),

@@ -72,6 +72,7 @@ class RetrievalData:
         query_ids: Sequence[str] | None = None,
         corpus_ids: Sequence[str] | None = None,
         titles: Sequence[str] | None = None,
+        positive_grades: Any = None,
         positive_scores: Any = None,
         negative_scores: Any = None,
     ) -> "RetrievalData":
@@ -90,6 +91,8 @@ class RetrievalData:
             By default the numbers of the rows.
         titles : sequence of str, optional
             Titles of the rows of the corpus.
+        positive_grades : integers, nested as `positives`, optional
+            How relevant each positive is, by default 1.
         positive_scores, negative_scores : nested as `positives` and `negatives`, optional
             Scores, where `mined` does not give them.
 
@@ -111,7 +114,8 @@ class RetrievalData:
         if titles is not None:
             refuse_other_length("titles", titles, n_corpus, "rows of the corpus")
         known = _rows("positives", positives, n_queries, n_corpus)
-        listed = _rows("negatives", [[]] * n_queries if negatives is None else negatives, n_queries, n_corpus)
+        none = np.zeros(n_queries + 1, dtype=np.int64), np.zeros(0, dtype=np.int64)
+        listed = none if negatives is None else _rows("negatives", negatives, n_queries, n_corpus)
         data = cls(
             queries=queries,
             corpus=corpus,
@@ -120,7 +124,7 @@ class RetrievalData:
             titles=titles,
             positives=known,
             negatives=listed,
-            positive_grades=np.ones(known[1].size, dtype=np.int64),
+            positive_grades=_grades(positive_grades, positives, known),
             positive_scores=_scores("positive_scores", positive_scores, positives, known),
             negative_scores=_scores("negative_scores", negative_scores, negatives, listed),
         )
@@ -386,6 +390,16 @@ def _scores(argument: str, value: Any, nested_as: Any, lists: Lists) -> Scores:
     if nested_as is None:
         raise InvalidValueError(f"{argument} must be given with the rows that they belong to, got them alone")
     return list_scores(argument, value, nested_as, lists[0].size - 1)
+
+
+def _grades(value: Any, positives: Any, lists: Lists) -> Ints:
+    if value is None:
+        return np.ones(lists[1].size, dtype=np.int64)
+    grades = list_scores("positive_grades", value, positives, lists[0].size - 1)
+    odd = np.flatnonzero(grades != np.rint(grades))
+    if odd.size:
+        raise InvalidValueError(f"positive_grades must be whole numbers, got {grades[odd[0]]}; round them")
+    return grades.astype(np.int64)
 
 
 def _places(argument: str, known: dict[str, int], ids: Sequence[str]) -> Ints:
