@@ -1,5 +1,6 @@
 """The training files of NeMo Retriever and NeMo AutoModel: questions by id, beside a folder with the corpus."""
 
+from collections.abc import Iterator
 from contextlib import ExitStack
 from os import PathLike
 from pathlib import Path
@@ -176,18 +177,21 @@ def write_nemo(
         metadata(encoded({"class": _CLASS, "corpus_id": name}) + "\n")
         _write_corpus(stack, rows, data)
         write(f'{{"corpus": [{{"path": {encoded(corpus)}}}],\n"data": [')
-        separator = "\n"
-        for queries in blocks(data):
-            sides = both(data, queries)
-            for place, query in enumerate(queries):
-                known, others_ = (_entries(data, side.rows(place), side.scores(place)) for side in sides)
-                write(
-                    f'{separator}{{"question_id": {encoded(data.query_ids[query])}, "question": '
-                    f'{encoded(data.query(query))}, "corpus_id": {encoded(name)}, "pos_doc": [{known}], "neg_doc": '
-                    f"[{others_}]}}"
-                )
-                separator = ",\n"
+        for place, item in enumerate(_items(data, name)):
+            write(f"{',' if place else ''}\n{item}")
         write("\n]}\n")
+
+
+def _items(data: RetrievalData, corpus_id: str) -> Iterator[str]:
+    """Yield the item of each query as JSON."""
+    for queries in blocks(data):
+        sides = both(data, queries)
+        for place, query in enumerate(queries):
+            known, others = (_entries(data, side.rows(place), side.scores(place)) for side in sides)
+            yield (
+                f'{{"question_id": {encoded(data.query_ids[query])}, "question": {encoded(data.query(query))}, '
+                f'"corpus_id": {encoded(corpus_id)}, "pos_doc": [{known}], "neg_doc": [{others}]}}'
+            )
 
 
 def _checked_kind(kind: object) -> str:
