@@ -141,7 +141,8 @@ def write_hugging_face(
     Notes
     -----
     A query with several positives has a list for each of them. ``datasets.load_dataset(folder, "queries")`` reads the
-    queries, and the others by their names. The package hard-negatives itself takes ids that are digits only. Lost are grades, and titles as such: they are put before the text.
+    queries, and the others by their names. The package hard-negatives itself takes ids that are digits only. Lost are
+    grades, and titles as such: they are put before the text.
     """
     if layout not in _COLUMNS:
         raise InvalidValueError(f"layout must be one of {sorted(_COLUMNS)}, got {shown(layout)}; choose one")
