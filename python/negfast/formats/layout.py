@@ -1,5 +1,6 @@
 """What several formats have in common: their paths, their corpora, and queries written block by block."""
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from itertools import islice
@@ -17,6 +18,8 @@ from negfast.formats.id_lists import Lists
 from negfast.formats.records import Record, json_scores
 
 QUERIES_PER_BLOCK = 4096
+# What readers of columns take for one: they part at white space of ASCII, and no file holds half a surrogate pair.
+_COLUMN = re.compile("[^ \t\n\r\v\f\ud800-\udfff]+")
 
 
 def checked_path(argument: str, path: str | PathLike[str], *suffixes: str) -> Path:
@@ -140,13 +143,9 @@ def any_known(scores: Scores) -> bool:
 
 
 def refuse_white_space(argument: str, ids: list[str], rows: Ints | None = None) -> None:
-    """Refuse ids that a file of columns could not hold."""
+    """Refuse ids that a file of columns could not hold; of all, or of those in some rows."""
     for row in range(len(ids)) if rows is None else rows.tolist():
-        if (
-            not ids[row]
-            or set(ids[row]).intersection(" \t\n\r\v\f")
-            or ids[row].encode("utf-8", "replace") != ids[row].encode("utf-8", "surrogatepass")
-        ):
+        if not _COLUMN.fullmatch(ids[row]):
             raise InvalidValueError(
                 f"{argument} must be texts without white space for a file of columns, got {shown(ids[row])} in row "
                 f"{row}; replace it, for example by '_'"
