@@ -23,6 +23,7 @@ class Format:
     negatives: bool = True
     plain_ids: bool = False  # without white space, and not empty
     every_positive: bool = False  # no query without one
+    apart: bool = False  # no row is a positive and a negative of one query
     alone: bool = True  # the score of one entry, where those beside it have none
 
 
@@ -55,12 +56,12 @@ FORMATS = {
     "hugging-face": Format(
         lambda folder, data: formats.write_hugging_face(folder, data),
         lambda folder: formats.read_hugging_face(folder),
-        titles=False, every_positive=True,
+        titles=False, every_positive=True, apart=True,
     ),
     "pylate": Format(
         lambda folder, data: formats.write_hugging_face(folder, data, layout="pylate"),
         lambda folder: formats.read_hugging_face(folder),
-        titles=False, every_positive=True,
+        titles=False, every_positive=True, apart=True,
     ),
     "beir": Format(
         lambda folder, data: formats.write_beir(folder, data),

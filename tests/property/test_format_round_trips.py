@@ -37,6 +37,8 @@ def data(draw: st.DrawFn, kept: Format) -> RetrievalData:
     known = st.lists(row, unique=True, min_size=int(kept.every_positive), max_size=min(4, len(corpus_ids)))
     rows = st.lists(row, unique=True, max_size=min(4, len(corpus_ids)))
     positives, negatives = ([draw(side) for _ in query_ids] for side in (known, rows))
+    if kept.apart:
+        negatives = [[row for row in side if row not in own] for side, own in zip(negatives, positives, strict=True)]
     made = RetrievalData.of(
         [draw(TEXTS) for _ in query_ids],
         [draw(TEXTS) for _ in corpus_ids],

@@ -86,6 +86,56 @@ def test_ids_and_scores_are_those_that_were_mined() -> None:
     assert np.isnan(data.positive_scores).tolist() == [False] * 7 + [True] * 2
 
 
+@pytest.mark.parametrize("with_ids", [True, False])
+def test_the_corpus_file_may_have_the_ids_of_the_pairs(with_ids: bool) -> None:
+    """As it has where both tables go by row numbers."""
+    write_jsonl("corpus.jsonl", [{"id": f"p{i}", "text": f"No word of that, {i}."} for i in range(8)])
+    write_jsonl("pairs.jsonl", ROWS)
+    named = ["--id", "id", "--corpus-id", "id"] if with_ids else []
+    run("mine", "pairs.jsonl", "--corpus", "corpus.jsonl", *named, "--relative-margin", "off", "-o", "mined.jsonl")
+    run("convert", "mined.jsonl", "--to", "flag-embedding", "-o", "out.jsonl")
+    lines, mined = read_jsonl("out.jsonl"), read_jsonl("mined.jsonl")
+    assert [line["pos"] for line in lines] == [[row["positive"]] for row in ROWS]
+    kinds = [["corpus" if text.startswith("No word") else "pairs" for text in line["neg"]] for line in lines]
+    assert kinds == [line["sources"] for line in mined]
+    run("convert", "mined.jsonl", "--to", "nemo", "-o", "out.json")
+    first = str(mined[0]["positive_ids"][0])
+    assert formats.read_nemo("out.json").corpus_ids[:9] == [
+        *(f"corpus:{first[:-1]}{i}" for i in range(8)),
+        f"pairs:{first}",
+    ]
+
+
+def test_the_corpus_of_nemo_goes_where_it_is_told() -> None:
+    Path("sub").mkdir()
+    run("convert", "mined.jsonl", "--to", "nemo", "-o", "sub/out.json", "--corpus-output", "sub/rows")
+    assert Path("sub/rows/train.jsonl").exists()
+    run("convert", "mined.jsonl", "--to", "nemo", "-o", "sub/x.json", "--corpus-output", "rows")
+    assert len(formats.read_nemo("sub/x.json", corpus="rows")) == len(formats.read_nemo("sub/x.json")) == 8
+
+
+def test_what_is_read_stays(capsys: pytest.CaptureFixture[str]) -> None:
+    write_jsonl("corpus.jsonl", [{"text": "No word of that."}])
+    run("mine", "pairs.jsonl", "--corpus", "corpus.jsonl", "--relative-margin", "off", "-o", "mined.jsonl")
+    run("convert", "mined.jsonl", "--to", "beir", "-o", "folder")
+    run("convert", "mined.jsonl", "--to", "nemo", "-o", "nemo.json")
+    run("mine", "folder", "-o", "of-folder.jsonl")
+    before = {path: path.read_bytes() for path in Path().rglob("*") if path.is_file()}
+    for arguments in (
+        ["mined.jsonl", "--to", "tables", "-o", "pairs.jsonl", "--corpus-output", "c.jsonl"],
+        ["mined.jsonl", "--to", "tables", "-o", "p.jsonl", "--corpus-output", "corpus.jsonl"],
+        ["mined.jsonl", "--to", "tevatron", "-o", "pairs.jsonl", "--corpus-output", "c.jsonl"],
+        ["mined.jsonl", "--to", "beir", "-o", "."],
+        ["mined.jsonl", "--to", "trec-run", "-o", "mined.jsonl.recipe.json"],
+        ["of-folder.jsonl", "--to", "beir", "-o", "folder"],
+        ["of-folder.jsonl", "--to", "flag-embedding", "-o", "folder/queries.jsonl"],
+        ["folder", "--from", "beir", "--to", "tevatron", "-o", "t.jsonl", "--corpus-output", "folder/corpus.jsonl"],
+        ["nemo.json", "--from", "nemo", "--to", "nemo", "-o", "other.json"],
+    ):
+        assert "must leave what is read as it is" in refused(capsys, "convert", *arguments)
+    assert {path: path.read_bytes() for path in Path().rglob("*") if path.is_file()} == before
+
+
 def test_a_folder_of_beir_with_a_run_becomes_training_data() -> None:
     run("convert", "mined.jsonl", "--to", "beir", "-o", "folder", "--split", "dev")
     run("convert", "mined.jsonl", "--to", "trec-run", "-o", "run.txt")

@@ -109,6 +109,18 @@ def test_a_negative_may_rank_above_the_positive() -> None:
     assert data.run().values.tolist() == [0.75, 0.5, 0.25]
 
 
+def test_a_row_that_is_there_twice_is_listed_once(tmp_path: Path) -> None:
+    data = RetrievalData.of(["a"], ["b", "c"], [[0, 0]], negatives=[[1, 0, 1]], positive_scores=[[0.5, 0.5]],
+                            negative_scores=[[0.25, 0.75, 0.1]])  # fmt: skip
+    assert data.run().to_dict() == {"0": {"0": 0.75, "1": 0.25}}
+    formats.write_trec_run(tmp_path / "run", data)
+    assert formats.read_trec_run(tmp_path / "run").values.tolist() == [0.75, 0.25]
+    formats.write_trec_qrels(tmp_path / "judged", data)
+    assert formats.read_trec_qrels(tmp_path / "judged").to_dict() == {"0": {"0": 1}}
+    formats.write_beir(tmp_path, data)
+    assert rows_of(formats.read_beir(tmp_path).positives) == [[0]]
+
+
 def best_first(data: RetrievalData, query: int) -> list[int]:
     indptr, rows = data.negatives
     inside = slice(*indptr[query : query + 2].tolist())
@@ -232,6 +244,27 @@ def test_rows_of_one_query_are_put_together(tmp_path: Path) -> None:
     assert data.negative_scores.tolist() == [0.5, 0.25]
 
 
+def test_a_positive_of_one_list_is_no_negative_of_another(tmp_path: Path) -> None:
+    pa, pq = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    formats.write_hugging_face(tmp_path, RetrievalData.of(["a"], ["b", "c", "d"], [[0]], query_ids=["q"]))
+    pq.write_table(
+        pa.table({"query_id": ["q", "q"], "document_ids": [["0", "1", "2"], ["1", "0"]]}), tmp_path / "scores.parquet"
+    )
+    data = formats.read_hugging_face(tmp_path)
+    assert (rows_of(data.positives), rows_of(data.negatives)) == ([[0, 1]], [[2]])
+
+
+def test_ranks_may_be_equal(tmp_path: Path) -> None:
+    """As beir writes them: 0 throughout."""
+    (tmp_path / "run").write_text("q Q0 b 0 2.5 beir\nq Q0 a 0 1.5 beir\n")
+    assert formats.read_trec_run(tmp_path / "run").to_dict() == {"q": {"b": 2.5, "a": 1.5}}
+
+
+def test_a_folder_of_nemo_may_be_a_path(tmp_path: Path) -> None:
+    formats.write_nemo(tmp_path / "x.json", small(), corpus=tmp_path / "rows")
+    assert len(formats.read_nemo(tmp_path / "x.json")) == 3
+
+
 def test_compressed_files_hold_no_time(tmp_path: Path) -> None:
     formats.write_flag_embedding(tmp_path / "f.jsonl.gz", small())
     assert (tmp_path / "f.jsonl.gz").read_bytes()[3:8] == bytes(5)  # no name either
@@ -289,6 +322,7 @@ GOOD = {"queries": ["a"], "corpus": ["b", "c"], "positives": [[0]]}
         ({"positives": [[0], [1]]}, ValueError, "positives must hold one list for each of the 1 queries, got 2"),
         ({"positives": (np.array([0, 1, 1]), np.array([0]))}, ValueError, "positives must have one list for each"),
         ({"negatives": [[-3]]}, IndexError, "negatives must hold rows of the corpus"),
+        ({"positive_grades": [[2**24 + 1]]}, ValueError, "positive_grades must be below 16777216"),
         ({"positive_grades": [[0.5]]}, ValueError, "positive_grades must be whole numbers, got 0.5"),
         ({"negative_scores": [[1.0]]}, ValueError, "negative_scores must be given with the rows"),
         ({"negatives": [[1]], "negative_scores": [[np.nan]]}, ValueError, "negative_scores must hold finite"),
@@ -316,8 +350,12 @@ def test_data_of_another_corpus() -> None:
         made(negatives=[[0]] * 4)
     with pytest.raises(TypeError, match="found must be a MinedNegatives or an IdLists, got list"):
         made().with_negatives([[0]])
+    with pytest.raises(TypeError, match="found must be a ranking with scores, got IdLists: 4 queries, 4 rows judged"):
+        made().with_negatives(made().qrels())
     with pytest.raises(IndexError, match="rows must be rows of the 4 queries"):
         made().take([4])
+    with pytest.raises(ValueError, match=r"rows must hold each row once, got \[1, 0, 1\]"):
+        made().take([1, 0, 1])
 
 
 @pytest.mark.parametrize("name", FORMATS)
@@ -327,7 +365,7 @@ def test_texts_that_are_none(tmp_path: Path, name: str) -> None:
     for texts in ((["a"], ["b", 3]), ([None], ["b", "c"])):
         with pytest.raises(negfast.InvalidTypeError, match=r"(corpus|queries) must hold texts, got .* in row [01]"):
             FORMATS[name].write(tmp_path, RetrievalData.of(*texts, [[1]]))
-        assert not [path for path in tmp_path.rglob("*") if path.is_file() and path.name != "corpus.jsonl"]
+        assert not [path for path in tmp_path.rglob("*") if path.is_file()]
 
 
 def named(identity: str) -> RetrievalData:
@@ -343,7 +381,7 @@ def named(identity: str) -> RetrievalData:
         (lambda path: formats.write_tevatron(path / "x.jsonl", small(), corpus=path / "c.tsv"), "corpus must be a"),
         (lambda path: formats.write_nemo(path / "x.jsonl", small()), "path must be a .json file"),
         (lambda path: formats.write_nemo(path / "x.json", small(), kind="csv"), "kind must be 'jsonl' or 'parquet'"),
-        (lambda path: formats.write_hugging_face(path, small(), layout="x"), "layout must be one of .*, got 'x'"),
+        (lambda path: formats.write_hugging_face(path, small(), layout="x"), "layout must be .*, got 'x'"),
         (lambda path: formats.write_hugging_face(path, made()), r"a positive for every query.* got none for '2'"),
         (lambda path: formats.write_beir(path, named("b c")), "query_ids .* got 'b c' in row 1"),
         (lambda path: formats.write_beir(path, named("")), "query_ids .* got '' in row 1"),
@@ -354,12 +392,46 @@ def named(identity: str) -> RetrievalData:
         (lambda path: formats.write_trec_run(path / "x", made().qrels()), "run must be .* IdLists of scores"),
         (lambda path: formats.write_trec_qrels(path / "x", made().run()), "qrels must be .* IdLists of grades"),
         (lambda _: IdLists.from_topk(negfast.topk(ROWS, ROWS, 1), ["a"], TEXTS), "query_ids must have one entry"),
+        (lambda _: IdLists.from_topk(mined(), TEXTS[:4], TEXTS), "found must be a TopK, got MinedNegatives"),
+        (lambda _: made().query_rows("012"), "query_ids must be a list of texts, got str '012'"),
+        (lambda _: made().query_rows([["1"]]), "query_ids must hold each id"),
+        (lambda _: made().corpus_rows({"1"}), "corpus_ids must be a list of texts, got set"),
+        (lambda _: made().usable("3"), "num_negatives must be an integer, got str '3'"),
+        (lambda _: made().usable(-1), "num_negatives must be at least 0, got -1"),
+        (lambda path: formats.write_flag_embedding(path / "x.jsonl", small(), prompt=3),
+         "prompt must be a text, got int"),
+        (lambda path: formats.write_flag_embedding(path / "x.jsonl", small(), kind=""),
+         "kind must be a text with letters"),
+        (lambda path: formats.write_nemo(path / "x.json", small(), corpus_id=3), "corpus_id must be a text, got int 3"),
+        (lambda path: formats.write_trec_run(path / "x", made(), tag=None), "tag must be a text, got NoneType"),
+        (lambda path: formats.write_hugging_face(path, small(), layout=["pylate"]),
+         "layout must be 'hard-negatives' or"),
+        (lambda path: formats.write_beir(path, small(), split="../x"), "split must be the name of a file in qrels"),
+        (lambda path: formats.read_beir(path, split=None), "split must be the name of a file in qrels, got None"),
+        (lambda path: formats.read_beir(path, min_grade="1"), "min_grade must be an integer, got str '1'"),
+        (lambda path: formats.write_tevatron(path / "x.jsonl", small(), corpus=path / "." / "x.jsonl"), "of its own"),
     ],
 )  # fmt: skip
 def test_bad_arguments(tmp_path: Path, call: Callable[[Path], None], message: str) -> None:
     with pytest.raises(negfast.NegfastError, match=message):
         call(tmp_path)
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_a_result_without_its_texts(tmp_path: Path, name: str) -> None:
+    with pytest.raises(negfast.InvalidTypeError, match=r"data must be a RetrievalData, got MinedNegatives; make one"):
+        FORMATS[name].write(tmp_path, mined())  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", ["scores.parquet", "documents/0.parquet"])
+def test_tables_that_readers_would_take_for_those_that_are_written(tmp_path: Path, name: str) -> None:
+    pytest.importorskip("pyarrow")
+    path = tmp_path / name
+    path.parent.mkdir(exist_ok=True)
+    path.touch()
+    with pytest.raises(negfast.InvalidValueError, match=f"folder must be one without other tables, got .*{name} in it"):
+        formats.write_hugging_face(tmp_path, small(), layout="pylate")
 
 
 def test_a_corpus_of_the_other_kind_would_be_read_too(tmp_path: Path) -> None:

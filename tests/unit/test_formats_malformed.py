@@ -226,7 +226,8 @@ def test_nemo_without_rows(tmp_path: Path) -> None:
         ("queries.jsonl", '{"_id": ["q"], "text": "t"}', Type, ["line 1", '"_id"', "got list"]),
         ("queries.jsonl", '{"_id": "q1", "text": null}', Type, ["line 1", '"text"', "NoneType"]),
         ("qrels/train.tsv", "", Value, ["line 1", "header"]),
-        ("qrels/train.tsv", "q1\td1\t1\n", Value, ["line 1", "header"]),
+        *(("qrels/train.tsv", f"q1\td1\t{grade}\n", Value, ["line 1", "header"]) for grade in ("1", "-1", "1.0")),
+        ("qrels/train.tsv", "q1 0 d1 1\nq1 0 d2 1\n", Value, ["line 1", "header"]),
         ("qrels/train.tsv", "query-id\tcorpus-id\tscore\nq1\td1\n", Value, ["line 2", "3 columns", "got 2"]),
         ("qrels/train.tsv", "query-id\tcorpus-id\tscore\nq1 0 d1 1\n", Value, ["line 2", "3 columns", "got 1"]),
         ("qrels/train.tsv", "query-id\tcorpus-id\tscore\nq1\td1\t0.5\n", Type, ["line 2", '"score"', "whole number"]),
@@ -258,8 +259,11 @@ def test_beir(tmp_path: Path, file: str, content: str, error: type[Exception], p
         (read_trec_run, RUN.replace("0.9", "nan"), Value, ["line 1", '"score"', "finite", "'nan'"]),
         (read_trec_run, RUN.replace("0.9", "1e40"), Value, ["line 1", '"score"', "finite"]),
         (read_trec_run, RUN.replace("0.9", "high"), Type, ["line 1", '"score"', "number, got 'high'"]),
-        (read_trec_run, RUN + "q1 Q0 d2 1 0.8 t", Value, ["line 2", '"rank"', "above 1"]),
-        (read_trec_run, "q1 Q0 d1 2 0.9 t\nq2 Q0 d1 1 1 t\nq1 Q0 d2 1 0.8 t", Value, ["line 3", '"rank"', "above 2"]),
+        (read_trec_run, RUN + "q1 Q0 d2 0 0.8 t", Value, ["line 2", '"rank"', "1 or more, as the rank before it"]),
+        (read_trec_run, RUN.replace(" 1 ", " 1_0 "), Type, ["line 1", '"rank"', "whole number, got '1_0'"]),
+        (read_trec_run, RUN.replace("0.9", "1_0.5"), Type, ["line 1", '"score"', "number, got '1_0.5'"]),
+        (read_trec_run, RUN.replace(" 1 ", " \u0663 "), Type, ["line 1", '"rank"', "whole number"]),
+        (read_trec_run, "q1 Q0 d1 2 0.9 t\nq2 Q0 d1 1 1 t\nq1 Q0 d2 1 0.8 t", Value, ["line 3", '"rank"', "2 or more"]),
         (read_trec_run, RUN + "q1 Q0 d2 2 0.95 t", Value, ["line 2", '"score"', "at most 0.9"]),
         (read_trec_run, RUN + "\nq1 Q0 d1 2 0.8 t", Value, ["line 3", "once", "'d1'", "line 1"]),
         (read_trec_qrels, RUN, Value, ["line 1", "4 columns", "got 6"]),
@@ -271,7 +275,7 @@ def test_trec(
     tmp_path: Path, read: Callable[[Path], object], content: str, error: type[Exception], patterns: list[str]
 ) -> None:
     path = tmp_path / "list.txt"
-    path.write_text(content)
+    path.write_text(content, encoding="utf-8")
     refuses(lambda: read(path), error, "list.txt, line", *patterns)
 
 

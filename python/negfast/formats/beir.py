@@ -2,6 +2,7 @@
 
 import csv
 import io
+import re
 from array import array
 from contextlib import ExitStack
 from os import PathLike
@@ -15,10 +16,12 @@ from negfast.files.writers import writing
 from negfast.formats.builder import Builder, Rows
 from negfast.formats.data import RetrievalData
 from negfast.formats.id_lists import IdLists
-from negfast.formats.layout import add_row, refuse_white_space
+from negfast.formats.layout import add_row, check_data, refuse_white_space
 from negfast.formats.records import encoded, records
-from negfast.formats.trec import ListReader, whole
+from negfast.formats.trec import ListReader, whole_number
+from negfast.settings import whole
 
+_NUMBER = re.compile(rb"\t[-+]?[0-9.]+$")
 _CORPUS, _QUERIES = "corpus.jsonl", "queries.jsonl"
 
 
@@ -56,9 +59,10 @@ def read_beir(folder: str | PathLike[str], *, split: str = "train", min_grade: i
     Srivastava and Gurevych (2021), BEIR: a heterogeneous benchmark for zero-shot evaluation of information retrieval
     models.
     """
-    root = Path(folder)
-    corpus, queries = _read_rows(root / _CORPUS), _read_rows(root / _QUERIES)
-    found = _read_qrels(root / "qrels" / f"{split}.tsv", queries, corpus)
+    corpus_file, queries_file, judgements = beir_files(Path(folder), _checked_split(split))
+    whole("min_grade", min_grade, low=-(2**63))
+    corpus, queries = _read_rows(corpus_file), _read_rows(queries_file)
+    found = _read_qrels(judgements, queries, corpus)
     indptr, indices = found.lists
     wanted = found.values >= min_grade
     kept = np.concatenate([[0], np.cumsum(wanted)])[indptr]
@@ -70,6 +74,14 @@ def read_beir(folder: str | PathLike[str], *, split: str = "train", min_grade: i
     for begin, end in zip(kept[:-1].tolist(), kept[1:].tolist(), strict=True):
         builder.positives.add(rows[begin:end], [float("nan")] * (end - begin))
     return builder.data(found.values[wanted])
+
+
+def _checked_split(split: object) -> str:
+    if not isinstance(split, str) or not split or Path(split).name != split:
+        raise InvalidValueError(
+            f"split must be the name of a file in qrels, got {shown(split)}; leave out .tsv and folders"
+        )
+    return split
 
 
 def _there(path: Path) -> Path:
@@ -90,7 +102,7 @@ def _read_qrels(path: Path, queries: Rows, corpus: Rows) -> IdLists:
     reader = ListReader(found, array("q"), corpus)
     lines = raw_lines(found)
     _, header = next(lines, (0, b""))
-    if not header or header.split(b"\t")[-1].strip().isdigit():  # a judgement, which other readers pass over
+    if len(header.split(b"\t")) != 3 or _NUMBER.search(header):  # a judgement, which other readers pass over
         raise InvalidValueError(
             f"{found}, line 1, must be the header query-id, corpus-id, score, got {shown(header)}; write one"
         )
@@ -103,7 +115,7 @@ def _read_qrels(path: Path, queries: Rows, corpus: Rows) -> IdLists:
                     f'{where}, field "{name}", must be an id of {"queries" if rows is queries else "corpus"}.jsonl, '
                     f"got {shown(identity)}; check which corpus belongs to the file"
                 )
-        reader.add(line, fields[0], fields[1], whole(where, "score", fields[2]))
+        reader.add(line, fields[0], fields[1], whole_number(where, "score", fields[2]))
     return reader.lists()
 
 
@@ -117,6 +129,11 @@ def _fields(where: str, raw: bytes) -> list[str]:
             f"{where}, must have 3 columns with tabs between, got {len(fields)}: {shown(fields)}; mend that line"
         )
     return fields
+
+
+def beir_files(folder: Path, split: str) -> list[Path]:
+    """Return the files of a folder: corpus, queries, and the judgements of a split."""
+    return [folder / _CORPUS, folder / _QUERIES, folder / "qrels" / f"{split}.tsv"]
 
 
 def write_beir(folder: str | PathLike[str], data: RetrievalData, *, split: str = "train") -> None:
@@ -141,23 +158,22 @@ def write_beir(folder: str | PathLike[str], data: RetrievalData, *, split: str =
     -----
     Lost are negatives, for which :func:`write_trec_run` has a place, and all scores.
     """
+    check_data(data)
     root = Path(folder)
+    paths = beir_files(root, _checked_split(split))
     refuse_white_space("query_ids", data.query_ids)
     refuse_white_space("corpus_ids", data.corpus_ids)
     (root / "qrels").mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:  # the files get their names when all are written
-        corpus, queries, qrels = (
-            stack.enter_context(writing(root / name)) for name in (_CORPUS, _QUERIES, f"qrels/{split}.tsv")
-        )
+        corpus, queries, qrels = (stack.enter_context(writing(path)) for path in paths)
         for row, identity in enumerate(data.corpus_ids):
             title, text = encoded(data.title(row)), encoded(data.text(row))
             corpus(f'{{"_id": {encoded(identity)}, "title": {title}, "text": {text}}}\n')
         for row, identity in enumerate(data.query_ids):
             queries(f'{{"_id": {encoded(identity)}, "text": {encoded(data.query(row))}}}\n')
         qrels("query-id\tcorpus-id\tscore\n")
-        triples = zip(data.pair_rows.tolist(), data.positives[1].tolist(), data.positive_grades.tolist(), strict=True)
-        for query, row, grade in triples:
-            qrels(f"{_quoted(data.query_ids[query])}\t{_quoted(data.corpus_ids[row])}\t{grade}\n")
+        for query, rows in data.qrels().to_dict().items():
+            qrels("".join([f"{_quoted(query)}\t{_quoted(row)}\t{grade}\n" for row, grade in rows.items()]))
 
 
 def _quoted(identity: str) -> str:

@@ -13,8 +13,11 @@ from negfast.errors import InvalidTypeError, InvalidValueError, RowIndexError, s
 from negfast.formats.id_lists import IdLists, Lists, checked_ids, refuse_other_length
 from negfast.inputs import RowLists, list_scores, row_lists
 from negfast.results import MinedNegatives
+from negfast.settings import whole
 
 Scores = NDArray[np.float32]
+_MOST_GRADE = 1 << 24
+"""Beyond, float32 holds some whole numbers only."""
 
 
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)
@@ -203,7 +206,7 @@ class RetrievalData:
         Raises
         ------
         RowIndexError
-            If there is no query of that id.
+            If there is no query of one of the ids.
         """
         return _places("query_ids", self._query_places, ids)
 
@@ -213,26 +216,32 @@ class RetrievalData:
         Raises
         ------
         RowIndexError
-            If there is no row of that id.
+            If there is no row of one of the ids.
         """
         return _places("corpus_ids", self._corpus_places, ids)
 
     def qrels(self) -> IdLists:
-        """Return the positives by id, with their grades."""
-        return IdLists(self.query_ids, self.corpus_ids, self.positives, self.positive_grades)
+        """Return the positives by id, each once, with their grades."""
+        return self._listed(self.pair_rows, self.positives[1], self.positive_grades)
 
     def run(self) -> IdLists:
         """Return positives and negatives whose scores are known as one ranking by id, best first.
 
-        Equal scores stay in their order, positives before negatives.
+        Equal scores stay in their order, positives before negatives. A row that is there twice counts where it is
+        better.
         """
         owners = np.concatenate([self.pair_rows, np.repeat(np.arange(len(self)), np.diff(self.negatives[0]))])
         rows = np.concatenate([self.positives[1], self.negatives[1]])
         scores = np.concatenate([self.positive_scores, self.negative_scores])
         known = np.flatnonzero(~np.isnan(scores))
         order = known[np.lexsort((-scores[known], owners[known]))]
-        indptr = np.searchsorted(owners[order], np.arange(len(self) + 1)).astype(np.int64)
-        return IdLists(self.query_ids, self.corpus_ids, (indptr, rows[order]), scores[order])
+        return self._listed(owners[order], rows[order], scores[order])
+
+    def _listed(self, owners: Ints, rows: Ints, values: NDArray[Any]) -> IdLists:
+        """Return what is listed for each query, in order, by id; of a row that is there twice, the first."""
+        first = np.sort(np.unique(self._codes(owners, rows), return_index=True)[1])
+        indptr = np.searchsorted(owners[first], np.arange(len(self) + 1)).astype(np.int64)
+        return IdLists(self.query_ids, self.corpus_ids, (indptr, rows[first]), values[first])
 
     def with_negatives(self, found: MinedNegatives | IdLists) -> "RetrievalData":
         """Return the same data with other negatives.
@@ -241,12 +250,13 @@ class RetrievalData:
         ----------
         found : MinedNegatives or IdLists
             What was mined for these queries and this corpus; or a ranking by id, whose rows that are not positives
-            become negatives. Scores of positives are taken from it where it tells them.
+            become negatives. Scores of positives are taken from it too, and are unknown where it does not tell them:
+            scores of two searches do not compare.
 
         Raises
         ------
         InvalidTypeError, InvalidValueError
-            If `found` is something else, or was mined in another corpus.
+            If `found` is something else, such as judgements, or was mined in another corpus.
         RowIndexError
             If it names queries or rows that are not in this data.
         """
@@ -283,6 +293,10 @@ class RetrievalData:
         )
 
     def _with_ranking(self, found: IdLists) -> "RetrievalData":
+        if found.values.dtype.kind != "f":
+            raise InvalidTypeError(
+                f"found must be a ranking with scores, got {found!r}; pass what read_trec_run returned"
+            )
         indptr, places = found.lists
         owners = np.repeat(self.query_rows(found.query_ids), np.diff(indptr))
         listed, where = np.unique(places, return_inverse=True)
@@ -306,14 +320,21 @@ class RetrievalData:
     def take(self, rows: NDArray[np.integer[Any]] | Sequence[int]) -> "RetrievalData":
         """Return some of the queries, with the whole corpus.
 
+        Parameters
+        ----------
+        rows : integers, shape (n,)
+            Each once, in the order wanted.
+
         Raises
         ------
-        InvalidTypeError, RowIndexError
-            If `rows` are no rows of the queries.
+        InvalidTypeError, InvalidValueError, RowIndexError
+            If `rows` are no rows of the queries, or one is there twice.
         """
         chosen = integers("rows", rows)
         if chosen.ndim != 1 or (chosen.size and (chosen.min() < 0 or chosen.max() >= len(self))):
             raise RowIndexError(f"rows must be rows of the {len(self)} queries, got {shown(rows)}; see len(data)")
+        if np.unique(chosen).size < chosen.size:  # ids would be there twice too
+            raise InvalidValueError(f"rows must hold each row once, got {shown(rows)}; drop repeats")
         positives, of_positives = _taken(self.positives, chosen)
         negatives, of_negatives = _taken(self.negatives, chosen)
         return replace(
@@ -331,7 +352,13 @@ class RetrievalData:
         """Return the queries that have a positive and at least `num_negatives` negatives.
 
         Trainers that read these formats stop at any other.
+
+        Raises
+        ------
+        InvalidTypeError, InvalidValueError
+            If `num_negatives` is no integer, or below 0.
         """
+        whole("num_negatives", num_negatives, low=0)
         enough = (np.diff(self.positives[0]) > 0) & (np.diff(self.negatives[0]) >= num_negatives)
         return self.take(np.flatnonzero(enough))
 
@@ -399,11 +426,20 @@ def _grades(value: Any, positives: Any, lists: Lists) -> Ints:
     odd = np.flatnonzero(grades != np.rint(grades))
     if odd.size:
         raise InvalidValueError(f"positive_grades must be whole numbers, got {grades[odd[0]]}; round them")
+    if grades.size and np.abs(grades).max() >= _MOST_GRADE:
+        raise InvalidValueError(
+            f"positive_grades must be below {_MOST_GRADE}, got {np.abs(grades).max():.0f}; use few grades"
+        )
     return grades.astype(np.int64)
 
 
-def _places(argument: str, known: dict[str, int], ids: Sequence[str]) -> Ints:
-    rows = np.fromiter((known.get(value, -1) for value in ids), dtype=np.int64, count=len(ids))
+def _places(argument: str, known: dict[str, int], ids: Any) -> Ints:
+    if isinstance(ids, str) or not isinstance(ids, Sequence | np.ndarray):
+        raise InvalidTypeError(
+            f"{argument} must be a list of texts, got {type(ids).__name__} {shown(ids)}; put it into one"
+        )
+    places = (known.get(value, -1) if isinstance(value, str) else -1 for value in ids)
+    rows = np.fromiter(places, dtype=np.int64, count=len(ids))
     if rows.size and rows.min() < 0:
         raise RowIndexError(
             f"{argument} must hold each id that is asked for, got none {shown(ids[int(rows.argmin())])} among "

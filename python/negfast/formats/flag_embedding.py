@@ -7,7 +7,7 @@ from os import PathLike
 from negfast.files.writers import writing
 from negfast.formats.builder import Builder
 from negfast.formats.data import RetrievalData
-from negfast.formats.layout import Kept, any_known, blocks, both, checked_path
+from negfast.formats.layout import Kept, any_known, blocks, both, check_data, check_text, checked_path
 from negfast.formats.records import encoded, records
 
 
@@ -72,7 +72,7 @@ def write_flag_embedding(
     Raises
     ------
     InvalidTypeError, InvalidValueError
-        If the path has another ending or a text is none.
+        If an argument is of another kind, the path has another ending or a text is none.
     OSError
         If the file cannot be written; what was there before stays.
 
@@ -95,7 +95,8 @@ def write_flag_embedding(
     RetrievalData: 1 queries, 2 rows, 1 positives, 1 negatives
     """
     target = checked_path("path", path, ".jsonl", ".json")
-    constant = "".join(f', "{name}": {encoded(value)}' for name, value in (("prompt", prompt), ("type", kind)) if value)
+    check_data(data)
+    constant = _field("prompt", "prompt", prompt) + _field("kind", "type", kind)
     scored = any_known(data.positive_scores), any_known(data.negative_scores)
     passage = Kept(lambda row: encoded(data.passage(row)))
     with writing(target) as write:
@@ -111,6 +112,14 @@ def write_flag_embedding(
                     f'{{"query": {encoded(data.query(query))}, "pos": [{texts[0]}], "neg": [{texts[1]}]'
                     f"{''.join(scores)}{constant}}}\n"
                 )
+
+
+def _field(argument: str, name: str, value: str | None) -> str:
+    """Return what follows in every line."""
+    if value is None:
+        return ""
+    check_text(argument, value)
+    return f', "{name}": {encoded(value)}'
 
 
 def _all_or_null(scores: Sequence[str]) -> str:

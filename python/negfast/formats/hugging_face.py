@@ -12,8 +12,9 @@ from negfast.errors import InvalidValueError, shown
 from negfast.files.writers import RowWriter, writing
 from negfast.formats.builder import Builder, Rows
 from negfast.formats.data import RetrievalData
-from negfast.formats.layout import add_row, blocks, rows_of, write_texts
+from negfast.formats.layout import add_row, blocks, check_data, rows_of, write_texts
 from negfast.formats.records import Record, parquet_records
+from negfast.settings import one_of
 
 _LISTS = ("scores", "train")
 _COLUMNS = {"hard-negatives": ("scores", "query", "document"), "pylate": ("train", "text", "text")}
@@ -34,8 +35,9 @@ def read_hugging_face(folder: str | PathLike[str]) -> RetrievalData:
     Returns
     -------
     RetrievalData
-        The first id of a list is a positive, the others are negatives; rows of one query are put together. Queries
-        that have no list are left behind. Integers as ids become their digits.
+        The first id of a list is a positive, the others are negatives; rows of one query are put together, and
+        what is a positive in one of them is no negative. Queries that have no list are left behind. Integers as ids
+        become their digits.
 
     Raises
     ------
@@ -64,9 +66,10 @@ def read_hugging_face(folder: str | PathLike[str]) -> RetrievalData:
             rows = rows_of(builder.corpus, record, "document_ids")
             lists.setdefault(identity, _Lists()).add(rows, _scores(record, len(rows)))
     for identity, found in lists.items():
+        negatives = {row: score for row, score in found.negatives.items() if row not in found.positives}
         builder.queries.add(identity, queries.text_of(identity))
         builder.positives.add(found.positives.keys(), found.positives.values())
-        builder.negatives.add(found.negatives.keys(), found.negatives.values())
+        builder.negatives.add(negatives.keys(), negatives.values())
     return builder.data()
 
 
@@ -103,17 +106,18 @@ def _read_rows(root: Path, name: str, identity: str, text: str) -> Rows:
 
 def _parts(root: Path, *names: str) -> list[Path]:
     for name in names:
-        parts = (
-            [root / f"{name}.parquet"]
-            if (root / f"{name}.parquet").exists()
-            else sorted((root / name).glob("*.parquet"))
-        )
-        if parts:
+        alone = root / f"{name}.parquet"
+        if parts := [alone] if alone.exists() else sorted((root / name).glob("*.parquet")):
             return parts
     raise InvalidValueError(
         f"{root} must hold {' or '.join(f'{name}.parquet' for name in names)}, or a folder of that name, got none; "
         "name the folder of the data set"
     )
+
+
+def hugging_face_files(folder: Path, lists: str = _LISTS[0]) -> list[Path]:
+    """Return the files of a folder: queries, documents, lists, and the card that names them."""
+    return [*(folder / f"{name}.parquet" for name in ("queries", "documents", lists)), folder / "README.md"]
 
 
 def write_hugging_face(
@@ -132,7 +136,8 @@ def write_hugging_face(
     Raises
     ------
     InvalidTypeError, InvalidValueError
-        If a query has no positive, a text is none, or `layout` is another.
+        If a query has no positive, a text is none, `layout` is another, or the folder holds other tables that readers
+        would take for these.
     MissingExtraError
         If pyarrow is not installed.
     OSError
@@ -142,26 +147,35 @@ def write_hugging_face(
     -----
     A query with several positives has a list for each of them. ``datasets.load_dataset(folder, "queries")`` reads the
     queries, and the others by their names. The package hard-negatives itself takes ids that are digits only. Lost are
-    grades, and titles as such: they are put before the text.
+    grades, titles as such (they are put before the text), and that a positive is a negative of the same query too.
     """
-    if layout not in _COLUMNS:
-        raise InvalidValueError(f"layout must be one of {sorted(_COLUMNS)}, got {shown(layout)}; choose one")
+    check_data(data)
+    lists, query, document = _COLUMNS[one_of("layout", layout, tuple(_COLUMNS))]
     alone = np.flatnonzero(np.diff(data.positives[0]) == 0)
     if alone.size:
         raise InvalidValueError(
             f"data must have a positive for every query, whose list begins with it, got none for "
             f"{shown(data.query_ids[alone[0]])}; write data.usable(0)"
         )
-    lists, query, document = _COLUMNS[layout]
     root = Path(folder)
+    own = queries_file, documents_file, lists_file, card = hugging_face_files(root, lists)
+    _refuse_other_tables(root, own)
     root.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:  # the files get their names when all are written
         texts = map(data.query, range(len(data)))
-        write_texts(stack, root / "queries.parquet", ("query_id", query), data.query_ids, texts)
+        write_texts(stack, queries_file, ("query_id", query), data.query_ids, texts)
         passages = map(data.passage, range(len(data.corpus)))
-        write_texts(stack, root / "documents.parquet", ("document_id", document), data.corpus_ids, passages)
-        _write_lists(stack, root / f"{lists}.parquet", data)
-        stack.enter_context(writing(root / "README.md"))(_card(("queries", "documents", lists)))
+        write_texts(stack, documents_file, ("document_id", document), data.corpus_ids, passages)
+        _write_lists(stack, lists_file, data)
+        stack.enter_context(writing(card))(_card(("queries", "documents", lists)))
+
+
+def _refuse_other_tables(root: Path, own: list[Path]) -> None:
+    """Refuse a folder with other tables of these names, which readers would take for those that are written."""
+    for name in ("queries", "documents", *_LISTS):
+        for part in (root / f"{name}.parquet", *(root / name).glob("*.parquet")):
+            if part.exists() and part not in own:
+                raise InvalidValueError(f"folder must be one without other tables, got {part} in it; name another")
 
 
 def _write_lists(stack: ExitStack, path: Path, data: RetrievalData) -> None:

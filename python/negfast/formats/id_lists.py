@@ -80,8 +80,13 @@ class IdLists:
         Raises
         ------
         InvalidTypeError, InvalidValueError
-            If ids are no texts, are there twice, or are not as many as the rows.
+            If `found` is something else, or ids are no texts, are there twice, or are not as many as the rows.
         """
+        if not isinstance(found, TopK):
+            raise InvalidTypeError(
+                f"found must be a TopK, got {type(found).__name__}; pass what negfast.topk returned, or for mined "
+                "negatives use RetrievalData.of(...).run()"
+            )
         queries, corpus = checked_ids("query_ids", query_ids), checked_ids("corpus_ids", corpus_ids)
         refuse_other_length("query_ids", queries, len(found.indices), "rows that were searched with")
         refuse_other_length("corpus_ids", corpus, found.report.n_corpus, "rows that were searched in")

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from negfast.arrays import Ints
-from negfast.errors import InvalidValueError, shown
+from negfast.errors import InvalidTypeError, InvalidValueError, shown
 from negfast.files.writers import RowWriter
 from negfast.formats.builder import Builder, Rows
 from negfast.formats.data import RetrievalData, Scores
@@ -29,6 +29,23 @@ def checked_path(argument: str, path: str | PathLike[str], *suffixes: str) -> Pa
         known = " or ".join(suffixes)
         raise InvalidValueError(f"{argument} must be a {known} file, or that with .gz after it, got {found}; name one")
     return found
+
+
+def check_data(data: object) -> None:
+    """Refuse what is no data, such as a result without its texts."""
+    if not isinstance(data, RetrievalData):
+        raise InvalidTypeError(
+            f"data must be a RetrievalData, got {type(data).__name__}; make one with RetrievalData.of(queries, corpus, "
+            "positives, mined)"
+        )
+
+
+def check_text(argument: str, value: object) -> None:
+    """Refuse what is no text, or empty."""
+    if not isinstance(value, str):
+        raise InvalidTypeError(f"{argument} must be a text, got {type(value).__name__} {shown(value)}; write it as one")
+    if not value:
+        raise InvalidValueError(f"{argument} must be a text with letters, got ''; leave it out")
 
 
 def add_query(builder: Builder, record: Record, identity: str, text: str, name: str) -> None:

@@ -11,8 +11,19 @@ from negfast.files.writers import writing
 from negfast.formats.builder import Builder, Rows
 from negfast.formats.data import RetrievalData
 from negfast.formats.json_items import json_items
-from negfast.formats.layout import add_query, add_row, blocks, both, checked_path, row_of, write_texts
+from negfast.formats.layout import (
+    add_query,
+    add_row,
+    blocks,
+    both,
+    check_data,
+    check_text,
+    checked_path,
+    row_of,
+    write_texts,
+)
 from negfast.formats.records import Record, encoded, parquet_records, records, scored
+from negfast.settings import one_of
 
 _METADATA = "merlin_metadata.json"
 _CLASS = "TextQADataset"
@@ -53,7 +64,7 @@ def read_nemo(path: str | PathLike[str], *, corpus: str | PathLike[str] | None =
     are read one at a time.
     """
     source = checked_path("path", path, ".json")
-    folder = _folder_of(source) if corpus is None else Path(corpus)
+    folder = corpus_folder(source) if corpus is None else Path(corpus)
     corpus_id = _corpus_id(folder)
     builder = Builder(_read_corpus(folder))
     for line, field, place, value in json_items(source, "data"):
@@ -88,8 +99,16 @@ def _item(path: Path, line: int, place: int | None, value: object) -> Record:
     return Record(where, value)
 
 
-def _folder_of(path: Path) -> Path:
-    """Return the folder of the corpus that a training file names."""
+def corpus_folder(path: Path) -> Path:
+    """Return the folder of the corpus that a training file names.
+
+    Raises
+    ------
+    InvalidValueError
+        If it names none or several, or is damaged.
+    OSError
+        If it cannot be read.
+    """
     found = next(((line, value) for line, field, _, value in json_items(path, "data") if field == "corpus"), None)
     if found is None:
         raise InvalidValueError(f'{path} must have a field "corpus", got none; pass corpus=FOLDER')
@@ -127,11 +146,16 @@ def _read_corpus(folder: Path) -> Rows:
     return corpus
 
 
+def nemo_corpus_files(folder: Path, kind: str = "jsonl") -> list[Path]:
+    """Return the files of the folder of a corpus: its rows, and what it says of itself."""
+    return [folder / f"train.{kind}", folder / _METADATA]
+
+
 def write_nemo(
     path: str | PathLike[str],
     data: RetrievalData,
     *,
-    corpus: str = "corpus",
+    corpus: str | PathLike[str] = "corpus",
     corpus_id: str | None = None,
     kind: Literal["jsonl", "parquet"] = "jsonl",
 ) -> None:
@@ -142,7 +166,7 @@ def write_nemo(
     path : str or path-like
         A ``.json`` file, replaced if it exists.
     data : RetrievalData
-    corpus : str, default "corpus"
+    corpus : str or path-like, default "corpus"
         The folder, as it is reached from that of `path`; made if it is not there. Its ``train.jsonl`` or
         ``train.parquet`` and its ``merlin_metadata.json`` are replaced.
     corpus_id : str, optional
@@ -165,18 +189,21 @@ def write_nemo(
     text.
     """
     target = checked_path("path", path, ".json")
-    folder = target.parent / corpus
-    rows = folder / f"train.{_checked_kind(kind)}"
+    check_data(data)
+    beside = Path(corpus).as_posix()
+    folder = target.parent / beside
+    rows, about = nemo_corpus_files(folder, one_of("kind", kind, ("jsonl", "parquet")))
     others = [found for pattern in _PARTS for found in folder.glob(pattern) if found != rows]
     if others:
         raise InvalidValueError(f"corpus must be a folder without other tables, got {others[0]} in it; name another")
-    name = folder.name if corpus_id is None else corpus_id
+    name = folder.resolve().name if corpus_id is None else corpus_id
+    check_text("corpus_id", name)
     folder.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:  # the files get their names when all are written
-        write, metadata = (stack.enter_context(writing(file)) for file in (target, folder / _METADATA))
+        write, metadata = (stack.enter_context(writing(file)) for file in (target, about))
         metadata(encoded({"class": _CLASS, "corpus_id": name}) + "\n")
         _write_corpus(stack, rows, data)
-        write(f'{{"corpus": [{{"path": {encoded(corpus)}}}],\n"data": [')
+        write(f'{{"corpus": [{{"path": {encoded(beside)}}}],\n"data": [')
         for place, item in enumerate(_items(data, name)):
             write(f"{',' if place else ''}\n{item}")
         write("\n]}\n")
@@ -192,12 +219,6 @@ def _items(data: RetrievalData, corpus_id: str) -> Iterator[str]:
                 f'{{"question_id": {encoded(data.query_ids[query])}, "question": {encoded(data.query(query))}, '
                 f'"corpus_id": {encoded(corpus_id)}, "pos_doc": [{known}], "neg_doc": [{others}]}}'
             )
-
-
-def _checked_kind(kind: object) -> str:
-    if kind not in ("jsonl", "parquet"):
-        raise InvalidValueError(f"kind must be 'jsonl' or 'parquet', got {shown(kind)}; choose one")
-    return str(kind)
 
 
 def _write_corpus(stack: ExitStack, path: Path, data: RetrievalData) -> None:

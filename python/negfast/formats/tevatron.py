@@ -1,12 +1,14 @@
 """The training files of Tevatron: by id beside a corpus, or with the passages in them."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from contextlib import ExitStack
 from os import PathLike
 
+from negfast.errors import InvalidValueError
 from negfast.files.writers import writing
 from negfast.formats.builder import Builder, Rows
 from negfast.formats.data import RetrievalData
-from negfast.formats.layout import Kept, add_query, add_row, blocks, both, checked_path, rows_of
+from negfast.formats.layout import Kept, add_query, add_row, blocks, both, check_data, checked_path, rows_of
 from negfast.formats.records import Record, encoded, records, scored
 
 
@@ -72,13 +74,15 @@ def write_tevatron(
     Raises
     ------
     InvalidTypeError, InvalidValueError
-        If a path has another ending or a text is none.
+        If a path has another ending, both are one, or a text is none.
     OSError
-        If a file cannot be written; what was there before stays.
+        If a file cannot be written; then none is replaced.
 
     Notes
     -----
-    Lost are scores and grades: the format has no place for them.
+    Lost are scores and grades: the format has no place for them. Titles go into the corpus apart from the texts, as
+    Tevatron encodes a corpus; its training by id takes the texts alone, which :func:`write_tevatron_passages` does not
+    change: there the trainer puts titles before them.
 
     Examples
     --------
@@ -91,10 +95,15 @@ def write_tevatron(
     ...     print(path.read_text().strip())
     {"query_id": "0", "query_text": "fox", "positive_document_ids": ["a"], "negative_document_ids": ["b"]}
     """
+    check_data(data)
     target = checked_path("path", path, ".jsonl")
-    if corpus is not None:
-        _write_corpus(corpus, data)
-    with writing(target) as write:
+    other = None if corpus is None else checked_path("corpus", corpus, ".jsonl")
+    if other is not None and target.resolve() == other.resolve():
+        raise InvalidValueError(f"corpus must be a file of its own, got {other}, which is path; name another")
+    with ExitStack() as stack:  # the files get their names when both are written
+        write = stack.enter_context(writing(target))
+        if other is not None:
+            _write_corpus(stack.enter_context(writing(other)), data)
         for queries in blocks(data):
             sides = both(data, queries)
             for place, query in enumerate(queries):
@@ -105,10 +114,9 @@ def write_tevatron(
                 )
 
 
-def _write_corpus(path: str | PathLike[str], data: RetrievalData) -> None:
-    with writing(checked_path("corpus", path, ".jsonl")) as write:
-        for row in range(len(data.corpus)):
-            write(f"{{{_document(data, row)}}}\n")
+def _write_corpus(write: Callable[[str], object], data: RetrievalData) -> None:
+    for row in range(len(data.corpus)):
+        write(f"{{{_document(data, row)}}}\n")
 
 
 def _ids(data: RetrievalData, rows: Iterable[int]) -> str:
@@ -180,6 +188,7 @@ def write_tevatron_passages(path: str | PathLike[str], data: RetrievalData) -> N
     Scores are those of the distillation data set of Tevatron; what is not known is left out. Lost are grades, and rows
     that no query has.
     """
+    check_data(data)
     document = Kept(lambda row: _document(data, row))
     with writing(checked_path("path", path, ".jsonl")) as write:
         for queries in blocks(data):

@@ -16,7 +16,7 @@ from negfast.files.writers import writing
 from negfast.formats.builder import Rows
 from negfast.formats.data import RetrievalData
 from negfast.formats.id_lists import IdLists
-from negfast.formats.layout import refuse_white_space
+from negfast.formats.layout import check_text, refuse_white_space
 from negfast.formats.records import MOST_SCORE, json_scores
 
 _QRELS = ("query id", "iteration", "document id", "grade")
@@ -99,7 +99,7 @@ def read_trec_qrels(path: str | PathLike[str]) -> IdLists:
     for line, raw in raw_lines(source):
         where = f"{source}, line {line}"
         query, _, row, grade = _columns(where, raw, _QRELS)
-        reader.add(line, query, row, whole(where, "grade", grade))
+        reader.add(line, query, row, whole_number(where, "grade", grade))
     return reader.lists()
 
 
@@ -114,13 +114,13 @@ def read_trec_run(path: str | PathLike[str]) -> IdLists:
     Returns
     -------
     IdLists
-        With scores of float32, each query's in the order of its ranks.
+        With scores of float32, each query's in the order of the file. Ranks may be equal, as beir writes them.
 
     Raises
     ------
     InvalidTypeError, InvalidValueError
-        If a line is something else, a document is ranked twice, or ranks do not rise or scores do not fall within a
-        query; the message names line and column.
+        If a line is something else, a document is ranked twice, or ranks fall or scores rise within a query; the
+        message names line and column.
     OSError
         If the file cannot be read.
     """
@@ -130,10 +130,10 @@ def read_trec_run(path: str | PathLike[str]) -> IdLists:
     for line, raw in raw_lines(source):
         where = f"{source}, line {line}"
         query, _, row, rank_text, score_text, _ = _columns(where, raw, _RUN)
-        rank, score = whole(where, "rank", rank_text), _score(where, score_text)
-        above, lowest = last.get(query, (-1, math.inf))
-        if rank <= above:
-            _refuse(where, "rank", f"above {above}, the rank before it" if above >= 0 else "0 or more", rank_text)
+        rank, score = whole_number(where, "rank", rank_text), _score(where, score_text)
+        above, lowest = last.get(query, (0, math.inf))
+        if rank < above:  # equal ones are ties, or, as beir writes them, no ranks at all
+            _refuse(where, "rank", f"{above} or more" + ", as the rank before it" * bool(above), rank_text)
         if score > lowest:
             _refuse(where, "score", f"at most {lowest}, the score of the rank before it", score_text)
         last[query] = rank, score
@@ -154,19 +154,26 @@ def _columns(where: str, raw: bytes, names: tuple[str, ...]) -> list[str]:
     return columns
 
 
-def whole(where: str, name: str, text: str) -> int:
+def whole_number(where: str, name: str, text: str) -> int:
     """Return the integer of 64 bits that a column holds."""
     try:
-        return int(np.int64(int(text)))
+        return int(np.int64(int(_plain(text))))
     except (ValueError, OverflowError) as error:
         raise InvalidTypeError(
             f'{where}, field "{name}", must be a whole number, got {shown(text)}; write one such as 1'
         ) from error
 
 
+def _plain(text: str) -> str:
+    """Refuse what Python alone takes for a number: other digits, and underscores between them."""
+    if "_" in text or not text.isascii():
+        raise ValueError(text)
+    return text
+
+
 def _score(where: str, text: str) -> float:
     try:
-        value = float(text)
+        value = float(_plain(text))
     except ValueError as error:
         raise InvalidTypeError(
             f'{where}, field "score", must be a number, got {shown(text)}; score that pair again'
@@ -247,6 +254,7 @@ def write_trec_run(path: str | PathLike[str], run: RetrievalData | IdLists, *, t
     lists = _checked("run", run.run() if isinstance(run, RetrievalData) else run, "f", "qrels")
     if isinstance(run, RetrievalData) and not lists.values.size and run.negatives[1].size:
         raise InvalidValueError("run must have scores, got data without any; mine or score its rows first")
+    check_text("tag", tag)
     refuse_white_space("tag", [tag])
     ordered = _sorted(lists)
     with writing(Path(path)) as write:

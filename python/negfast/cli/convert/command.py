@@ -4,8 +4,8 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from negfast.cli.convert.sources import SOURCES, check_source
-from negfast.cli.convert.targets import TARGETS, check_target
+from negfast.cli.convert.sources import SOURCES, check_source, read_paths
+from negfast.cli.convert.targets import TARGETS, check_target, refuse_to_overwrite
 from negfast.cli.options import natural
 from negfast.cli.progress import Progress, is_progress_wanted
 from negfast.cli.screen import Screen
@@ -78,6 +78,7 @@ def run(arguments: argparse.Namespace) -> int:
     check_target(arguments)
     if arguments.split is not None and "beir" not in (arguments.source, arguments.target):
         raise InvalidValueError("--split must be given with beir, got it with other formats; leave it out")
+    refuse_to_overwrite(arguments, read_paths(arguments))
     with Progress("read", None, shown=is_progress_wanted(arguments.quiet)):
         whole = SOURCES[arguments.source](arguments)
         if arguments.run_file is not None:

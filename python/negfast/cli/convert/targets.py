@@ -1,7 +1,8 @@
 """What `negfast convert` writes: each format by its name."""
 
 import argparse
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,10 @@ from negfast import formats
 from negfast.errors import InvalidValueError
 from negfast.files.writers import Kind, RowWriter, check_writable
 from negfast.formats import RetrievalData
+from negfast.formats.beir import beir_files
+from negfast.formats.hugging_face import hugging_face_files
 from negfast.formats.layout import blocks, write_texts
+from negfast.formats.nemo import nemo_corpus_files
 
 _Write = Callable[[argparse.Namespace, RetrievalData], None]
 
@@ -51,7 +55,9 @@ def write_tables(pairs: Path, corpus: Path, data: RetrievalData) -> None:
 
 
 def _nemo(given: argparse.Namespace, data: RetrievalData) -> None:
-    formats.write_nemo(given.output, data, corpus="corpus" if given.corpus_output is None else str(given.corpus_output))
+    # The file names the folder as it is reached from its own, the option as it is from here.
+    beside = "corpus" if given.corpus_output is None else os.path.relpath(given.corpus_output, given.output.parent)
+    formats.write_nemo(given.output, data, corpus=Path(beside).as_posix())
 
 
 TARGETS: dict[str, _Write] = {
@@ -88,9 +94,31 @@ def check_target(given: Any) -> None:
     if given.target == "tables":
         for option, path in (("--output", given.output), ("--corpus-output", given.corpus_output)):
             check_writable(path, option)
-    for path in (given.output, given.corpus_output):
-        for read in (given.input, given.corpus, given.run_file):
-            if path is not None and read is not None and path.exists() and read.exists() and path.samefile(read):
-                raise InvalidValueError(f"--output must leave what is read as it is, got {path}; name another")
-    if given.output == given.corpus_output:
+    if given.corpus_output is not None and os.path.realpath(given.output) == os.path.realpath(given.corpus_output):
         raise InvalidValueError(f"--corpus-output must be a file of its own, got {given.output} twice; name another")
+
+
+def refuse_to_overwrite(given: Any, read: Iterable[Path]) -> None:
+    """Refuse an output that is, or lies in, one of the files and folders that are read.
+
+    Raises
+    ------
+    InvalidValueError
+        If there is one.
+    """
+    kept = [Path(os.path.realpath(path)) for path in read]
+    for path in _written(given):
+        final = Path(os.path.realpath(path))
+        if any(final.is_relative_to(other) for other in kept):
+            raise InvalidValueError(f"--output must leave what is read as it is, got {path}; name another")
+
+
+def _written(given: Any) -> list[Path]:
+    """Return the files that the command writes."""
+    if given.target == "beir":
+        return beir_files(given.output, given.split or "train")
+    if given.target == "hugging-face":
+        return hugging_face_files(given.output)
+    if given.target == "nemo":
+        return [given.output, *nemo_corpus_files(given.corpus_output or given.output.parent / "corpus")]
+    return [path for path in (given.output, given.corpus_output) if path is not None]
