@@ -139,6 +139,19 @@ def test_a_ranking_of_some_queries_in_another_order() -> None:
     assert np.isnan(joined.positive_scores[0])
 
 
+def test_a_ranking_of_further_queries() -> None:
+    """As one of all queries of a benchmark is, of which the data is a split."""
+    data = made(query_ids=list("abcd"))
+    found = IdLists.from_topk(negfast.topk(ROWS[:3], ROWS, 8), ["x", "d", "y"], [str(row) for row in range(8)])
+    assert [len(rows) for rows in rows_of(data.with_negatives(found).negatives)] == [0, 0, 0, 7]
+    with pytest.raises(negfast.RowIndexError, match="found must rank queries of this data, got 'x' and no other that"):
+        data.take([0, 1]).with_negatives(found)
+    with pytest.raises(negfast.RowIndexError, match="corpus_ids must hold each id that is asked for, got none '0'"):
+        made(query_ids=list("abcd"), corpus_ids=list("ABCDEFGH")).with_negatives(found)
+    nothing = IdLists([], [], (np.zeros(1, np.int64), np.zeros(0, np.int64)), np.zeros(0, np.float32))
+    assert data.with_negatives(nothing).negatives[1].size == 0
+
+
 # To the letter
 
 
@@ -388,6 +401,8 @@ def named(identity: str) -> RetrievalData:
         (lambda path: formats.write_trec_run(path / "x", made(), tag="a b"), "tag must be texts without white space"),
         (lambda path: formats.write_trec_run(path / "x", named("\ud800")), "query_ids .* row 1"),
         (lambda path: formats.write_trec_run(path / "x", RetrievalData.of(["a"], ["b"], [[]], negatives=[[0]])),
+         "run must have scores"),
+        (lambda path: formats.write_trec_run(path / "x", RetrievalData.of(["a"], ["b"], [[0]])),
          "run must have scores"),
         (lambda path: formats.write_trec_run(path / "x", made().qrels()), "run must be .* IdLists of scores"),
         (lambda path: formats.write_trec_qrels(path / "x", made().run()), "qrels must be .* IdLists of grades"),

@@ -250,7 +250,8 @@ class RetrievalData:
         ----------
         found : MinedNegatives or IdLists
             What was mined for these queries and this corpus; or a ranking by id, whose rows that are not positives
-            become negatives. Scores of positives are taken from it too, and are unknown where it does not tell them:
+            become negatives, and whose queries that are not in this data are left behind. Scores of positives are
+            taken from it too, and are unknown where it does not tell them:
             scores of two searches do not compare.
 
         Raises
@@ -258,7 +259,7 @@ class RetrievalData:
         InvalidTypeError, InvalidValueError
             If `found` is something else, such as judgements, or was mined in another corpus.
         RowIndexError
-            If it names queries or rows that are not in this data.
+            If it names rows that are not in this data, or no query that is.
         """
         if isinstance(found, IdLists):
             return self._with_ranking(found)
@@ -298,11 +299,18 @@ class RetrievalData:
                 f"found must be a ranking with scores, got {found!r}; pass what read_trec_run returned"
             )
         indptr, places = found.lists
-        owners = np.repeat(self.query_rows(found.query_ids), np.diff(indptr))
-        listed, where = np.unique(places, return_inverse=True)
-        rows = self.corpus_rows([found.corpus_ids[place] for place in listed.tolist()])[where]
+        queries = np.array([self._query_places.get(identity, -1) for identity in found.query_ids], dtype=np.int64)
+        if queries.size and queries.max() < 0:
+            raise RowIndexError(
+                f"found must rank queries of this data, got {shown(found.query_ids[0])} and no other that is one of "
+                f"its {len(self)}; check which data the ranking belongs to"
+            )
+        owners = np.repeat(queries, np.diff(indptr))
         order = np.argsort(owners, kind="stable")
-        owners, rows, scores = owners[order], rows[order], found.values[order].astype(np.float32)
+        order = order[owners[order] >= 0]
+        listed, where = np.unique(places[order], return_inverse=True)
+        rows = self.corpus_rows([found.corpus_ids[place] for place in listed.tolist()])[where]
+        owners, scores = owners[order], found.values[order].astype(np.float32)
         codes, known = self._codes(owners, rows), self._codes(self.pair_rows, self.positives[1])
         wanted = ~np.isin(codes, known)
         return replace(

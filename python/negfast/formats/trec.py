@@ -252,7 +252,7 @@ def write_trec_run(path: str | PathLike[str], run: RetrievalData | IdLists, *, t
     IdLists: 2 queries, 4 rows ranked
     """
     lists = _checked("run", run.run() if isinstance(run, RetrievalData) else run, "f", "qrels")
-    if isinstance(run, RetrievalData) and not lists.values.size and run.negatives[1].size:
+    if isinstance(run, RetrievalData) and not lists.values.size and run.positives[1].size + run.negatives[1].size:
         raise InvalidValueError("run must have scores, got data without any; mine or score its rows first")
     check_text("tag", tag)
     refuse_white_space("tag", [tag])
