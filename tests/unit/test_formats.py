@@ -257,6 +257,17 @@ def test_rows_of_one_query_are_put_together(tmp_path: Path) -> None:
     assert data.negative_scores.tolist() == [0.5, 0.25]
 
 
+def test_lists_that_are_spelt_out(tmp_path: Path) -> None:
+    """As data sets of PyLate have them."""
+    pa, pq = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    formats.write_hugging_face(tmp_path, RetrievalData.of(["a"], ["b", "c", "d"], [[0]], query_ids=["q"]))
+    lists = {"query_id": ["q", "q"], "document_ids": ["[1, 2]", "['1', '0']"], "scores": ["[1, 0.5]", "[1.0, None]"]}
+    pq.write_table(pa.table(lists), tmp_path / "scores.parquet")
+    data = formats.read_hugging_face(tmp_path)
+    assert (rows_of(data.positives), rows_of(data.negatives)) == ([[1]], [[2, 0]])
+    assert np.array_equal(data.negative_scores, [0.5, np.nan], equal_nan=True)
+
+
 def test_a_positive_of_one_list_is_no_negative_of_another(tmp_path: Path) -> None:
     pa, pq = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
     formats.write_hugging_face(tmp_path, RetrievalData.of(["a"], ["b", "c", "d"], [[0]], query_ids=["q"]))

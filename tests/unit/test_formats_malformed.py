@@ -300,6 +300,10 @@ GOOD = {
         ("scores", {"document_ids": [1]}, Type, ["row 0", '"document_ids"', "list of ids"]),
         ("scores", {"scores": [[0.9]]}, Type, ["row 0", '"scores"', "list of 2 numbers"]),
         ("scores", {"scores": [[0.9, float("nan")]]}, Value, ["row 0", r'"scores\[1\]"', "finite"]),
+        ("scores", {"document_ids": ["d1, d2"]}, Type, ["row 0", '"document_ids"', "a text that spells one"]),
+        ("scores", {"document_ids": ["[" * 9000]}, Type, ["row 0", '"document_ids"', "a text that spells one"]),
+        ("scores", {"document_ids": ["'d1'"]}, Type, ["row 0", '"document_ids"', "list of ids"]),
+        ("scores", {"scores": ["{0.9: 0.5}"]}, Type, ["row 0", '"scores"', "list of numbers"]),
         ("scores", {"scores": [["a", "b"]]}, Type, ["row 0", r'"scores\[0\]"', "got str"]),
     ],
 )

@@ -1,5 +1,6 @@
 """Ids and scores as data sets on the Hugging Face hub have them: queries, documents, and lists with scores."""
 
+import ast
 from collections.abc import Iterable
 from contextlib import ExitStack
 from os import PathLike
@@ -30,7 +31,7 @@ def read_hugging_face(folder: str | PathLike[str]) -> RetrievalData:
         A data set that was downloaded or written: parquet files ``queries``, ``documents``, and ``scores`` or
         ``train``, each a file of that name or a folder of files. Columns are ``query_id`` and ``query`` or ``text``;
         ``document_id`` and ``document`` or ``text``; ``query_id``, ``document_ids`` and, where there is one,
-        ``scores``.
+        ``scores``. The last two are lists, or texts that spell lists.
 
     Returns
     -------
@@ -63,6 +64,7 @@ def read_hugging_face(folder: str | PathLike[str]) -> RetrievalData:
             identity = record.identity("query_id")
             if identity not in queries:
                 record.refuse_value("query_id", "an id of the queries", identity, "check which queries belong to it")
+            _parse_lists(record)
             rows = rows_of(builder.corpus, record, "document_ids")
             lists.setdefault(identity, _Lists()).add(rows, _scores(record, len(rows)))
     for identity, found in lists.items():
@@ -71,6 +73,17 @@ def read_hugging_face(folder: str | PathLike[str]) -> RetrievalData:
         builder.positives.add(found.positives.keys(), found.positives.values())
         builder.negatives.add(negatives.keys(), negatives.values())
     return builder.data()
+
+
+def _parse_lists(record: Record) -> None:
+    """Put lists in place of texts that spell them, as older data sets of PyLate have them."""
+    for name in ("document_ids", "scores"):
+        value = record.entry.get(name)
+        if isinstance(value, str):
+            try:
+                record.entry[name] = ast.literal_eval(value)
+            except (ValueError, SyntaxError, RecursionError, MemoryError):
+                record.refuse(name, "a list, or a text that spells one", value, "write it as a list")
 
 
 class _Lists:
