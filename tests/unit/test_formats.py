@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 import negfast
-from format_cases import FORMATS, NEEDS_PYARROW, small
+from format_cases import FORMATS, NEEDS_PYARROW, kept_of, small
 from negfast import formats
 from negfast.formats import IdLists, RetrievalData
 from negfast.formats.json_items import json_items
@@ -294,7 +294,23 @@ def test_compressed_files_hold_no_time(tmp_path: Path) -> None:
     assert (tmp_path / "f.jsonl.gz").read_bytes()[3:8] == bytes(5)  # no name either
 
 
+def test_lines_of_queries_may_take_turns(tmp_path: Path) -> None:
+    (tmp_path / "qrels").write_text("b 0 x 1\na 0 x 2\nb 0 y 3\na 0 z 4\n")
+    expected = {"b": {"x": 1, "y": 3}, "a": {"x": 2, "z": 4}}
+    assert formats.read_trec_qrels(tmp_path / "qrels").to_dict() == expected
+
+
 # Large files
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_queries_in_several_blocks(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    if name in NEEDS_PYARROW:
+        pytest.importorskip("pyarrow")
+    monkeypatch.setattr("negfast.formats.layout.QUERIES_PER_BLOCK", 2)
+    kept, data = FORMATS[name], small()
+    kept.write(tmp_path, data)
+    assert kept_of(kept.read(tmp_path), kept) == kept_of(data, kept)
 
 
 @pytest.mark.parametrize("chunk", [1, 2, 3, 7, 64])
