@@ -463,7 +463,7 @@ def test_bad_arguments(tmp_path: Path, call: Callable[[Path], None], message: st
 @pytest.mark.parametrize("name", FORMATS)
 def test_a_result_without_its_texts(tmp_path: Path, name: str) -> None:
     with pytest.raises(negfast.InvalidTypeError, match=r"data must be a RetrievalData, got MinedNegatives; make one"):
-        FORMATS[name].write(tmp_path, mined())  # type: ignore[arg-type]
+        FORMATS[name].write(tmp_path, mined())
 
 
 @pytest.mark.parametrize("name", ["scores.parquet", "documents/0.parquet"])
