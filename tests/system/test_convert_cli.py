@@ -160,6 +160,26 @@ def test_mining_a_folder_of_beir() -> None:
     assert formats.read_nemo("out.json").corpus_ids == formats.read_beir("folder").corpus_ids
 
 
+def test_a_folder_of_beir_with_titles_and_a_query_without_a_positive() -> None:
+    data = formats.RetrievalData.of(
+        [f"how do I mend the {word}?" for word in WORDS], [f"Read its page {i}." for i in range(8)],
+        [[i] for i in range(8)], positive_grades=[[1]] * 7 + [[0]], titles=[f"The {word}" for word in WORDS],
+        query_ids=WORDS,
+    )  # fmt: skip
+    formats.write_beir("folder", data, split="dev")
+    run("mine", "folder", "--split", "dev", "--relative-margin", "off", "-o", "mined.jsonl")
+    mined = read_jsonl("mined.jsonl")
+    assert [line["anchor_id"] for line in mined] == [*WORDS[:7]]
+    assert {source for line in mined for source in line["positive_sources"]} == {"corpus"}
+    run("convert", "mined.jsonl", "--to", "flag-embedding", "-o", "out.jsonl")
+    passages = [[f"The {word} Read its page {i}."] for i, word in enumerate(WORDS)]
+    assert [line["pos"] for line in read_jsonl("out.jsonl")] == passages[:7]
+    tables = ("--to", "tables", "-o", "p.jsonl", "--corpus-output", "c.jsonl")
+    run("convert", "folder", "--from", "beir", "--split", "dev", *tables)
+    assert [(row["id"], row["positive"]) for row in read_jsonl("p.jsonl")] == [*zip(WORDS[:7], passages, strict=False)]
+    assert [[row["text"]] for row in read_jsonl("c.jsonl")] == passages
+
+
 def test_a_folder_of_beir_with_embeddings() -> None:
     run("convert", "mined.jsonl", "--to", "beir", "-o", "folder")
     data = formats.read_beir("folder")
