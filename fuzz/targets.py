@@ -13,6 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 import negfast
+from negfast import formats
 from negfast.cli.mine.job import Job
 from negfast.cli.mine.parts import Parts
 from negfast.files.embeddings import open_embeddings
@@ -92,6 +93,18 @@ def _plan(path: Path) -> None:
         parts.folder.mkdir()
         path.rename(parts.folder / "job.json")
         parts.open({"recipe": "1"}, resume=True, restart=False)
+
+
+def _nemo(path: Path) -> None:
+    folder = path.parent / "corpus"
+    folder.mkdir(exist_ok=True)
+    (folder / "merlin_metadata.json").write_text('{"class": "TextQADataset", "corpus_id": "c"}')
+    (folder / "train.jsonl").write_text('{"id": "d1", "text": "t"}')
+    _read(formats.read_nemo)(path)
+
+
+def _read(reader: Callable[[Path], object]) -> Callable[[Path], None]:
+    return lambda path: repr(reader(path)) and None
 
 
 def _rows() -> np.ndarray:
@@ -196,6 +209,27 @@ def _recipe_seeds() -> list[bytes]:
     return [json.dumps({**recipe.to_dict(), "job": {**job, "fingerprints": {"input": "0"}}}, indent=2).encode()]
 
 
+def _written(write: Callable[[Path, object], None], suffix: str) -> list[bytes]:
+    data = formats.RetrievalData.of(
+        ["a", "ä €"],
+        ["c", "d", ""],
+        [[0], [1, 2]],
+        negatives=[[1], []],
+        negative_scores=[[0.5], []],
+        positive_scores=[[1.0], [0.5, -1e-8]],
+        titles=["t", "", ""],
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / f"file{suffix}"
+        write(path, data)
+        return [path.read_bytes()]
+
+
+def _nemo_seeds() -> list[bytes]:
+    item = {"question_id": 1, "question": "ä", "corpus_id": "c", "pos_doc": [{"id": "d1", "score": 1}], "neg_doc": []}
+    return [json.dumps({"corpus": [{"path": "corpus"}], "data": [item]}, indent=1, ensure_ascii=False).encode()]
+
+
 TARGETS = {
     "npy": Target(".npy", _embeddings, _npy_seeds),
     "safetensors": Target(".safetensors", _embeddings, _safetensors_seeds),
@@ -204,5 +238,16 @@ TARGETS = {
     "jsonl": Target(".jsonl", _table, _jsonl_seeds),
     "parquet": Target(".parquet", _table, _parquet_seeds),
     "recipe": Target(".json", _job, _recipe_seeds),
+    "flag-embedding": Target(
+        ".jsonl", _read(formats.read_flag_embedding), lambda: _written(formats.write_flag_embedding, ".jsonl")
+    ),
+    "tevatron-passages": Target(
+        ".jsonl.gz",
+        _read(formats.read_tevatron_passages),
+        lambda: _written(formats.write_tevatron_passages, ".jsonl.gz"),
+    ),
+    "nemo": Target(".json", _nemo, _nemo_seeds),
+    "trec-qrels": Target(".txt", _read(formats.read_trec_qrels), lambda: _written(formats.write_trec_qrels, ".txt")),
+    "trec-run": Target(".txt", _read(formats.read_trec_run), lambda: _written(formats.write_trec_run, ".txt")),
     "plan": Target(".json", _plan, lambda: [b'{"recipe": "1", "job": {}}', b"[]"]),
 }

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import negfast
+from negfast import formats
 from pages import Page, compare, fences, unbalanced
 
 ROOT = Path(__file__).parents[2]
@@ -75,6 +76,11 @@ def test_every_name_of_the_torch_layer_has_an_entry_in_the_reference() -> None:
     public = next(node.value for node in tree.body if isinstance(node, ast.Assign))  # of __all__, without torch
     text = (DOCS / "api" / "torch.md").read_text(encoding="utf-8")
     assert set(ast.literal_eval(public)) == set(re.findall(r"^::: negfast\.torch\.(\w+)$", text, re.MULTILINE))
+
+
+def test_every_name_of_the_formats_has_an_entry_in_the_reference() -> None:
+    text = (DOCS / "api" / "formats.md").read_text(encoding="utf-8")
+    assert set(formats.__all__) == set(re.findall(r"^::: negfast\.formats\.(\w+)$", text, re.MULTILINE))
 
 
 def test_every_page_is_in_the_navigation() -> None:

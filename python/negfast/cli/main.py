@@ -12,6 +12,7 @@ from typing import NoReturn
 
 import negfast
 from negfast.cli import near_duplicates, refresh
+from negfast.cli.convert import command as convert
 from negfast.cli.demo import command as demo
 from negfast.cli.mine import command as mine
 from negfast.errors import NegfastError
@@ -98,6 +99,7 @@ def _parser() -> argparse.ArgumentParser:
     mine.add_command(commands)
     refresh.add_command(commands)
     near_duplicates.add_command(commands)
+    convert.add_command(commands)
     demo.add_command(commands)
     return parser
 

@@ -15,14 +15,13 @@ from negfast import inputs, threads
 from negfast.arrays import Ints
 from negfast.cli.mine import outputs
 from negfast.cli.mine.embed import gathered
-from negfast.cli.mine.job import Job, job_beside
+from negfast.cli.mine.job import Job, check_tables, job_beside
 from negfast.cli.mine.pairs import Pairs, Texts, read_pairs
 from negfast.cli.options import natural, positive
 from negfast.cli.progress import Progress, is_progress_wanted
 from negfast.cli.screen import Screen
 from negfast.errors import InvalidValueError, StateError
 from negfast.files.embeddings import open_embeddings, refuse_bad_rows, tensor_of
-from negfast.files.fingerprints import path_fingerprint
 from negfast.files.writers import check_writable, write_json
 from negfast.miner import Miner
 from negfast.results import MinedNegatives
@@ -175,12 +174,7 @@ def _source(arguments: argparse.Namespace) -> _Source:
     job = Job.from_dict(values, recorded.parent, str(recorded))
     # Embeddings and models are those of then, and need not be there any more.
     job = Job(**{**vars(job), "anchor_embeddings": None, "positive_embeddings": None, "corpus_embeddings": None})
-    for name in ("input", "corpus", "forbidden"):
-        if name in known and known[name] != path_fingerprint(Path(str(getattr(job, name)))):
-            raise InvalidValueError(
-                f"{getattr(job, name)} must be the file that {arguments.state} was mined from, got other bytes; mine "
-                "again"
-            )
+    check_tables(job, known, arguments.state)
     return _Source(read_pairs(job))
 
 

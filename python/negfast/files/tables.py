@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from negfast.errors import InvalidTypeError, InvalidValueError, MissingExtraError, shown
+from negfast.files.lines import raw_lines
 
 SUFFIXES = (".parquet", ".jsonl")
 MOST = 2**63 - 1
+ROWS_PER_BATCH = 4096
 
 
 def read_columns(path: Path, names: Sequence[str]) -> dict[str, list[Any]]:
@@ -55,6 +57,21 @@ def parquet_table(path: Path, names: Sequence[str] | None = None) -> Any:
         for name in names or ():
             _check_column(path, name, known)
         return file.read(columns=None if names is None else list(names))
+
+
+def parquet_objects(path: Path, names: Sequence[str]) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Yield number and fields of each row of a parquet file, of those columns among `names` that it has.
+
+    Some rows are read at a time; errors are those of :func:`read_columns`.
+    """
+    row = 0
+    with _open_parquet(path) as file:
+        known = [name for name in dict.fromkeys(names) if name in file.schema_arrow.names]
+        for batch in file.iter_batches(batch_size=ROWS_PER_BATCH, columns=known):
+            columns = [_values(path, name, batch.column(name)) for name in known]
+            for values in zip(*columns, strict=True):
+                yield row, dict(zip(known, values, strict=True))
+                row += 1
 
 
 @contextmanager
@@ -112,24 +129,19 @@ def _jsonl(path: Path, names: Sequence[str]) -> dict[str, list[Any]]:
 
 def json_objects(path: Path) -> Iterator[tuple[int, str, dict[str, Any]]]:
     """Yield number, text and object of each line that is not blank; errors are those of :func:`read_columns`."""
-    with path.open("rb") as file:
-        for line, raw in enumerate(file, 1):
-            plain = (raw.removeprefix(b"\xef\xbb\xbf") if line == 1 else raw).strip()
-            if not plain:
-                continue
-            try:
-                text = plain.decode("utf-8")
-                entry = json.loads(text)
-            except (ValueError, RecursionError) as error:
-                raise InvalidValueError(
-                    f"{path}, line {line}, must be a JSON object in UTF-8, got {_one_line(error)}; mend that line"
-                ) from error
-            if not isinstance(entry, dict):
-                raise InvalidValueError(
-                    f"{path}, line {line}, must be a JSON object, got {type(entry).__name__} {shown(entry)}; "
-                    "mend that line"
-                )
-            yield line, text, entry
+    for line, raw in raw_lines(path):
+        try:
+            text = raw.decode("utf-8")
+            entry = json.loads(text)
+        except (ValueError, RecursionError) as error:
+            raise InvalidValueError(
+                f"{path}, line {line}, must be a JSON object in UTF-8, got {_one_line(error)}; mend that line"
+            ) from error
+        if not isinstance(entry, dict):
+            raise InvalidValueError(
+                f"{path}, line {line}, must be a JSON object, got {type(entry).__name__} {shown(entry)}; mend that line"
+            )
+        yield line, text, entry
 
 
 def texts(label: str, values: list[Any]) -> list[str]:

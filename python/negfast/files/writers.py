@@ -1,6 +1,8 @@
 """Files that are whole or not there: each is written under a temporary name and renamed when it is done."""
 
 import errno
+import gzip
+import io
 import itertools
 import json
 import os
@@ -9,15 +11,17 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, Self
+from typing import IO, Any, Literal, Self
 
 from negfast.errors import InvalidValueError, MissingExtraError
+from negfast.files.lines import is_compressed
 from negfast.files.tables import SUFFIXES
 
 Kind = Literal["string", "int", "float", "strings", "ints", "floats"]
 """What a column holds: a value, or a list of them."""
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _written = itertools.count()
+_COMPRESSION = 6
 
 
 @contextmanager
@@ -50,6 +54,29 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
             temporary.replace(final)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[Callable[[str], object]]:
+    """Yield what writes text to a file that gets its name when the block ends; the same text gives the same bytes.
+
+    Half a surrogate pair, which no UTF-8 file can hold, becomes a question mark.
+
+    Raises
+    ------
+    OSError
+        If the file cannot be written; it names `path`.
+    """
+    with replacing(path) as temporary, ExitStack() as stack:
+        raw: IO[bytes] = stack.enter_context(temporary.open("wb"))
+        if is_compressed(path):  # without a time and a name, which would differ each time
+            raw = stack.enter_context(
+                gzip.GzipFile(filename="", mode="wb", compresslevel=_COMPRESSION, fileobj=raw, mtime=0)  # type: ignore[arg-type]
+            )
+        text = io.TextIOWrapper(raw, encoding="utf-8", errors="replace", newline="\n")
+        yield text.write
+        text.flush()
+        text.detach()
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -52,10 +52,10 @@ def add_command(commands: Any) -> None:  # argparse has no public name for the t
         "mine",
         usage="negfast mine INPUT -o OUTPUT [options]\n       negfast mine --recipe FILE [options]",
         help="mine hard negatives for the pairs of a table",
-        description="Reads pairs of anchor and positive from a .parquet or .jsonl file, mines hard negatives among the "
-        "positives of all pairs and the rows of a corpus file, and writes them by id, with scores, tiers and sources. "
-        "Beside the output it writes the recipe, with which `negfast mine --recipe FILE` repeats the job, and a "
-        "report.",
+        description="Reads pairs of anchor and positive from a .parquet or .jsonl file or a folder of BEIR, mines hard "
+        "negatives among the positives of all pairs and the rows of a corpus file, and writes them by id, with "
+        "scores, tiers and sources. Beside the output it writes the recipe, with which `negfast mine --recipe FILE` "
+        "repeats the job, and a report.",
     )
     _add_data(parser)
     _add_outputs(parser)
@@ -68,7 +68,7 @@ def add_command(commands: Any) -> None:  # argparse has no public name for the t
 
 def _add_data(parser: argparse.ArgumentParser) -> None:
     data = parser.add_argument_group("data")
-    data.add_argument("input", nargs="?", metavar="INPUT", help="table of pairs, .parquet or .jsonl")
+    data.add_argument("input", nargs="?", metavar="INPUT", help="table of pairs, .parquet or .jsonl, or folder of BEIR")
     for name, text in (
         ("anchor", 'column of anchors (default "anchor")'),
         ("positive", 'column of positives, texts or lists of texts (default "positive")'),
@@ -77,6 +77,9 @@ def _add_data(parser: argparse.ArgumentParser) -> None:
         ("exclude", "column of texts, or lists of them, that the anchor must not get"),
     ):
         data.add_argument(f"--{name}", metavar="COLUMN", help=text)
+    data.add_argument(
+        "--split", metavar="NAME", help='judgements of a folder of BEIR that are its pairs (default "train")'
+    )
     data.add_argument("--corpus", metavar="FILE", help="table of further rows that negatives are taken from")
     data.add_argument("--corpus-text", metavar="COLUMN", help='its column of texts (default "text")')
     data.add_argument("--corpus-group", metavar="COLUMN", help="its column of groups")
@@ -208,6 +211,8 @@ def _check_outputs(job: Job) -> None:
         other = next(
             (read for read in job.files().values() if read.exists() and path.exists() and read.samefile(path)), None
         )
+        if job.is_folder and final.is_relative_to(os.path.realpath(job.input)):  # whose bytes are part of the job
+            raise InvalidValueError(f"{option} must be outside of the folder {job.input}, got {path}; name another")
         if other is not None or final in named:
             raise InvalidValueError(f"{option} must be a file of its own, got {path}, which the job uses; name another")
         named[final] = option

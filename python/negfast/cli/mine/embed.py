@@ -26,7 +26,7 @@ def given_sources(job: Job, pairs: Pairs) -> tuple[Rows, list[Rows]]:
     sources: dict[str, Rows] = {}
     if n_corpus:
         option = "--corpus-embeddings"
-        sources[option] = _opened(option, job.corpus_embeddings, n_corpus, str(job.corpus))
+        sources[option] = _opened(option, job.corpus_embeddings, n_corpus, job.corpus or job.input)
     elsewhere = pairs.corpus.rows[pairs.corpus.rows >= n_corpus]
     if len(elsewhere):
         if n_corpus and job.positive_embeddings is None:

@@ -8,6 +8,7 @@ from typing import Any, Self
 
 from negfast.errors import InvalidValueError, StateError, shown
 from negfast.files.embeddings import tensor_of
+from negfast.files.fingerprints import path_fingerprint
 
 # Fields that mean nothing without another.
 _BELONG = {
@@ -19,6 +20,8 @@ _BELONG = {
     "anchor_prompt": "model",
     "corpus_prompt": "model",
 }
+# Fields that name a column or a table, where a folder has its own.
+_OF_TABLES = ("anchor", "positive", "group", "id", "exclude", "corpus", "positive_embeddings")
 
 FORMAT = 1
 """Version of the plain form of a job."""
@@ -39,9 +42,11 @@ class Job:
     Attributes
     ----------
     input : str
-        Table of pairs.
+        Table of pairs, or folder of BEIR.
     anchor, positive, group, id, exclude : str or None
         Its columns.
+    split : str or None
+        Which judgements of a folder of BEIR are its pairs.
     corpus : str or None
         Table of further rows that negatives are taken from.
     corpus_text, corpus_group, corpus_id : str or None
@@ -66,6 +71,7 @@ class Job:
     group: str | None = None
     id: str | None = None
     exclude: str | None = None
+    split: str | None = None
     corpus: str | None = None
     corpus_text: str = "text"
     corpus_group: str | None = None
@@ -89,6 +95,11 @@ class Job:
         """Whether embeddings are given."""
         return any(getattr(self, name) is not None for name in _EMBEDDINGS)
 
+    @property
+    def is_folder(self) -> bool:
+        """Whether the pairs are a folder of BEIR."""
+        return Path(self.input).is_dir()
+
     def check(self) -> None:
         """Refuse fields that would have no effect, which tells of a mistake.
 
@@ -98,7 +109,16 @@ class Job:
             If a field is given without the one that it belongs to.
         """
         defaults = {field.name: field.default for field in fields(self)}
+        for name in _OF_TABLES if self.is_folder else ("split",):
+            if getattr(self, name) != defaults[name]:
+                expected, found = ("a table", "a folder") if self.is_folder else ("a folder of BEIR", "a table")
+                raise InvalidValueError(
+                    f"{_option(name)} must be given with {expected} as INPUT, got it with {found}, {self.input}; leave "
+                    "it out"
+                )
         for name, owner in _BELONG.items():
+            if self.is_folder and name == "corpus_embeddings":  # which has a corpus of its own
+                continue
             if getattr(self, name) != defaults[name] and getattr(self, owner) == defaults[owner]:
                 raise InvalidValueError(
                     f"{_option(name)} must be given with {_option(owner)}, got it alone; give both, or leave it out"
@@ -172,6 +192,31 @@ class Job:
 def job_beside(state: Path) -> Path:
     """Return where the job is recorded whose miner's state is kept in a file."""
     return state.with_name(f"{state.name}.job.json")
+
+
+def check_tables(job: Job, known: Mapping[str, Any], made: Path) -> None:
+    """Refuse tables that have other bytes than when something was made of them.
+
+    Parameters
+    ----------
+    job : Job
+    known : mapping of str to str
+        Fingerprints of its files then.
+    made : Path
+        What was made of them.
+
+    Raises
+    ------
+    InvalidValueError
+        If a table has changed.
+    OSError
+        If one cannot be read.
+    """
+    for name in ("input", "corpus", "forbidden"):
+        if name in known and known[name] != path_fingerprint(Path(str(getattr(job, name)))):
+            raise InvalidValueError(
+                f"{getattr(job, name)} must be the file that {made} was mined from, got other bytes; mine again"
+            )
 
 
 def _is_name(value: str) -> bool:

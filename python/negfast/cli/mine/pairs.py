@@ -4,8 +4,8 @@ A text that occurs several times is one row here: an anchor with all of its posi
 groups. Texts that differ in white space or Unicode form alone are one, as in `content_keys`.
 """
 
-from dataclasses import dataclass
-from itertools import chain, repeat
+from dataclasses import dataclass, replace
+from itertools import chain, pairwise, repeat
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -16,6 +16,7 @@ from negfast.arrays import Ints
 from negfast.cli.mine.job import Job
 from negfast.errors import InvalidValueError
 from negfast.files.tables import group_numbers, ids, read_columns, text_lists, texts
+from negfast.formats import read_beir
 from negfast.keys import content_keys, first_occurrences
 
 Lists: TypeAlias = tuple[Ints, Ints]
@@ -109,7 +110,29 @@ def read_pairs(job: Job) -> Pairs:
             "--group and --corpus-group must be given together, got one of them; rows share a group only if both "
             "tables have the column"
         )
-    table = _columns(job.input, job.anchor, job.positive, job.group, job.id, job.exclude)
+    if job.is_folder:
+        return _read_pairs(*_from_folder(job))
+    return _read_pairs(
+        job, _columns(job.input, job.anchor, job.positive, job.group, job.id, job.exclude), _corpus_file(job)
+    )
+
+
+def _from_folder(job: Job) -> tuple[Job, dict[str, list[Any]], "_CorpusFile"]:
+    """Return the job, the table and the corpus that a folder of BEIR amounts to."""
+    data = read_beir(job.input, split=job.split or "train").usable(0)
+    indptr, indices = data.positives
+    table: dict[str, list[Any]] = {
+        "id": data.query_ids,
+        job.anchor: list(data.queries),
+        job.positive: [
+            [data.passage(row) for row in indices[begin:end].tolist()] for begin, end in pairwise(indptr.tolist())
+        ],
+    }
+    corpus = [data.passage(row) for row in range(len(data.corpus))]
+    return replace(job, id="id"), table, _CorpusFile(corpus, data.corpus_ids, None)
+
+
+def _read_pairs(job: Job, table: dict[str, list[Any]], further: "_CorpusFile") -> Pairs:
     anchor_texts = texts(_label(job.anchor, job.input), table[job.anchor])
     n_rows = len(anchor_texts)
     row_ids: Ids = list(range(n_rows)) if job.id is None else ids(_label(job.id, job.input), table[job.id])
@@ -117,7 +140,6 @@ def read_pairs(job: Job) -> Pairs:
     counts = np.fromiter(map(len, positive_lists), dtype=np.int64, count=n_rows)
     row_of_positive = np.repeat(np.arange(n_rows), counts)
 
-    further = _corpus_file(job)
     row_groups, corpus_groups = None, further.groups
     if job.group is not None:
         row_groups, corpus_groups = group_numbers(

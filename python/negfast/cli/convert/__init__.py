@@ -1,0 +1,1 @@
+"""`negfast convert`: training data between formats, and mined negatives into them."""
