@@ -1,11 +1,4 @@
-"""Publishes to the workers of a data loader while they run, forked and spawned; a script."""
-
-# ruff: noqa: E402 - warnings of libraries while they load are theirs
-
-import sys
-import warnings
-
-warnings.simplefilter("ignore")  # and Python's of a fork beside any thread
+"""Publishes to the workers of a data loader while they run: what a worker that is spawned can import."""
 
 from typing import Any
 
@@ -32,7 +25,7 @@ def mined() -> negfast.MinedNegatives:
     return negfast.mine(rows, rows, np.arange(N), num_negatives=10, rules=negfast.Rules(relative_margin=None))
 
 
-def main(method: str) -> None:
+def check(method: str) -> None:
     """Draw the first of each list, then, published amid an epoch, the sixth, and in the next epoch the third."""
     lists, tiers = mined(), negfast.Tiers(hard=3.0, semi_hard=2.5)
     sampler = NegativeSampler(
@@ -68,8 +61,3 @@ def main(method: str) -> None:
     assert set(ranks[4:N]) <= {0, 5}, ranks
     assert set(ranks[4 + 2 : N]) == {5}, ranks  # but for those that were made ahead
     assert set(ranks[N:]) == {2}, ranks
-
-
-if __name__ == "__main__":
-    for way in sys.argv[1:]:
-        main(way)

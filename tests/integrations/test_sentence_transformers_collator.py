@@ -10,18 +10,19 @@ import numpy as np
 import pytest
 
 import negfast
-from children import output_of
 
 with warnings.catch_warnings():  # what the libraries warn of while they load is theirs
     warnings.simplefilter("ignore")
     datasets = pytest.importorskip("datasets", exc_type=ImportError)
     st = pytest.importorskip("sentence_transformers", exc_type=ImportError)
+    import collator_workers
     import torch
 
     from negfast.integrations.sentence_transformers import NegativesDataCollator, number_rows
     from negfast.torch import NegativeSampler, UniformRows
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # theirs
+needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="this platform cannot fork")
 CORPUS = ["red fox", "red wine", "brown bread", "brown bear", "white wolf"]
 POSITIVES = [[0], [1, 2], []]
 Call = tuple[list[str], str | None, str | None]
@@ -170,9 +171,9 @@ def test_a_column_of_a_data_set_is_not_copied(tmp_path: Path) -> None:
     assert pickle.loads(saved)["corpus"][[19_999]] == ["text number 19999"]  # noqa: S301
 
 
-def test_workers_hear_of_what_is_published() -> None:
-    ways = ["fork", "spawn"] if hasattr(os, "fork") else ["spawn"]
-    output_of(str(Path(__file__).with_name("collator_workers.py")), *ways, deadline=110)
+@pytest.mark.parametrize("method", [pytest.param("fork", marks=needs_fork), "spawn"])
+def test_workers_hear_of_what_is_published(method: str) -> None:
+    collator_workers.check(method)
 
 
 def test_row_numbers() -> None:

@@ -37,7 +37,7 @@ class Recorder(CurriculumLoss):
 def trained(folder: Path, *, resume: Path | None = None) -> dict[str, Any]:
     """Train with a shared bank, an epoch of batches that accelerate deals out, and a learnable temperature."""
     model = trainer_runs.encoder()
-    args = trainer_runs.arguments(folder, batch_sampler=HardBatchSampler, per_device_train_batch_size=8, save_steps=4)
+    args = trainer_runs.arguments(folder, batch_sampler=HardBatchSampler, per_device_train_batch_size=8, save_steps=8)
     bank = MemoryBank(40, 16, sync="shard")
     loss = Recorder(model, bank=bank, bank_negatives=4, learnable_temperature=True, temperature=0.2)
     loss.seen = []
@@ -91,7 +91,7 @@ def main(rank: str, port: str, folder: str) -> None:
     os.environ |= {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
     run = Path(folder) / "run"
     told: dict[str, Any] = {"whole": trained(run), "gathered": gathered()}
-    told["resumed"] = trained(run, resume=run / "checkpoint-4")
+    told["resumed"] = trained(run, resume=run / "checkpoint-8")
     torch.save(told, Path(folder) / f"{rank}.pt")
     torch.distributed.destroy_process_group()
 

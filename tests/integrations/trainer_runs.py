@@ -76,7 +76,9 @@ def weights_of(model: Any) -> torch.Tensor:
 class Run:
     """A training with loss, collator, sampler and bank."""
 
-    def __init__(self, folder: Path, *, callbacks: Any = None, model: Any = None, **settings: Any) -> None:
+    def __init__(
+        self, folder: Path, *, callbacks: Any = None, model: Any = None, eval_dataset: Any = None, **settings: Any
+    ) -> None:
         torch.set_num_threads(1)
         self.model = encoder() if model is None else model
         self.args = arguments(folder, **{"batch_sampler": HardBatchSampler} | settings)
@@ -91,6 +93,7 @@ class Run:
             model=self.model,
             args=self.args,
             train_dataset=table(),
+            eval_dataset=eval_dataset,
             loss=self.loss,
             data_collator=self.collator,
             callbacks=[CurriculumCallback(self.loss, observe_every=3)] if callbacks is None else callbacks,
