@@ -87,10 +87,13 @@ def test_what_reads_the_same_is_no_negative() -> None:
 def test_drawn_negatives_by_hand() -> None:
     model = runs.encoder()
     mined = runs.mined_with(model)
-    sampler = runs.sampler_of(mined, random=False, num_negatives=18, min_random=0.0, probabilities={"easy": 1.0})
+    positives = [[*own, 30] if row == 17 else own for row, own in enumerate(runs.POSITIVES)]  # another's in the batch
+    sampler = runs.sampler_of(
+        mined, random=False, num_negatives=18, min_random=0.0, probabilities={"easy": 1.0}, positives=positives
+    )
     groups = (np.arange(len(runs.PAIRS)) // 4, np.arange(len(runs.PAIRS)) // 4)
     collator = NegativesDataCollator(
-        model.preprocess, sampler=sampler, corpus=runs.DOCUMENTS, positives=runs.POSITIVES, groups=groups
+        model.preprocess, sampler=sampler, corpus=runs.DOCUMENTS, positives=positives, groups=groups
     )
     chosen = [3, 0, 17, 39, 30, 55]
     batch = collator([runs.table()[row] for row in chosen])
@@ -111,7 +114,7 @@ def test_drawn_negatives_by_hand() -> None:
             torch.from_numpy(negfast.content_keys(texts))
             for texts in ([runs.ANCHORS[row] for row in chosen], runs.DOCUMENTS)
         ]
-        known = torch.from_numpy(_padded([runs.POSITIVES[row] for row in chosen]))
+        known = torch.from_numpy(_padded([positives[row] for row in chosen]))
         negatives = nt.Negatives(
             rows[2],
             torch.from_numpy(distinct),
@@ -174,6 +177,27 @@ def test_a_bank_is_fed_and_asked_in_training_alone() -> None:
     assert alone < with_bank
     assert loss.last_statistics is told
     assert all(torch.equal(value, bank.state_dict()[name]) for name, value in before.items())
+
+
+@pytest.mark.parametrize("by", ["ids", "known_positives", "groups", "keys"])
+def test_what_a_bank_holds_of_an_anchor_is_not_found(by: str) -> None:
+    """Each kind of label alone keeps row 1 from an anchor, which finds row 0 then."""
+    rows, none = torch.eye(4), torch.tensor([-1])
+    anchor: dict[str, Any] = {"rows": rows[1:2] + 0.1}
+    positive: dict[str, Any] = {"rows": rows[2:3], "negfast_ids": torch.tensor([2])}
+    bank = nt.MemoryBank(4, 4)
+    bank.enqueue(rows[:2], [0, 1], [5, 6], [7, 8], step=0)
+    if by == "ids":
+        positive["negfast_ids"] = torch.tensor([1])
+    elif by == "known_positives":
+        positive["negfast_known_positives"] = torch.tensor([[2, 1, -1]])
+    else:
+        anchor[f"negfast_{by}"] = torch.tensor([{"groups": 6, "keys": 8}[by]])
+        positive[f"negfast_{by}"] = none
+    loss = CurriculumLoss(Rows(), bank=bank, bank_negatives=1)
+    loss.step = 1
+    loss([anchor, positive])
+    assert loss.last_statistics.pairs("bank")[0].tolist() == [0]
 
 
 def test_the_curriculum_is_asked_for_the_step() -> None:
