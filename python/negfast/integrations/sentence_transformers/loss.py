@@ -86,10 +86,10 @@ class CurriculumLoss(nn.Module):
     >>> class Model(torch.nn.Module):
     ...     def forward(self, features):
     ...         return {"sentence_embedding": features["rows"]}
-    >>> loss = CurriculumLoss(Model(), temperature=0.05)
+    >>> loss = CurriculumLoss(Model(), temperature=1.0)
     >>> rows = torch.eye(4)
     >>> f"{loss([{'rows': rows}, {'rows': rows + 0.5}], None).item():.4f}"
-    '0.0002'
+    '0.9874'
     """
 
     def __init__(
