@@ -14,7 +14,7 @@ with warnings.catch_warnings():  # what the libraries warn of while they load is
     st = pytest.importorskip("sentence_transformers", exc_type=ImportError)
     import torch
     import trainer_runs as runs
-    from sentence_transformers.sentence_transformer.losses import MultipleNegativesRankingLoss
+    from sentence_transformers.sentence_transformer.losses import MatryoshkaLoss, MultipleNegativesRankingLoss
 
     import negfast.torch as nt
     from negfast.integrations.sentence_transformers import CurriculumLoss, NegativesDataCollator
@@ -63,6 +63,17 @@ def test_like_multiple_negatives_ranking(settings: dict[str, Any], n_columns: in
     theirs = gradients(MultipleNegativesRankingLoss(model, scale=20.0, **settings), features)
     torch.testing.assert_close(ours[0], theirs[0], rtol=1e-6, atol=1e-6)
     torch.testing.assert_close(ours[1], theirs[1], rtol=1e-4, atol=1e-6)
+
+
+def test_within_their_matryoshka_loss() -> None:
+    _, rows = columns_of(1)
+    found = []
+    for kind in (CurriculumLoss, MultipleNegativesRankingLoss):
+        model = runs.encoder()
+        features = features_of(NegativesDataCollator(model.preprocess)(rows))
+        found.append(gradients(MatryoshkaLoss(model, kind(model), [16, 8]), features))
+    torch.testing.assert_close(found[0][0], found[1][0], rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(found[0][1], found[1][1], rtol=1e-4, atol=1e-6)
 
 
 def test_what_reads_the_same_is_no_negative() -> None:

@@ -25,9 +25,8 @@ def example() -> Any:
     return module
 
 
-@pytest.mark.parametrize("plain", [False, True])
-def test_it_trains_and_goes_on(tmp_path: Path, plain: bool, capsys: pytest.CaptureFixture[str]) -> None:
-    settings = ["--folder", str(tmp_path), "--pairs", "800", "--epochs", "1", *(["--plain"] if plain else [])]
+def test_it_trains_and_goes_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    settings = ["--folder", str(tmp_path), "--pairs", "800", "--epochs", "1"]
     module = example()
     told = []
     for _ in range(2):  # the second time there is nothing left to do
@@ -37,4 +36,4 @@ def test_it_trains_and_goes_on(tmp_path: Path, plain: bool, capsys: pytest.Captu
     assert float(told[0][6]) > 0
     assert told[0] == told[1]
     assert len(list(tmp_path.glob("checkpoint-*"))) == 1
-    assert bool(list(tmp_path.glob("checkpoint-*/negfast_0.pt"))) != plain
+    assert len(list(tmp_path.glob("checkpoint-*/negfast_0.pt"))) == 1

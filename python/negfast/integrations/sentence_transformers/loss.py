@@ -71,11 +71,16 @@ class CurriculumLoss(nn.Module):
     **State.** The trainer keeps no state of its loss in checkpoints. :class:`CurriculumCallback` does, and tells the
     loss the step. A loss with a curriculum, a bank or a temperature that is learned refuses to train without it.
 
-    **Evaluation** is by the columns alone, at the last step. It neither looks into the bank nor feeds it, and
-    `last_statistics` stay.
+    **Evaluation**, without gradients or of a model in that mode, is by the columns alone, at the last step. It neither
+    looks into the bank nor feeds it, and `last_statistics` stay.
 
     **Ranks.** The parameter of a learnable temperature is no part of what the trainer wraps for several processes;
     :class:`CurriculumCallback` averages its gradient.
+
+    Limitations
+    -----------
+    A batch has to fit into memory: gradients are not cached. Inside ``MatryoshkaLoss`` it works without a bank, whose
+    rows are of one length.
 
     Examples
     --------
