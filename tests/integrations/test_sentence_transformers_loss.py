@@ -263,9 +263,10 @@ def test_settings_and_papers_for_the_model_card() -> None:
     assert "Cross-Batch Memory" in banked.citation
 
 
-def _train(loss: CurriculumLoss) -> Any:
+def _train(loss: CurriculumLoss, *, drawn: bool = False) -> Any:
     rows = torch.eye(3)
-    return loss([{"rows": rows}, {"rows": rows}])
+    negatives = {"rows": rows, "negfast_index": torch.tensor([[1], [2], [0]])}
+    return loss([{"rows": rows}, {"rows": rows}, *([negatives] if drawn else [])])
 
 
 class Rows(torch.nn.Module):
@@ -283,6 +284,7 @@ BAD: list[tuple[Any, type[Exception], str]] = [
     (lambda: _train(CurriculumLoss(Rows(), negfast.Curriculum())), ValueError, "callbacks=.CurriculumCallback"),
     (lambda: _train(CurriculumLoss(Rows(), bank=nt.MemoryBank(4, 3))), ValueError, "callbacks=.CurriculumCallback"),
     (lambda: _train(CurriculumLoss(Rows(), learnable_temperature=True)), ValueError, "callbacks=.CurriculumCallback"),
+    (lambda: _train(CurriculumLoss(Rows()), drawn=True), ValueError, "callbacks=.CurriculumCallback"),
 ]
 
 

@@ -69,7 +69,8 @@ class CurriculumLoss(nn.Module):
     each anchor.
 
     **State.** The trainer keeps no state of its loss in checkpoints. :class:`CurriculumCallback` does, and tells the
-    loss the step. A loss with a curriculum, a bank or a temperature that is learned refuses to train without it.
+    loss the step. A loss with a curriculum, a bank, a temperature that is learned or negatives that were drawn, which
+    would be the same in each epoch, refuses to train without it.
 
     **Evaluation**, without gradients or of a model in that mode, is by the columns alone, at the last step. It neither
     looks into the bank nor feeds it, and `last_statistics` stay.
@@ -253,10 +254,12 @@ class CurriculumLoss(nn.Module):
         return torch.is_grad_enabled() and inner.training
 
     def _training_loss(self, embeddings: list[torch.Tensor], known: list[ColumnLabels]) -> torch.Tensor:
-        if self.step is None and self.has_state:
+        drawn = any(labels.index is not None for labels in known)
+        if self.step is None and (drawn or self.has_state):
             raise InvalidValueError(
-                "step must be set while a loss with a curriculum, a bank or a learnable temperature is trained, got "
-                "None; give the trainer callbacks=[CurriculumCallback(loss)], or set loss.step in a loop of your own"
+                "step must be set while a loss with a curriculum, a bank, a learnable temperature or drawn negatives "
+                "is trained, got None; give the trainer callbacks=[CurriculumCallback(loss)], or set loss.step in a "
+                "loop of your own"
             )
         self.last_statistics = None  # the scores of the batch before
         step = self.step or 0
