@@ -215,6 +215,9 @@ BAD: list[tuple[Any, type[Exception], str]] = [
     (lambda: collator(log_weight=1), TypeError, "log_weight must be"),
     (lambda: NegativesDataCollator(len, corpus=CORPUS), ValueError, "corpus must come with sampler, got none"),
     (lambda: collator()([{"anchor": "a", "positive": "b"}]), ValueError, "must have the column 'row'.*number_rows"),
+    (lambda: collator()([{**ROWS[0], "row": -2}]), ValueError, "must hold rows, or -1 where there is none, got -2"),
+    (lambda: collator()([{**ROWS[0], "row": 0.5}]), TypeError, "column 'row' must be integers"),
+    (lambda: collator()([{**ROWS[0], "row": None}]), TypeError, "column 'row' must be integers"),
     (lambda: collator()([{**ROWS[0], "row": 3}]), IndexError, "rows of the 3 queries .* got 3"),
     (lambda: collator()([{"anchor": "a", "row": 0}]), ValueError, "a column of anchors and one of positives, got"),
 ]
@@ -225,6 +228,11 @@ def test_bad_input(call: Any, kind: type[Exception], message: str) -> None:
     with pytest.raises(kind, match=message) as caught:
         call()
     assert isinstance(caught.value, negfast.NegfastError)
+
+
+def test_rows_as_tensors() -> None:
+    rows = datasets.Dataset.from_list(ROWS).with_format("torch")
+    assert collator()([rows[i] for i in range(3)])["anchor_negfast_ids"].tolist() == [0, 1, 2]
 
 
 def test_known_positives_as_an_array() -> None:

@@ -211,6 +211,24 @@ def test_what_a_bank_holds_of_an_anchor_is_not_found(by: str) -> None:
     assert loss.last_statistics.pairs("bank")[0].tolist() == [0]
 
 
+@pytest.mark.parametrize("rows", [[-1, -1], [2, -1]], ids=["none", "known to have none"])
+def test_a_bank_is_asked_for_rows_that_nothing_is_known_of(rows: list[int]) -> None:
+    """No row of the batch has a known positive: labels of no columns."""
+    model, positives = runs.encoder(), [[0], [1], []]
+    sampler = nt.NegativeSampler(
+        [nt.UniformRows(3)], num_negatives=1, probabilities={}, min_random=1, positives=positives
+    )
+    collator = NegativesDataCollator(model.preprocess, sampler=sampler, corpus=runs.DOCUMENTS[:3], positives=positives)
+    loss = CurriculumLoss(model, bank=nt.MemoryBank(8, 16), bank_negatives=2)
+    pairs = [{"anchor": runs.ANCHORS[row], "positive": runs.DOCUMENTS[row], "row": row} for row in range(2)]
+    unknown = [{**pair, "row": row} for pair, row in zip(pairs, rows, strict=True)]
+    for step, batch in enumerate((pairs, unknown)):
+        loss.step = step
+        assert loss(features_of(collator(batch))).isfinite()
+    assert "bank" in loss.last_statistics.source_mass
+    assert loss.bank.ids.tolist() == [0, 1]
+
+
 def test_the_curriculum_is_asked_for_the_step() -> None:
     model = runs.encoder()
     curriculum = negfast.Curriculum(temperature=Linear(1.0, 0.1, 10))

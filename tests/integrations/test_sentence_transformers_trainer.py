@@ -1,11 +1,13 @@
 """Trainings by `SentenceTransformerTrainer` with loss, collator, sampler, bank and batches of negfast."""
 
+import gc
 import os
 import shutil
 import socket
 import subprocess
 import sys
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -79,57 +81,63 @@ def test_a_run_that_goes_on_ends_as_if_it_had_never_stopped(tmp_path: Path, kind
     assert losses_of(whole) == losses_of(again)
 
 
-@pytest.mark.parametrize("part", ["losses", "sampler"])
-def test_a_run_that_goes_on_without_its_state_ends_elsewhere(
-    tmp_path: Path, part: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_run_that_goes_on_without_its_state_ends_elsewhere(tmp_path: Path) -> None:
     """The trainer keeps neither: what the test above compares can differ."""
     whole = runs.Run(tmp_path)
     whole.trainer.train()
-    kind = CurriculumLoss if part == "losses" else nt.NegativeSampler
-    name = "load_training_state" if part == "losses" else "load_state_dict"
-    monkeypatch.setattr(kind, name, lambda *_: None)
-    again = runs.Run(tmp_path)
-    again.trainer.train(resume_from_checkpoint=str(tmp_path / "checkpoint-10"))
-    assert not torch.equal(runs.weights_of(whole.model), runs.weights_of(again.model))
+    for kind, name in ((CurriculumLoss, "load_training_state"), (nt.NegativeSampler, "load_state_dict")):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(kind, name, lambda *_: None)
+            again = runs.Run(tmp_path)
+            again.trainer.train(resume_from_checkpoint=str(tmp_path / "checkpoint-10"))
+        assert not torch.equal(runs.weights_of(whole.model), runs.weights_of(again.model)), name
 
 
-class Forget(TrainerCallback):
-    """Takes the files out of each checkpoint, as if they had never been written."""
+@pytest.fixture(scope="module", autouse=True)
+def _nothing_imported_is_collected() -> Iterator[None]:
+    """Each training begins with a collection, which would look through all that was imported."""
+    gc.freeze()
+    yield
+    gc.unfreeze()
 
-    def on_save(self, args: Any, state: Any, control: Any, **known: Any) -> None:
-        del control, known
-        (Path(args.output_dir) / f"checkpoint-{state.global_step}" / "negfast_0.pt").unlink()
 
-
-def test_a_checkpoint_without_the_file_is_refused(tmp_path: Path) -> None:
-    run = runs.Run(tmp_path, num_train_epochs=1)
-    run.trainer.add_callback(Forget())
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> runs.Run:
+    """A training of one epoch, with its checkpoints; tests look, and change copies."""
+    run = runs.Run(tmp_path_factory.mktemp("finished"), num_train_epochs=1)
     run.trainer.train()
+    return run
+
+
+def copied(finished: runs.Run, folder: Path, step: int = 5) -> Path:
+    """Return a copy of one of its checkpoints."""
+    name = f"checkpoint-{step}"
+    return shutil.copytree(Path(finished.args.output_dir) / name, folder / name)
+
+
+def test_a_checkpoint_without_the_file_is_refused(finished: runs.Run, tmp_path: Path) -> None:
+    checkpoint = copied(finished, tmp_path)
+    (checkpoint / "negfast_0.pt").unlink()
     again = runs.Run(tmp_path, num_train_epochs=1)
     with pytest.raises(negfast.StateError, match=r"negfast_0.pt must be in .*checkpoint-5, with the weights of step 5"):
-        again.trainer.train(resume_from_checkpoint=str(tmp_path / "checkpoint-5"))
+        again.trainer.train(resume_from_checkpoint=str(checkpoint))
 
 
-def test_the_folder_is_found_or_asked_for(tmp_path: Path) -> None:
-    runs.Run(tmp_path / "one", num_train_epochs=1).trainer.train()
-    kept = shutil.copytree(tmp_path / "one" / "checkpoint-5", tmp_path / "kept" / "checkpoint-5")
-    told = runs.Run(tmp_path / "two", num_train_epochs=1, resume_from_checkpoint=str(kept))
+def test_the_folder_is_found_or_asked_for(finished: runs.Run, tmp_path: Path) -> None:
+    kept = copied(finished, tmp_path / "kept")
+    told = runs.Run(tmp_path / "one", num_train_epochs=1, resume_from_checkpoint=str(kept))
     told.trainer.train(resume_from_checkpoint=str(kept))
-    assert told.bank.step == 6
+    assert told.bank.step == STEPS - 1
     # Another run has a checkpoint of the same step where it is looked for.
-    other = runs.Run(tmp_path / "three", num_train_epochs=1, seed=4)
-    other.trainer.train()
-    lost = runs.Run(tmp_path / "three", num_train_epochs=1)
+    runs.Run(tmp_path / "other", max_steps=5, seed=4).trainer.train()
+    lost = runs.Run(tmp_path / "other", num_train_epochs=1)
     with pytest.raises(negfast.StateError, match=r"set resume_from_checkpoint of the training arguments"):
         lost.trainer.train(resume_from_checkpoint=str(kept))
 
 
-def test_damaged_files_and_other_processes_are_refused(tmp_path: Path) -> None:
-    run = runs.Run(tmp_path, num_train_epochs=1)
-    run.trainer.train()
-    state, model, args = run.trainer.state, run.model, run.args
-    path = tmp_path / f"checkpoint-{state.global_step}" / "negfast_0.pt"
+def test_damaged_files_and_other_processes_are_refused(finished: runs.Run, tmp_path: Path) -> None:
+    state, model, args = finished.trainer.state, finished.model, runs.arguments(tmp_path)
+    path = copied(finished, tmp_path, state.global_step) / "negfast_0.pt"
     assert set(checkpoints.load_state(args, state, "negfast", model)) == {"losses", "sampler"}
     whole = path.read_bytes()
     held = torch.load(path, weights_only=True)
@@ -143,9 +151,21 @@ def test_damaged_files_and_other_processes_are_refused(tmp_path: Path) -> None:
     torch.save([1], path)
     with pytest.raises(negfast.StateError, match="must hold a state, got list"):
         checkpoints.load_state(args, state, "negfast", model)
-    path.write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(negfast.StateError, match="must be a whole file"):
-        checkpoints.load_state(args, state, "negfast", model)
+    for damaged in (whole[: len(whole) // 2], b"", b"0000", b"X\x01\0\0\0\xff."):  # the last: no text in UTF-8
+        path.write_bytes(damaged)
+        with pytest.raises(negfast.StateError, match="must be a whole file"):
+            checkpoints.load_state(args, state, "negfast", model)
+
+
+def test_a_checkpoint_of_other_parts_is_refused() -> None:
+    loss = CurriculumLoss(torch.nn.Identity(), learnable_temperature=True)
+    found = CurriculumCallback(loss)._state()
+    for parts, own, message in (
+        (found, {"a": loss}, r"of the losses \['a'\] and no sampler, got one of the losses \[''\] and no"),
+        ({**found, "sampler": {}}, loss, r"and no sampler, got one of the losses \[''\] and a sampler"),
+    ):
+        with pytest.raises(negfast.StateError, match=message):
+            CurriculumCallback(own)._load(parts)
 
 
 def test_weights_are_told_apart_by_every_bit() -> None:
@@ -195,37 +215,31 @@ def test_the_step_is_that_of_the_optimizer(tmp_path: Path) -> None:
     assert bank.step == 2
 
 
-def test_evaluation_amid_training_leaves_the_bank_alone(tmp_path: Path) -> None:
-    plain = runs.Run(tmp_path / "plain", num_train_epochs=1)
-    plain.trainer.train()
+def test_evaluation_amid_training_leaves_the_bank_alone(finished: runs.Run, tmp_path: Path) -> None:
     held_out = number_rows(runs.table().remove_columns("row"), start=None)
-    run = runs.Run(
-        tmp_path / "evaluated", num_train_epochs=1, eval_dataset=held_out, eval_strategy="steps", eval_steps=2
-    )
+    run = runs.Run(tmp_path, num_train_epochs=1, eval_dataset=held_out, eval_strategy="steps", eval_steps=2)
     run.trainer.train()
     evaluated = [entry["eval_loss"] for entry in run.trainer.state.log_history if "eval_loss" in entry]
     assert len(evaluated) == 4  # the last at the end
     assert evaluated[-1] < evaluated[0]
-    assert torch.equal(runs.weights_of(plain.model), runs.weights_of(run.model))
-    assert same(plain.loss.training_state(), run.loss.training_state())
-    assert same(plain.sampler.state_dict(), run.sampler.state_dict())
+    assert torch.equal(runs.weights_of(finished.model), runs.weights_of(run.model))
+    assert same(finished.loss.training_state(), run.loss.training_state())
+    assert same(finished.sampler.state_dict(), run.sampler.state_dict())
 
 
-def test_logs_tell_what_made_up_the_loss(tmp_path: Path) -> None:
-    run = runs.Run(tmp_path, num_train_epochs=1)
-    run.trainer.train()
-    told = next(entry for entry in run.trainer.state.log_history if "loss" in entry)
+def test_logs_tell_what_made_up_the_loss(finished: runs.Run) -> None:
+    told = next(entry for entry in finished.trainer.state.log_history if "loss" in entry)
     assert 0 < told["positive_probability"] < 1
     assert 1 < told["effective_negatives"] < 100
     assert told["bank_rows"] == 32
     assert told["bank_age"] == 0.5
-    assert told["temperature"] == run.loss.curriculum.at(1).temperature
-    final = next(entry for entry in run.trainer.state.log_history if "train_loss" in entry)
+    assert told["temperature"] == finished.loss.curriculum.at(1).temperature
+    final = next(entry for entry in finished.trainer.state.log_history if "train_loss" in entry)
     assert "bank_rows" not in final
 
 
 def test_the_model_card_names_loss_and_settings(tmp_path: Path) -> None:
-    run = runs.Run(tmp_path, num_train_epochs=1)
+    run = runs.Run(tmp_path, card=True, max_steps=1, save_strategy="no")
     run.trainer.train()
     run.model.save_pretrained(str(tmp_path / "model"))
     card = (tmp_path / "model" / "README.md").read_text(encoding="utf-8")
@@ -327,17 +341,68 @@ def test_several_data_sets_with_a_loss_and_lists_of_their_own(tmp_path: Path) ->
     assert set(held["losses"]) == {"one", "two"}
 
 
+def test_each_batch_is_told_to_the_sampler_once() -> None:
+    """Of two losses, the one that had no batch keeps the statistics of its last."""
+    told: list[int] = []
+
+    class Sampler:
+        def update(self, ids: Any, masses: Any) -> None:
+            del masses
+            told.extend(ids.tolist())
+
+    class Statistics:
+        def __init__(self, row: int) -> None:
+            self.row = row
+
+        def pairs(self, source: str) -> Any:
+            assert source == "mined"
+            return torch.tensor([self.row]), torch.ones(1)
+
+    losses = {name: CurriculumLoss(torch.nn.Identity()) for name in ("one", "two")}
+    callback: Any = CurriculumCallback(losses)
+    callback._sampler = Sampler()
+    for row, name in enumerate(["one", "two", "two", "one", "one"]):
+        losses[name].last_statistics = Statistics(row)  # type: ignore[assignment]
+        callback.on_substep_end(None, None, None)
+    assert told == [0, 1, 2, 3, 4]
+
+
 def test_lists_by_name_are_of_data_sets_that_are_there() -> None:
     parts = datasets.DatasetDict({"one": runs.table(), "two": runs.table()})
     factory = HardBatchSampler.factory
-    with pytest.raises(negfast.InvalidValueError, match="datasets must be given where groups go by name"):
+    with pytest.raises(negfast.InvalidValueError, match="datasets must be given by name where groups go by name"):
         factory(groups={"one": [0] * 100})
+    with pytest.raises(negfast.InvalidValueError, match="datasets must be given by name where groups go by name"):
+        factory(datasets=runs.table(), groups={"one": [0] * 100})
+    for wrong in ([1], {"one": [1]}):
+        with pytest.raises(negfast.InvalidTypeError, match=r"datasets must be a datasets.Dataset or a mapping"):
+            factory(datasets=wrong)
     with pytest.raises(negfast.InvalidTypeError, match="groups must be a mapping of names of datasets, got list"):
         factory(datasets=parts, groups=[0] * 100)
     with pytest.raises(negfast.InvalidValueError, match=r"groups must be of datasets, .*got \['three'\]"):
         factory(datasets=parts, groups={"three": []})
-    with pytest.warns(UserWarning, match="of 100 rows, which is none of"):
-        factory(datasets=parts, groups={"one": [0] * 100})(runs.table(), batch_size=8, drop_last=True)
+
+
+@pytest.mark.parametrize("by_name", [False, True])
+def test_lists_are_of_one_data_set_and_no_other(by_name: bool) -> None:
+    sizes = {"batch_size": 8, "drop_last": True}
+    rows = np.random.default_rng(0).standard_normal((100, 8)).astype(np.float32)
+    mined = negfast.mine(rows, rows + 0.1, np.arange(100), num_negatives=8)
+    train, other = runs.table(), runs.table()  # as many rows
+    held_out, groups = train.select(range(40)), [0] * 2 + list(range(98))
+    if by_name:
+        made = HardBatchSampler.factory(datasets={"train": train}, mined={"train": mined}, groups={"train": groups})
+    else:
+        made = HardBatchSampler.factory(datasets=train, mined=mined, groups=groups)
+    with pytest.warns(UserWarning, match="of 100 rows, which is none of those .* and not a copy of it"):
+        made(other, **sizes)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert list(made(train, **sizes)) == list(HardBatchSampler.factory(mined=mined, groups=groups)(train, **sizes))
+        for beside in (held_out, other):  # now that the other is a set of evaluation
+            assert list(made(beside, **sizes)) == list(HardBatchSampler(beside, **sizes))
+    with pytest.raises(negfast.InvalidValueError, match=r"of the 40 rows of .*factory\(datasets=train_dataset, mined="):
+        HardBatchSampler.factory(mined=mined)(held_out, **sizes)
 
 
 def test_a_collator_that_does_not_do_what_the_arguments_say_is_refused(tmp_path: Path) -> None:
@@ -435,3 +500,10 @@ def test_two_processes_gather_as_theirs_do(ranks: list[dict[str, Any]]) -> None:
         for ours, gradient, theirs, their_gradient in rank["gathered"]:
             assert ours == pytest.approx(theirs, rel=1e-6)
             torch.testing.assert_close(gradient, their_gradient, rtol=1e-5, atol=1e-5)
+
+
+def test_two_processes_with_batches_of_other_data_sets(ranks: list[dict[str, Any]]) -> None:
+    """Each has no gradient of the loss that the other has trained, and none of the third."""
+    for rank in ranks:
+        assert rank["others"]["gradients"] == [1.0, 1.5, None]
+        assert "loss '1' must not gather from other ranks" in rank["others"]["refused"]

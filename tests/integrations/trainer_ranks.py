@@ -11,6 +11,7 @@ import os
 import sys
 import warnings
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 warnings.simplefilter("ignore")
@@ -20,6 +21,8 @@ import torch
 import trainer_runs
 from sentence_transformers.sentence_transformer.losses import MultipleNegativesRankingLoss
 
+import negfast
+from negfast.errors import InvalidValueError
 from negfast.integrations.sentence_transformers import CurriculumCallback, CurriculumLoss, HardBatchSampler
 from negfast.torch import MemoryBank
 
@@ -36,7 +39,7 @@ class Recorder(CurriculumLoss):
 
 def trained(folder: Path, *, resume: Path | None = None) -> dict[str, Any]:
     """Train with a shared bank, an epoch of batches that accelerate deals out, and a learnable temperature."""
-    model = trainer_runs.encoder()
+    model = trainer_runs.without_card(trainer_runs.encoder())
     args = trainer_runs.arguments(folder, batch_sampler=HardBatchSampler, per_device_train_batch_size=8, save_steps=8)
     bank = MemoryBank(40, 16, sync="shard")
     loss = Recorder(model, bank=bank, bank_negatives=4, learnable_temperature=True, temperature=0.2)
@@ -57,6 +60,26 @@ def trained(folder: Path, *, resume: Path | None = None) -> dict[str, Any]:
         "bank": bank.state_dict(),
         "steps": trainer.state.global_step,
     }
+
+
+def of_other_data_sets() -> dict[str, Any]:
+    """Return the gradients of three losses, of which each rank has seen its own, and none the last."""
+    rank = torch.distributed.get_rank()
+    losses = {name: CurriculumLoss(Scaled(), learnable_temperature=True) for name in ("0", "1", "2")}
+    losses[str(rank)].criterion.log_scale.grad = torch.tensor(2.0 + rank)
+    curricula = {name: negfast.AdaptiveCurriculum(negfast.Curriculum()) for name in losses}
+    watched = {name: CurriculumLoss(Scaled(), curriculum) for name, curriculum in curricula.items()}
+    watched[str(rank)].step = 0
+    watched[str(rank)]([{"rows": torch.eye(8)}, {"rows": torch.eye(8)}])
+    CurriculumCallback(losses).on_pre_optimizer_step(None, None, None)
+    CurriculumCallback(watched, observe_every=1).on_step_end(None, SimpleNamespace(global_step=1), None)
+    told = [part.criterion.log_scale.grad for part in losses.values()]
+    refused = {"0": losses["0"], "1": CurriculumLoss(Scaled(), gather_across_devices=True)}
+    try:
+        CurriculumCallback(refused)._check_ranks()
+    except InvalidValueError as error:
+        return {"gradients": told, "refused": str(error)}
+    return {"gradients": told, "refused": ""}
 
 
 def gathered() -> list[tuple[float, torch.Tensor, float, torch.Tensor]]:
@@ -90,7 +113,7 @@ def main(rank: str, port: str, folder: str) -> None:
     torch.set_num_threads(1)
     os.environ |= {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
     run = Path(folder) / "run"
-    told: dict[str, Any] = {"whole": trained(run), "gathered": gathered()}
+    told: dict[str, Any] = {"whole": trained(run), "gathered": gathered(), "others": of_other_data_sets()}
     told["resumed"] = trained(run, resume=run / "checkpoint-8")
     torch.save(told, Path(folder) / f"{rank}.pt")
     torch.distributed.destroy_process_group()

@@ -73,14 +73,29 @@ def weights_of(model: Any) -> torch.Tensor:
     return torch.cat([part.detach().flatten() for part in model.parameters()])
 
 
+def without_card(model: Any) -> Any:
+    """Return the model, which writes no card into its checkpoints: that takes longer than to train a few steps."""
+    model._create_model_card = lambda *_, **__: None
+    return model
+
+
 class Run:
     """A training with loss, collator, sampler and bank."""
 
     def __init__(
-        self, folder: Path, *, callbacks: Any = None, model: Any = None, eval_dataset: Any = None, **settings: Any
+        self,
+        folder: Path,
+        *,
+        callbacks: Any = None,
+        model: Any = None,
+        eval_dataset: Any = None,
+        card: bool = False,
+        **settings: Any,
     ) -> None:
         torch.set_num_threads(1)
         self.model = encoder() if model is None else model
+        if not card:
+            without_card(self.model)
         self.args = arguments(folder, **{"batch_sampler": HardBatchSampler} | settings)
         self.sampler = sampler_of(mined_with(encoder()))
         self.collator = collator_of(self.model, self.args, self.sampler, log_weight=False)

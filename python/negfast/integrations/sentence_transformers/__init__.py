@@ -1,5 +1,6 @@
 """For those who train with sentence-transformers: what they import from there, done by negfast."""
 
+from importlib.metadata import version
 from importlib.util import find_spec
 
 from negfast.errors import MissingExtraError
@@ -8,6 +9,11 @@ if find_spec("sentence_transformers") is None or find_spec("datasets") is None:
     raise MissingExtraError(
         "negfast.integrations.sentence_transformers needs sentence-transformers and datasets; install "
         "negfast[sentence-transformers]"
+    )
+if int(version("sentence-transformers").split(".")[0]) < 6:
+    raise MissingExtraError(
+        "negfast.integrations.sentence_transformers needs sentence-transformers 6 or newer, got "
+        f"{version('sentence-transformers')}; install negfast[sentence-transformers]"
     )
 
 from negfast.integrations.sentence_transformers.batches import HardBatches, HardBatchSampler

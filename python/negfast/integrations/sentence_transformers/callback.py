@@ -4,14 +4,16 @@ import warnings
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+import torch
 import torch.distributed as dist
 
-from negfast.errors import InvalidTypeError, InvalidValueError
+from negfast.errors import InvalidTypeError, InvalidValueError, StateError
 from negfast.integrations.sentence_transformers.checkpoints import load_state, save_state
 from negfast.integrations.sentence_transformers.collator import NegativesDataCollator
 from negfast.integrations.sentence_transformers.epochs import EpochCallback
 from negfast.integrations.sentence_transformers.loss import CurriculumLoss
 from negfast.settings import optional_whole, whole
+from negfast.signals import Signals
 from negfast.stage import Stage
 from negfast.torch.all_reduce import all_reduced
 from negfast.torch.gather import several_ranks
@@ -39,7 +41,8 @@ class CurriculumCallback(EpochCallback):
     ------
     InvalidTypeError, InvalidValueError
         If an argument has a wrong type or value. When the training begins: if the collator has other prompts or
-        another mapping of a router than the arguments of the trainer, or the bank has rows of another training.
+        another mapping of a router than the arguments of the trainer, the bank has rows of another training, or one of
+        several losses gathers from other ranks, whose batches may be of another data set.
     StateError
         When a training goes on from a checkpoint without the state, or with that of other settings.
 
@@ -91,11 +94,12 @@ class CurriculumCallback(EpochCallback):
         self._observe_every = whole("observe_every", observe_every, low=1)
         self._sampler: NegativeSampler | None = None
         self._amid_epoch = False
-        self._noted: LossStatistics | None = None
+        self._noted: dict[str, LossStatistics] = {}
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **known: Any) -> None:
         """Find the sampler, and go on where a checkpoint was made."""
         super().on_train_begin(args, state, control, **known)
+        self._check_ranks()
         collator = getattr(known.get("train_dataloader"), "collate_fn", None)
         if isinstance(collator, NegativesDataCollator):
             _check_collator(collator, args)
@@ -133,17 +137,16 @@ class CurriculumCallback(EpochCallback):
             return
         for loss in self._losses.values():
             for parameter in loss.criterion.parameters():
-                if parameter.grad is not None:
-                    dist.all_reduce(parameter.grad)
-                    parameter.grad /= dist.get_world_size()
+                _average_gradient(parameter)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **known: Any) -> None:  # noqa: ARG002
         """Let curriculum and sampler follow the step that was made."""
         self._note()
         if state.global_step % self._observe_every == 0:
             for loss, curriculum in self._curricula():
-                if hasattr(curriculum, "observe") and loss.last_statistics is not None:
-                    curriculum.observe(state.global_step, all_reduced(loss.last_statistics.signals()))
+                if hasattr(curriculum, "observe"):
+                    told = Signals() if loss.last_statistics is None else loss.last_statistics.signals()
+                    curriculum.observe(state.global_step, all_reduced(told))
         if self._publish_every is not None and state.global_step % self._publish_every == 0:
             self._publish(state.global_step)
 
@@ -165,11 +168,11 @@ class CurriculumCallback(EpochCallback):
     def _note(self) -> None:
         if self._sampler is None:
             return
-        for loss in self._losses.values():
+        for name, loss in self._losses.items():
             told = loss.last_statistics
-            if told is not None and told is not self._noted:  # each batch is one data set's
+            if told is not None and told is not self._noted.get(name):  # each batch is one data set's
                 self._sampler.update(*(part.cpu() for part in told.pairs("mined")))
-                self._noted = told
+                self._noted[name] = told
 
     def _publish(self, step: int) -> None:
         """Let draws follow the curriculum, if it says how."""
@@ -208,6 +211,18 @@ class CurriculumCallback(EpochCallback):
                 seen.append(loss.curriculum)
                 yield loss, loss.curriculum
 
+    def _check_ranks(self) -> None:
+        """Refuse several losses that gather: ranks have batches of other data sets in the same step."""
+        if not several_ranks() or len({id(loss) for loss in self._losses.values()}) < 2:
+            return
+        for name, loss in self._losses.items():
+            if loss.criterion.settings.gather_across_devices or (loss.bank is not None and loss.bank.sync != "none"):
+                raise InvalidValueError(
+                    f"loss {name!r} must not gather from other ranks, which may have batches of another data set with "
+                    "a loss of its own in the same step, got gather_across_devices=True or a bank with sync; use one "
+                    'loss for all data sets, or MemoryBank(sync="none")'
+                )
+
     def _check_beginning(self) -> None:
         for loss in self._losses.values():
             if loss.bank is not None and loss.bank.seen:
@@ -221,8 +236,13 @@ class CurriculumCallback(EpochCallback):
         return {"losses": losses, "sampler": None if self._sampler is None else self._sampler.state_dict()}
 
     def _load(self, found: Mapping[str, Any]) -> None:
+        own, saved = _parts(self._losses, self._sampler), _parts(found["losses"], found["sampler"])
+        if own != saved:
+            raise StateError(
+                f"a checkpoint must be of {own}, got one of {saved}; make losses and collator as at the first start"
+            )
         for name, loss in self._losses.items():
-            loss.load_training_state(found["losses"].get(name))
+            loss.load_training_state(found["losses"][name])
         if self._sampler is not None:
             self._sampler.load_state_dict(found["sampler"])
 
@@ -236,6 +256,20 @@ def _check_collator(collator: NegativesDataCollator, args: Any) -> None:
                 f"{name} of the collator must be that of the training arguments, got another; make it with "
                 "NegativesDataCollator.for_training(model, args)"
             )
+
+
+def _parts(losses: Mapping[str, Any], sampler: Any) -> str:
+    return f"the losses {sorted(losses)} and {'no' if sampler is None else 'a'} sampler"
+
+
+def _average_gradient(parameter: torch.Tensor) -> None:
+    """Average over ranks; one whose batches were of other data sets has no gradient, and takes part all the same."""
+    sent = parameter.new_zeros(parameter.numel() + 1)
+    if parameter.grad is not None:
+        sent[:-1], sent[-1] = parameter.grad.flatten(), 1.0
+    dist.all_reduce(sent)
+    if sent[-1] > 0:
+        parameter.grad = (sent[:-1] / dist.get_world_size()).reshape(parameter.shape)
 
 
 def _told(loss: CurriculumLoss) -> Iterator[tuple[str, float]]:

@@ -181,8 +181,13 @@ class NegativesDataCollator(SentenceTransformerDataCollator):
                 f"{shown(sorted(features[0]))}; use number_rows(dataset), and number_rows(dataset, start=None) for "
                 "evaluation"
             )
-        rows = np.array([int(row[self.row_column]) for row in features], dtype=np.int64)
-        if self.sampler is not None and rows.max(initial=-1) >= self.sampler.n_queries:
+        rows = integers(f"column {self.row_column!r}", [row[self.row_column] for row in features])
+        if rows.min() < -1:
+            raise InvalidValueError(
+                f"column {self.row_column!r} must hold rows, or -1 where there is none, got {rows.min()}; use "
+                "number_rows(dataset)"
+            )
+        if self.sampler is not None and rows.max() >= self.sampler.n_queries:
             raise RowIndexError(
                 f"column {self.row_column!r} must hold rows of the {self.sampler.n_queries} queries that the sampler "
                 f"knows, or -1, got {rows.max()}; number the rows as they were mined"
