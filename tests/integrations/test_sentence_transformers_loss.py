@@ -27,6 +27,8 @@ SETTINGS: list[dict[str, Any]] = [
     {"directions": ALL},
     {"directions": ("query_to_doc", "doc_to_query"), "partition_mode": "per_direction"},
     {"hardness_mode": "hard_negatives", "hardness_strength": 5.0},
+    {"hardness_mode": "in_batch_negatives", "hardness_strength": 5.0},
+    {"hardness_mode": "all_negatives", "hardness_strength": 5.0, "directions": ALL},
 ]
 
 
