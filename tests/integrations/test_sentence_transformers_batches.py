@@ -116,12 +116,13 @@ def test_streams_are_refused() -> None:
 def test_in_the_trainer(tmp_path: Path, several: bool, kind: str) -> None:
     torch.set_num_threads(1)
     model = static_encoder([text for pair in PAIRS for text in pair])
+    model._create_model_card = lambda *_, **__: None  # it takes longer than the training
     halves = {"one": table(PAIRS[:60]), "two": table(PAIRS[60:])}
     sampler: Any = HardBatchSampler if kind == "class" else HardBatchSampler.factory(community=8)
     arguments = st.SentenceTransformerTrainingArguments(
         output_dir=str(tmp_path),
         num_train_epochs=2,
-        per_device_train_batch_size=8,
+        per_device_train_batch_size=16,
         batch_sampler=sampler,
         save_steps=5,
         report_to=[],

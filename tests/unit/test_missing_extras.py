@@ -36,3 +36,22 @@ def test_the_extra_is_named(missing: str, module: str, message: str) -> None:
     command = [sys.executable, "-c", CODE.format(missing=missing, module=module)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
     assert done.stdout == f"{message}\n"
+
+
+OLD = """
+import sys, importlib.metadata, importlib.machinery, types
+for name in ("sentence_transformers", "datasets"):
+    sys.modules[name] = types.ModuleType(name)
+    sys.modules[name].__spec__ = importlib.machinery.ModuleSpec(name, None)
+importlib.metadata.version = lambda name: {"sentence-transformers": "5.7.0"}[name]
+import negfast
+try:
+    import negfast.integrations.sentence_transformers
+except negfast.MissingExtraError as error:
+    print(error)
+"""
+
+
+def test_an_old_version_is_told() -> None:
+    done = subprocess.run([sys.executable, "-c", OLD], capture_output=True, text=True, timeout=60, check=True)
+    assert "needs sentence-transformers 6 or newer, got 5.7.0; install negfast[sentence-transformers]" in done.stdout

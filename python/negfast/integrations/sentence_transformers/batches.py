@@ -1,7 +1,8 @@
 """Hard batches inside the trainer of sentence-transformers."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+import warnings
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ from datasets import Dataset
 from sentence_transformers.base.sampler import DefaultBatchSampler
 
 from negfast.arrays import Ints
-from negfast.errors import InvalidTypeError, StateError
+from negfast.errors import InvalidTypeError, InvalidValueError, StateError
 from negfast.inputs import Labels, Lists
 from negfast.keys import content_keys
 from negfast.results import MinedNegatives
@@ -92,15 +93,35 @@ class HardBatchSampler(DefaultBatchSampler):
         )
 
     @classmethod
-    def factory(cls, **settings: Any) -> "HardBatches":
+    def factory(cls, *, datasets: Dataset | Mapping[str, Dataset] | None = None, **settings: Any) -> "HardBatches":
         """Return what the trainer can call in the place of the class, with settings of its own.
 
         Parameters
         ----------
+        datasets : Dataset or mapping of str to Dataset, optional
+            The data set that `mined` and `groups` belong to, the same object that the trainer gets. Or several by
+            name, such as a ``DatasetDict``: then `mined` and `groups` are mappings of these names. Any other data set,
+            of evaluation for example, is composed without lists and groups.
         **settings
             Of `mined`, `groups`, `range_min`, `range_max`, `community`, `random_share`.
+
+        Raises
+        ------
+        InvalidTypeError, InvalidValueError
+            If `datasets` are none, or `mined` and `groups` go by other names.
+
+        Warns
+        -----
+        UserWarning
+            When the trainer has batches made of a data set that is none of `datasets`, and not yet of each of them: it
+            may be a copy.
         """
-        return HardBatches(settings)
+        if isinstance(datasets, Dataset):
+            for name in _ARRAYS:
+                _check_names(name, settings.get(name), None)
+            settings |= {name: {"": settings[name]} for name in _ARRAYS if settings.get(name) is not None}
+            datasets = {"": datasets}
+        return HardBatches(settings, datasets=None if datasets is None else _checked_datasets(datasets))
 
     def __len__(self) -> int:
         """Return the number of batches of an epoch, of all processes together."""
@@ -120,16 +141,27 @@ class HardBatchSampler(DefaultBatchSampler):
         self._batches.update(mined)
 
 
+_ARRAYS = ("mined", "groups")
+
+
 @dataclass(frozen=True)
 class HardBatches:
     """Makes a :class:`HardBatchSampler` for each data set that the trainer has.
 
-    The trainer pickles its arguments with every checkpoint. Lists and groups are left out of that: they are large, and
-    belong to the run. What is read back says what was set, and makes no sampler.
+    The trainer pickles its arguments with every checkpoint. Lists, groups and data sets are left out of that: they are
+    large, and belong to the run. What is read back says what was set, and makes no sampler.
     """
 
     settings: dict[str, Any]
     complete: bool = True
+    datasets: dict[str, Dataset] | None = None
+    _met: set[str] = field(default_factory=set, init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        """Check that lists are of data sets that are there."""
+        if self.complete:
+            for name in _ARRAYS:
+                _check_names(name, self.settings.get(name), self.datasets)
 
     def __call__(self, dataset: Dataset, **arguments: Any) -> HardBatchSampler:
         """Make the sampler of one data set, with what the trainer sets."""
@@ -138,21 +170,77 @@ class HardBatches:
                 "batch_sampler must be made anew, got one that was saved with its settings and without its lists; use "
                 "HardBatchSampler.factory(...)"
             )
-        return HardBatchSampler(dataset, **arguments, **self.settings)
+        return HardBatchSampler(dataset, **arguments, **self._settings_of(dataset))
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Return the settings without arrays."""
-        plain = {name: value for name, value in self.settings.items() if name not in ("mined", "groups")}
+        plain = {name: value for name, value in self.settings.items() if name not in _ARRAYS}
         return HardBatches, (plain, self.complete and len(plain) == len(self.settings))
+
+    def _settings_of(self, dataset: Dataset) -> dict[str, Any]:
+        """Return the settings for one data set, with its own lists and groups."""
+        if self.datasets is None:
+            _check_rows(self.settings.get("mined"), dataset)
+            return self.settings
+        name = next((name for name, own in self.datasets.items() if own is dataset), None)
+        if name is not None:
+            self._met.add(name)
+        elif self._met != set(self.datasets):  # the trainer asks for those of evaluation last
+            warnings.warn(
+                f"batches of a data set of {len(dataset)} rows, which is none of those that HardBatchSampler.factory("
+                "datasets=...) got, are composed without lists; pass there what the trainer gets, and not a copy of it",
+                stacklevel=4,
+            )
+        own = {kind: (self.settings.get(kind) or {}).get(name) for kind in _ARRAYS}
+        return {**self.settings, **own}
+
+
+def _check_rows(mined: Any, dataset: Dataset) -> None:
+    if isinstance(mined, MinedNegatives) and mined.report.n_corpus != len(dataset):
+        raise InvalidValueError(
+            f"mined must be lists of the {len(dataset)} rows of the data set, got lists of a corpus of "
+            f"{mined.report.n_corpus} rows; mine these rows, or, if they are of another data set than the lists, such "
+            "as one of evaluation, say which has them: HardBatchSampler.factory(datasets=train_dataset, mined=mined)"
+        )
+
+
+def _checked_datasets(datasets: Any) -> dict[str, Dataset]:
+    if not isinstance(datasets, Mapping) or not all(isinstance(part, Dataset) for part in datasets.values()):
+        held = datasets.values() if isinstance(datasets, Mapping) else [datasets]
+        raise InvalidTypeError(
+            "datasets must be a datasets.Dataset or a mapping of names to such, got "
+            f"{sorted({type(part).__name__ for part in held})}; pass what the trainer gets"
+        )
+    return dict(datasets)
+
+
+def _check_names(kind: str, value: Any, datasets: Mapping[str, Dataset] | None) -> None:
+    """Refuse lists by name without data sets, lists of no name with them, and names of none."""
+    if value is None:
+        return
+    if datasets is None:
+        if isinstance(value, Mapping):
+            raise InvalidValueError(
+                f"datasets must be given by name where {kind} go by name, got no names; pass "
+                f"HardBatchSampler.factory(datasets=dataset_dict, {kind}=...)"
+            )
+        return
+    if not isinstance(value, Mapping):
+        raise InvalidTypeError(
+            f"{kind} must be a mapping of names of datasets, got {type(value).__name__}; pass {{name: {kind}}}"
+        )
+    unknown = [name for name in value if name not in datasets]
+    if unknown:
+        raise InvalidValueError(f"{kind} must be of datasets, {list(datasets)}, got {unknown}; name one of these")
 
 
 def text_keys(dataset: Dataset, labels: list[str]) -> Lists:
     """Return the keys of all texts of each row, in CSR form; columns of numbers have none."""
     rows, keys = [], []
     for name in dataset.column_names:
-        column = dataset.select_columns([name]).with_format("arrow")[:][name]
         if name in labels:
             continue
+        column = dataset.select_columns([name]).with_format("arrow")[:][name]
         owners, texts = _texts(column)
         if texts is not None:
             rows.append(owners)
