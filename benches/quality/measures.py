@@ -12,25 +12,35 @@ Floats = npt.NDArray[np.float32]
 Values = npt.NDArray[np.float64]
 RETRIEVAL = ("nDCG@10", "RR@10", "R@100")
 _DEPTH = 100  # of a ranking that is judged
-_SAMPLE = 4000  # rows that geometry is measured on
+_SMALL = 20  # rows of a group that nearly all groups have at most
+_SAMPLE = 2000  # rows that geometry is measured on
 
 
 def rankings(
     questions: Floats, corpus: Floats, right: Ints, groups: Ints, corpus_groups: Ints, threads: int
 ) -> tuple[Ints, Ints]:
-    """Return the best rows of the corpus for each question, (n, 100): all rows, and without others of its group.
+    """Return the best rows of the corpus for each question, (n, 100): all rows, and without others of its group; -1 for none.
 
     Parameters
     ----------
     right : int64 (n,), the row that answers each question
-    groups, corpus_groups : int64, of questions and rows
+    groups, corpus_groups : int64, of questions and rows; each question's is that of some row
     """
-    of_group = np.unique(corpus_groups, return_counts=True)
-    most = int(of_group[1][np.isin(of_group[0], groups)].max(initial=0))
-    found = negfast.topk(questions, corpus, _DEPTH + most, n_threads=threads).indices
-    left_out = (corpus_groups[found] == groups[:, None]) & (found != right[:, None])
-    order = np.argsort(left_out, axis=1, kind="stable")  # what is left out goes to the end, and is at most `most` rows
-    return found[:, :_DEPTH], np.take_along_axis(found, order, axis=1)[:, :_DEPTH]
+    names, counts = np.unique(corpus_groups, return_counts=True)
+    others = counts[np.searchsorted(names, groups)] - 1
+    strict = np.full((len(questions), _DEPTH), -1, dtype=np.int64)
+    aware = strict.copy()
+    # Few groups are large, and so deep a search is only needed for those.
+    for some in (np.flatnonzero(others <= _SMALL), np.flatnonzero(others > _SMALL)):
+        found = negfast.topk(questions[some], corpus, _DEPTH + int(others[some].max(initial=0)), n_threads=threads).indices
+        left_out = (corpus_groups[found] == groups[some, None]) & (found != right[some, None])
+        order = np.argsort(left_out, axis=1, kind="stable")[:, :_DEPTH]
+        width = min(found.shape[1], _DEPTH)
+        strict[some, :width] = found[:, :width]
+        aware[some, :width] = np.where(
+            np.take_along_axis(left_out, order, axis=1), -1, np.take_along_axis(found, order, axis=1)
+        )
+    return strict, aware
 
 
 def judged(ranking: Ints, right: Ints) -> dict[str, Values]:

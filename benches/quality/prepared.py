@@ -44,9 +44,8 @@ class Prepared:
         return data.Pairs(**json.loads((self.folder / "pairs.json").read_text(encoding="utf-8")))
 
 
-def prepare(name: str, encoder: Encoder) -> Path:
+def prepare(name: str, pairs: data.Pairs, encoder: Encoder) -> Path:
     """Return the folder of the data, which is made if it is not there yet."""
-    pairs = data.SOURCES[name]()
     text = json.dumps({field.name: getattr(pairs, field.name) for field in fields(pairs)})
     words = [str(_FORM), text, encoder.kind, str(encoder.path), str(encoder.vocabulary), str(encoder.most_tokens)]
     folder = cache() / "data" / f"{name}-{encoder.kind}-{digest(*words)}"
