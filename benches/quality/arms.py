@@ -23,7 +23,7 @@ class Arm:
     loss : "in-batch": cross-entropy over the batch and all its negatives, as MultipleNegativesRankingLoss has it;
         "cross-batch memory": pytorch-metric-learning's, with NTXentLoss; "negfast": its CurriculumLoss
     memory : rows of the cross-batch memory
-    labelled : keep rows with a key or a group in common apart: in lists, draws, the loss, and batches if they are composed
+    labelled : keep rows with a key or a group in common apart: in lists, draws, the loss, and batches that are composed
     relative_margin : of what mines
     loss_margin : relative margin of negfast's loss
     directions, hardness_strength : of negfast's loss

@@ -1,8 +1,8 @@
 """The pairs that the experiment trains on and asks about.
 
 `packages`: short and long descriptions of Debian packages, from the folder named by `NEGFAST_BENCH_DATA` or
-``../shared/data`` beside the checkout. `code`: the first sentences of docstrings and the functions they belong to, of this
-Python installation; other installations have other functions, which the fingerprint of the data tells.
+``../shared/data`` beside the checkout. `code`: the first sentences of docstrings and the functions they belong to, of
+this Python installation; other installations have other functions, which the fingerprint of the data tells.
 """
 
 import os
@@ -18,8 +18,8 @@ class Pairs:
     """Entry i of each belongs to pair i.
 
     Pairs of one of `wholes` are never in different parts. Pairs of one of `groups` answer each other's queries; without
-    `groups` nobody knows more than what texts say. `labels` are what clusters and probes are judged by, and nobody trains
-    on them.
+    `groups` nobody knows more than what texts say. `labels` are what clusters and probes are judged by, and no model
+    is trained on them.
     """
 
     queries: list[str]

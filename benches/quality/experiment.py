@@ -106,7 +106,7 @@ class Experiment:
             "stage": stage.name,
             "data": name,
             "fingerprint": self.prepared(stage, name)[1].fingerprint,
-            "groups": int(len(np.unique(split.groups))),
+            "groups": len(np.unique(split.groups)),
             "pairs": first["measured"]["pairs"],
             "questions": len(first["measured"]["questions"]),
             "corpus": first["measured"]["corpus"],

@@ -32,11 +32,11 @@ def interval(values: Values, clusters: Ints, *, draws: int = DRAWS, seed: int = 
 
     Notes
     -----
-    Seeds and clusters of questions are crossed: each is drawn anew with replacement (B. Efron, *Bootstrap methods: another
-    look at the jackknife*, 1979), independently, and what both do to the mean is added up (A. B. Owen, *The pigeonhole
-    bootstrap*, 2007). The mean over so few seeds spreads more than their bootstrap, whose deviations are widened by
-    ``sqrt(n / (n - 1))`` and by Student's quantile over the normal one (T. Hesterberg, *What teachers should know about
-    the bootstrap*, 2015). With one seed the interval is over questions alone.
+    Seeds and clusters of questions are crossed: each is drawn anew with replacement (B. Efron, *Bootstrap methods:
+    another look at the jackknife*, 1979), independently, and what both do to the mean is added up (A. B. Owen, *The
+    pigeonhole bootstrap*, 2007). The mean over so few seeds spreads more than their bootstrap, whose deviations are
+    widened by ``sqrt(n / (n - 1))`` and by Student's quantile over the normal one (T. Hesterberg, *What teachers should
+    know about the bootstrap*, 2015). With one seed the interval is over questions alone.
 
     Limitations
     -----------
@@ -47,11 +47,16 @@ def interval(values: Values, clusters: Ints, *, draws: int = DRAWS, seed: int = 
     deviations = _of_questions(values.mean(axis=0), clusters, draws, rng) - mean
     n = len(values)
     if n > 1:
-        widened = (n / (n - 1)) ** 0.5 * t.ppf(0.5 + LEVEL / 2, n - 1) / norm.ppf(0.5 + LEVEL / 2)
+        widened = widening(n)
         of_seeds = values.mean(axis=1)
         deviations += widened * (of_seeds[rng.integers(0, n, (draws, n))].mean(axis=1) - mean)
     low, high = np.quantile(deviations, [0.5 - LEVEL / 2, 0.5 + LEVEL / 2])
     return Interval(mean, mean + float(low), mean + float(high))
+
+
+def widening(n: int) -> float:
+    """Return what the bootstrap of a mean over so few seeds has to be widened by."""
+    return float((n / (n - 1)) ** 0.5 * t.ppf(0.5 + LEVEL / 2, n - 1) / norm.ppf(0.5 + LEVEL / 2))
 
 
 def of_seeds(values: Values) -> Interval:

@@ -19,12 +19,16 @@ _SAMPLE = 2000  # rows that geometry is measured on
 def rankings(
     questions: Floats, corpus: Floats, right: Ints, groups: Ints, corpus_groups: Ints, threads: int
 ) -> tuple[Ints, Ints]:
-    """Return the best rows of the corpus for each question, (n, 100): all rows, and without others of its group; -1 for none.
+    """Return the best rows of the corpus for each question, of all rows, and without others of its group.
 
     Parameters
     ----------
     right : int64 (n,), the row that answers each question
     groups, corpus_groups : int64, of questions and rows; each question's is that of some row
+
+    Returns
+    -------
+    Two of int64 (n, 100), -1 for none
     """
     names, counts = np.unique(corpus_groups, return_counts=True)
     others = counts[np.searchsorted(names, groups)] - 1
@@ -32,7 +36,9 @@ def rankings(
     aware = strict.copy()
     # Few groups are large, and so deep a search is only needed for those.
     for some in (np.flatnonzero(others <= _SMALL), np.flatnonzero(others > _SMALL)):
-        found = negfast.topk(questions[some], corpus, _DEPTH + int(others[some].max(initial=0)), n_threads=threads).indices
+        found = negfast.topk(
+            questions[some], corpus, _DEPTH + int(others[some].max(initial=0)), n_threads=threads
+        ).indices
         left_out = (corpus_groups[found] == groups[some, None]) & (found != right[some, None])
         order = np.argsort(left_out, axis=1, kind="stable")[:, :_DEPTH]
         width = min(found.shape[1], _DEPTH)
@@ -63,8 +69,8 @@ def geometry(queries: Floats, passages: Floats) -> dict[str, float]:
     """Return alignment and uniformity (T. Wang and P. Isola, 2020), and effective rank (O. Roy and M. Vetterli, 2007).
 
     Alignment is the mean squared distance of a query and its passage, uniformity the logarithm of the mean of
-    ``exp(-2 d**2)`` over pairs of different passages; the lower both are, the better. Effective rank is the exponential of
-    the entropy of the singular values of passages less their mean.
+    ``exp(-2 d**2)`` over pairs of different passages; the lower both are, the better. Effective rank is the exponential
+    of the entropy of the singular values of passages less their mean.
     """
     from scipy.spatial.distance import pdist
 
@@ -80,7 +86,7 @@ def geometry(queries: Floats, passages: Floats) -> dict[str, float]:
 
 
 def downstream(train: tuple[Floats, Ints], held_out: tuple[Floats, Ints]) -> dict[str, float]:
-    """Return how well labels are found again in held-out passages: by k-means, and by a linear probe of training ones."""
+    """Return how well labels of held-out passages are found: by k-means, and by a linear probe of training ones."""
     from sklearn.cluster import KMeans
     from sklearn.linear_model import LogisticRegression
     from sklearn.metrics import v_measure_score

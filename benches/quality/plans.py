@@ -90,7 +90,9 @@ QUICK = Plan(
 FULL = Plan(
     "full",
     (
-        Stage(name="temperature", data=BOTH, arms=(BASE,), seeds=1, seconds=35, temperatures=_TEMPERATURES, most=12_000),
+        Stage(
+            name="temperature", data=BOTH, arms=(BASE,), seeds=1, seconds=35, temperatures=_TEMPERATURES, most=12_000,
+        ),
         Stage(name="screening", data=BOTH, arms=tuple(ARMS), seeds=2, seconds=60, most=12_000),
         Stage(
             name="test", data=BOTH, arms=_LEADING, seeds=5, seconds=150, part="test", most=29_000, curve=2000, longer=3

@@ -8,8 +8,8 @@ import matplotlib as mpl
 import numpy as np
 
 mpl.use("Agg")
-from matplotlib import pyplot as plt  # noqa: E402
-from matplotlib.figure import Figure  # noqa: E402
+from matplotlib import pyplot as plt
+from matplotlib.figure import Figure
 
 Row = Mapping[str, Any]
 TIERS = ("hard", "semi_hard", "easy", "unknown")
@@ -80,7 +80,9 @@ def tiers(curves: Mapping[str, Mapping[str, Any]]) -> Figure | None:
     return figure
 
 
-def write(folder: Path, name: str, rows: Sequence[Row], curves: Mapping[str, Mapping[str, Any]], base: str) -> list[Path]:
+def write(
+    folder: Path, name: str, rows: Sequence[Row], curves: Mapping[str, Mapping[str, Any]], base: str
+) -> list[Path]:
     """Write all pictures of a table that there is something to draw for; return their files."""
     figures = {
         "learning": learning(curves), "gains": gains(rows, base), "false-negatives": false_negatives(curves),

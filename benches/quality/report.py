@@ -102,8 +102,8 @@ def costs(results: Results) -> list[dict[str, Any]]:
 def beyond_texts(runs: list[Result], base: list[Result]) -> dict[str, float]:
     """Return an arm's seconds over those of the in-batch arm, less what its further texts cost.
 
-    A text in a step is taken to cost what one costs the in-batch arm, its gradient included; those for lists cost what was
-    measured.
+    A text in a step is taken to cost what one costs the in-batch arm, its gradient included; those for lists cost what
+    was measured.
     """
     ratios = []
     for run, other in zip(runs, base, strict=True):
@@ -118,7 +118,9 @@ def _false(runs: list[Result]) -> dict[str, dict[str, float]]:
     """Return the share of false ones among negatives, the mean over epochs that had any, over seeds."""
     found: dict[str, dict[str, float]] = {}
     for name in ("chosen", "in-batch"):
-        shares = [[epoch["false"][name] for epoch in run["measured"]["epochs"] if name in epoch["false"]] for run in runs]
+        shares = [
+            [epoch["false"][name] for epoch in run["measured"]["epochs"] if name in epoch["false"]] for run in runs
+        ]
         if all(shares):
             found[name] = of_seeds(np.array([np.mean(share) for share in shares]))._asdict()
     return found

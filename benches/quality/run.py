@@ -1,10 +1,11 @@
 """Train all arms of a plan and say how good their embeddings are, and what they cost.
 
     python benches/quality/run.py --plan quick                      # about a quarter of an hour on two cores
-    python benches/quality/run.py --plan full --transformer FOLDER  # some hours; by default the packaged all-MiniLM-L6-v2
+    python benches/quality/run.py --plan full --transformer FOLDER  # a night; by default the packaged all-MiniLM-L6-v2
 
-What it will take is told first, and kept to. Runs that are done are kept in the folder named by `NEGFAST_BENCH_CACHE`, or the
-system's temporary folder, so the same command goes on after a stop; tables and pictures go to benches/results/quality.
+What it will take is told first, and kept to. Runs that are done are kept in the folder named by `NEGFAST_BENCH_CACHE`,
+or the system's temporary folder, so the same command goes on after a stop; tables and pictures go to
+benches/results/quality.
 """
 
 import argparse
@@ -23,7 +24,7 @@ from quality.experiment import Experiment  # noqa: E402
 from quality.plans import PLANS, Plan, runs  # noqa: E402
 from quality.prepared import cache  # noqa: E402
 from quality.record import Record  # noqa: E402
-from quality.runner import OutOfTime, Runner  # noqa: E402
+from quality.runner import OutOfTimeError, Runner  # noqa: E402
 from quality.settings import STATIC, transformer  # noqa: E402
 from quality.versions import versions  # noqa: E402
 
@@ -53,9 +54,13 @@ def budget(plan: Plan, processes: int) -> str:
         for stage in plan.stages
     ]
     minutes = plan.estimate(processes)
-    lines.append(f"together about {minutes:.0f} minutes with {processes} processes; no run begins after {plan.minutes:g}")
+    lines.append(
+        f"together about {minutes:.0f} minutes with {processes} processes; no run begins after {plan.minutes:g}"
+    )
     if minutes > plan.minutes:
-        raise SystemExit("\n".join([*lines, "that is more than the plan may take: name more --processes, or less --data"]))
+        raise SystemExit(
+            "\n".join([*lines, "that is more than the plan may take: name more --processes, or less --data"])
+        )
     return "\n".join(lines)
 
 
@@ -85,7 +90,7 @@ def main() -> None:
     runner = Runner(cache() / "runs", found, processes=options.processes, minutes=plan.minutes)
     try:
         Experiment(plan, runner, record, encoders).carry_out()
-    except OutOfTime:
+    except OutOfTimeError:
         raise SystemExit("the time of the plan is spent; the same command goes on from here") from None
     print(record.write())
 

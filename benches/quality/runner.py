@@ -30,7 +30,7 @@ class Job:
         return digest(settings, self.fingerprint, json.dumps(versions, sort_keys=True))
 
 
-class OutOfTime(Exception):
+class OutOfTimeError(Exception):
     """The time of the plan is spent; what is done is kept."""
 
 
@@ -65,7 +65,7 @@ class Runner:
 
         Raises
         ------
-        OutOfTime
+        OutOfTimeError
             If the time was spent before the last one began.
         RuntimeError
             If a run failed.
@@ -82,7 +82,7 @@ class Runner:
         path = self.folder / f"{job.key(self.versions)}.json"
         if not path.exists():
             if time.monotonic() > self.deadline:
-                raise OutOfTime
+                raise OutOfTimeError
             self._run(job, path)
         found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         return found

@@ -6,8 +6,11 @@ from typing import Any
 from quality.arms import BASE
 
 Row = Mapping[str, Any]
-_PLACES = {"alignment": 3, "uniformity": 3, "effective rank": 1, "seconds": 0, "peak MB": 0, "texts in steps": 0,
-           "texts for lists": 0, "steps": 0, "beyond texts": 2, "train": 0, "encode": 0, "mine": 0, "draw": 1, "look up": 1}  # fmt: skip
+_PLACES = {
+    "steps": 0, "texts in steps": 0, "texts for lists": 0, "peak MB": 0, "beyond texts": 2,
+    "alignment": 3, "uniformity": 3, "effective rank": 1,
+}  # fmt: skip
+"""Decimal places, where they are not one."""
 _PERCENT = ("nDCG", "MRR", "Recall", "over", "V-measure", "probe", "false")
 """Measures that are shown in points: hundredths."""
 
@@ -24,7 +27,7 @@ def _cell(name: str, value: Any) -> str:
     if isinstance(value, str):
         return value
     points = name.startswith(_PERCENT)
-    places, scale, sign = (2, 100.0, "+" if "over " in name else "") if points else (_PLACES.get(name, 2), 1.0, "")
+    places, scale, sign = (2, 100.0, "+" if "over " in name else "") if points else (_PLACES.get(name, 1), 1.0, "")
     if not isinstance(value, Mapping):
         return f"{scale * value:{sign},.{places}f}"
     middle = value.get("mean", value.get("median"))
@@ -36,22 +39,25 @@ def _cell(name: str, value: Any) -> str:
 def text(rows: Sequence[Row]) -> str:
     lines = cells(rows)
     widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
-    return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines)
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines
+    )
 
 
 def markdown(rows: Sequence[Row]) -> str:
-    head, *lines = (["| " + " | ".join(line) + " |" for line in cells(rows)])
+    head, *lines = ["| " + " | ".join(line) + " |" for line in cells(rows)]
     rule = "|" + " --- |" * (head.count("|") - 1)
     return "\n".join([head, rule, *lines])
 
 
 NOTES = {
-    "strict": "Points (hundredths) with 95 % intervals over seeds and questions; a question's own passage is right. "
-    f"`over {BASE}` and `over best other` are differences in nDCG@10, paired by seed and question.",
+    "strict": f"""Points (hundredths) with 95 % intervals over seeds and questions; a question's own passage is right.
+`over {BASE}` and `over best other` are differences in nDCG@10, paired by seed and question.""",
     "group-aware": "As above, with the other rows of a question's group left out of the ranking.",
-    "embeddings": "With 95 % intervals over seeds. Alignment and uniformity: lower is better. V-measure and probe in points.",
-    "costs": "False: the share, in per cent, of negatives that share a text or a group with their anchor, of those that "
-    "were drawn or looked up for it and of the batch. Arms that are told groups and keys have none of the former by "
-    "construction. Seconds are medians over seeds, with the least and the most. Beyond texts: seconds over those of the "
-    "in-batch arm, less what encoding further texts costs.",
+    "embeddings": """With 95 % intervals over seeds. Alignment and uniformity: lower is better. V-measure and probe in
+points.""",
+    "costs": """False: the share, in per cent, of negatives that share a text or a group with their anchor, of those
+that were drawn or looked up for it, and of the batch. Arms that are told groups and keys have none of the former by
+construction. Seconds are medians over seeds, with the least and the most. Beyond texts: seconds over those of the
+in-batch arm, less what encoding further texts costs.""",
 }

@@ -11,8 +11,8 @@ Ints = npt.NDArray[np.int64]
 class Tally:
     """Counts negatives, and those that share a text or a group with their anchor.
 
-    "chosen" are those that were drawn or looked up for an anchor, "in-batch" the passages of the other anchors, before any
-    mask of the loss.
+    "chosen" are those that were drawn or looked up for an anchor, "in-batch" the passages of the other anchors, before
+    any mask of the loss.
     """
 
     def __init__(self, keys: Ints, groups: Ints) -> None:

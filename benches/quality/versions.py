@@ -8,16 +8,16 @@ import negfast
 from quality.settings import digest
 
 _PACKAGES = (
-    "negfast", "numpy", "torch", "tokenizers", "sentence-transformers", "pytorch-metric-learning", "scikit-learn", "scipy",
-    "ir_measures",
+    "negfast", "numpy", "torch", "tokenizers", "sentence-transformers", "pytorch-metric-learning", "scikit-learn",
+    "scipy", "ir_measures",
 )  # fmt: skip
 # These arrange runs and tell of them, but decide nothing in them.
 _ABOUT = frozenset(
-    {
-        "run.py", "experiment.py", "plans.py", "runner.py", "record.py", "report.py", "tables.py", "plots.py",
-        "intervals.py", "versions.py",
-    }  # fmt: skip
-)
+    f"{name}.py"
+    for name in (
+        "run", "experiment", "plans", "runner", "record", "report", "tables", "plots", "intervals", "versions",
+    )
+)  # fmt: skip
 
 
 def versions() -> dict[str, str]:
