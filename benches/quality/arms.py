@@ -21,7 +21,7 @@ class Arm:
     remined : epochs after which lists are mined anew; None: never
     first_mined : epoch before which the first lists are mined
     loss : "in-batch": cross-entropy over the batch and all its negatives, as MultipleNegativesRankingLoss has it;
-        "cross-batch memory": pytorch-metric-learning's, with NTXentLoss; "negfast": its CurriculumLoss
+        "cross-batch memory": pytorch-metric-learning's, with SupConLoss; "negfast": its CurriculumLoss
     memory : rows of the cross-batch memory
     labelled : keep rows with a key or a group in common apart: in lists, draws, the loss, and batches that are composed
     relative_margin : of what mines
@@ -112,6 +112,5 @@ WITHOUT: dict[str, Arm] = {
 ARMS: dict[str, Arm] = {**PLAIN, **PARTS, WHOLE: _ALL, **WITHOUT}
 
 
-def library(name: str) -> str:
-    """Return "negfast" for its arms, and "plain" for the others."""
-    return "plain" if name in PLAIN else "negfast"
+def of_negfast(name: str) -> bool:
+    return name in ARMS and name not in PLAIN

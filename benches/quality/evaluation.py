@@ -1,6 +1,6 @@
 """A trained model, asked all questions of a part."""
 
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -12,6 +12,13 @@ from quality.split import some
 
 Ints = npt.NDArray[np.int64]
 _PROBED = 5000  # training passages that a probe learns from
+
+
+class Rows(NamedTuple):
+    """Embeddings of questions, and of the passages in which answers are looked for."""
+
+    questions: measures.Floats
+    corpus: measures.Floats
 
 
 class Examination:
@@ -34,31 +41,26 @@ class Examination:
         self.places = np.union1d(right, some(rest, None if kept is None else max(kept - len(right), 0)))
         self.right = np.searchsorted(self.places, split.places[self.rows])
 
-    def ranks(self) -> dict[str, dict[str, measures.Values]]:
-        """Return each measure for each question, strictly and with other rows of its group left out."""
+    def embedded(self) -> Rows:
         learner, split = self.learner, self.learner.prepared.split
-        corpus = split.corpus[self.places]
-        strict, aware = measures.rankings(
+        return Rows(
             encode(learner.model, learner.prepared.queries, self.rows),
-            encode(learner.model, learner.prepared.passages, corpus),
-            self.right,
-            split.groups[self.rows],
-            split.groups[corpus],
-            learner.run.threads,
+            encode(learner.model, learner.prepared.passages, split.corpus[self.places]),
         )
-        return {
-            "strict": measures.judged(strict, self.right),
-            "group-aware": measures.judged(aware, self.right),
-        }
 
-    def whole(self) -> dict[str, Any]:
-        """Return what is known of the embeddings beside rankings."""
-        learner, split = self.learner, self.learner.prepared.split
-        queries, passages = (
-            encode(learner.model, side, self.rows) for side in (learner.prepared.queries, learner.prepared.passages)
+    def retrieval(self, rows: Rows) -> dict[str, dict[str, measures.Values]]:
+        """Return each measure for each question, strictly and with other rows of its group left out."""
+        groups = self.learner.prepared.split.groups
+        of_corpus = groups[self.learner.prepared.split.corpus[self.places]]
+        strict, aware = measures.rankings(
+            *rows, self.right, groups[self.rows], of_corpus, threads=self.learner.run.threads
         )
-        probed = some(learner.rows, _PROBED)
-        once = np.unique(split.places[self.rows], return_index=True)[1]
+        return {"strict": measures.judged(strict, self.right), "group-aware": measures.judged(aware, self.right)}
+
+    def embeddings(self, rows: Rows) -> dict[str, float]:
+        """Return what is known of the embeddings beside rankings; labels are those of the questions' passages."""
+        learner, split = self.learner, self.learner.prepared.split
+        probed, asked = some(learner.rows, _PROBED), np.unique(self.right)
         train = encode(learner.model, learner.prepared.passages, probed), split.labels[probed]
-        held_out = passages[once], split.labels[self.rows[once]]
-        return measures.geometry(queries, passages) | measures.downstream(train, held_out)
+        held_out = rows.corpus[asked], split.labels[split.corpus[self.places[asked]]]
+        return measures.geometry(rows.questions, rows.corpus[self.right]) | measures.downstream(train, held_out)

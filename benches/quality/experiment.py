@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from quality import data, report
-from quality.arms import ARMS, BASE, PLAIN, WHOLE
+from quality.arms import ARMS, BASE, WHOLE, of_negfast
 from quality.plans import LEADERS, LONGER, Plan, Stage
 from quality.prepared import Prepared, load, prepare
 from quality.record import Record
@@ -86,6 +86,7 @@ class Experiment:
             epochs=epochs,
             batch_size=stage.batch_size,
             temperature=temperature or self.temperatures.get((stage.encoder, name), 0.05),
+            most_questions=stage.most_questions,
             most_corpus=stage.most_corpus,
             curve=stage.curve,
         )
@@ -119,7 +120,7 @@ class Experiment:
 
 def leading(found: dict[str, report.Results], n: int) -> tuple[str, ...]:
     """Return the arms of negfast, but the whole, with the highest mean nDCG@10 over all data sets."""
-    arms = [arm for arm in next(iter(found.values())).by_arm if arm not in PLAIN and arm != WHOLE]
+    arms = [arm for arm in next(iter(found.values())).by_arm if of_negfast(arm) and arm != WHOLE]
 
     def mean(arm: str) -> float:
         return float(np.mean([results.values(arm, "strict", "nDCG@10").mean() for results in found.values()]))

@@ -69,13 +69,16 @@ class InBatch:
 
 
 class CrossBatch(InBatch):
-    """pytorch-metric-learning's CrossBatchMemory around NTXentLoss: anchors against passages of late batches."""
+    """pytorch-metric-learning's CrossBatchMemory: anchors against passages of late batches, beside those of their own.
+
+    With one positive SupConLoss is the InfoNCE of NTXentLoss, which lists all pairs and takes seconds for a step.
+    """
 
     def __init__(self, temperature: float, dim: int, memory: int) -> None:
-        from pytorch_metric_learning.losses import CrossBatchMemory, NTXentLoss
+        from pytorch_metric_learning.losses import CrossBatchMemory, SupConLoss
 
         super().__init__(temperature)
-        self.loss = CrossBatchMemory(NTXentLoss(temperature), embedding_size=dim, memory_size=memory)
+        self.loss = CrossBatchMemory(SupConLoss(temperature), embedding_size=dim, memory_size=memory)
 
     def __call__(self, batch: Batch, step: int) -> torch.Tensor:
         b = len(batch.pairs)

@@ -17,7 +17,7 @@ _SAMPLE = 2000  # rows that geometry is measured on
 
 
 def rankings(
-    questions: Floats, corpus: Floats, right: Ints, groups: Ints, corpus_groups: Ints, threads: int
+    questions: Floats, corpus: Floats, right: Ints, groups: Ints, corpus_groups: Ints, *, threads: int
 ) -> tuple[Ints, Ints]:
     """Return the best rows of the corpus for each question, of all rows, and without others of its group.
 

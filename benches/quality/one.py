@@ -35,8 +35,8 @@ def result(plain: dict[str, Any], folder: Path) -> dict[str, Any]:
     torch.set_num_threads(run.threads)
     torch.manual_seed(run.seed)
     prepared = load(folder)
-    rows = some(prepared.split.train, run.most)
-    learner = Learner(run, prepared, rows, make(run.encoder, prepared.vocabulary, run.seed))
+    pairs = some(prepared.split.train, run.most)
+    learner = Learner(run, prepared, pairs, make(run.encoder, prepared.vocabulary, run.seed))
     training = Training(learner)
     epochs, seconds = [], []
     curve = Examination(learner, "dev", run.curve) if run.curve else None
@@ -44,27 +44,29 @@ def result(plain: dict[str, Any], folder: Path) -> dict[str, Any]:
         told = asdict(epoch)
         seconds.append(told.pop("seconds"))
         if curve is not None:
-            told["nDCG@10"] = {name: float(found["nDCG@10"].mean()) for name, found in curve.ranks().items()}
+            found = curve.retrieval(curve.embedded())
+            told["nDCG@10"] = {name: float(values["nDCG@10"].mean()) for name, values in found.items()}
         epochs.append(told)
     cost = {
         "seconds": dict(learner.clock.seconds),
         "by epoch": seconds,
         "peak bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024),
     }
-    asked = Examination(learner, run.part)
+    asked = Examination(learner, run.part, run.most_questions)
+    rows = asked.embedded()
     per_question = {
         name: {measure: values.round(6).tolist() for measure, values in found.items()}
-        for name, found in asked.ranks().items()
+        for name, found in asked.retrieval(rows).items()
     }
     measured = {
-        "pairs": len(rows),
+        "pairs": len(learner),
         "questions": asked.rows.tolist(),
         "corpus": len(asked.places),
         "steps": training.steps,
         "texts": dict(learner.clock.texts),
         "epochs": epochs,
         "retrieval": per_question,
-        "embeddings": asked.whole(),
+        "embeddings": asked.embeddings(rows),
     }
     return {"run": plain, "measured": measured, "cost": cost}
 

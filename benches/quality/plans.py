@@ -34,6 +34,7 @@ class Stage:
     encoder: Literal["static", "transformer"] = "static"
     part: Part = "dev"
     most: int | None = None
+    most_questions: int | None = None
     most_corpus: int | None = None
     epochs: int = 8
     batch_size: int = 256
@@ -79,8 +80,8 @@ QUICK = Plan(
         Stage(name="temperature", data=BOTH, arms=(BASE,), seeds=1, seconds=17, temperatures=_TEMPERATURES, **_SMALL),
         Stage(name="screening", data=BOTH, arms=tuple(ARMS), seeds=1, seconds=22, **_SMALL),
         Stage(
-            name="test", data=BOTH, arms=(BASE, WHOLE, LEADERS), seeds=2, seconds=25, part="test", curve=1000, longer=3,
-            **_SMALL,
+            name="test", data=BOTH, arms=(BASE, "random", WHOLE, LEADERS), seeds=2, seconds=25, part="test", curve=1000,
+            longer=3, **_SMALL,
         ),
     ),
     minutes=18,

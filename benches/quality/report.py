@@ -6,13 +6,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from quality.arms import BASE, PLAIN
+from quality.arms import BASE, PLAIN, of_negfast
 from quality.intervals import Interval, interval, of_seeds
+from quality.plans import LONGER
 
 Values = npt.NDArray[np.float64]
 Result = dict[str, Any]
 MEASURES = {"nDCG@10": "nDCG@10", "RR@10": "MRR@10", "R@100": "Recall@100"}
 KINDS = ("strict", "group-aware")
+RANDOM = "random"
 EMBEDDINGS = ("alignment", "uniformity", "effective rank", "V-measure", "probe")
 
 
@@ -55,8 +57,10 @@ def retrieval(results: Results, kind: str) -> list[dict[str, Any]]:
             row[name] = results.mean(arm, kind, measure)._asdict()
         if arm != BASE and BASE in results.by_arm:
             row[f"over {BASE}"] = results.over(arm, BASE, kind)._asdict()
-        if best is not None and arm not in PLAIN:
+        if best is not None and of_negfast(arm):
             row["over best other"] = results.over(arm, best, kind)._asdict() | {"other": best}
+        if LONGER in results.by_arm and of_negfast(arm):
+            row["over equal seconds"] = results.over(arm, LONGER, kind)._asdict()
         rows.append(row)
     return rows
 
@@ -93,25 +97,25 @@ def costs(results: Results) -> list[dict[str, Any]]:
         for activity in ("train", "encode", "mine", "draw", "look up"):
             row[activity] = _median(runs, lambda cost, name=activity: cost["seconds"].get(name, 0.0))
         row["peak MB"] = _median(runs, lambda cost: cost["peak bytes"] / 1e6)
-        if BASE in results.by_arm:
-            row["beyond texts"] = beyond_texts(runs, results.by_arm[BASE])
+        if BASE in results.by_arm and RANDOM in results.by_arm:
+            row["beyond texts"] = _spread(beyond_texts(runs, results.by_arm[BASE], results.by_arm[RANDOM]))
         rows.append(row)
     return rows
 
 
-def beyond_texts(runs: list[Result], base: list[Result]) -> dict[str, float]:
-    """Return an arm's seconds over those of the in-batch arm, less what its further texts cost.
+def beyond_texts(runs: list[Result], base: list[Result], random: list[Result]) -> list[float]:
+    """Return an arm's seconds over those of the in-batch arm, less what its further texts cost, for each seed.
 
-    A text in a step is taken to cost what one costs the in-batch arm, its gradient included; those for lists cost what
-    was measured.
+    What a further text costs in a step, gradient and scores included, the arm with random negatives tells, which does
+    nothing else; those for lists cost what was measured.
     """
     ratios = []
-    for run, other in zip(runs, base, strict=True):
-        seconds, of_base = (sum(one["cost"]["seconds"].values()) for one in (run, other))
-        more = run["measured"]["texts"]["steps"] - other["measured"]["texts"]["steps"]
-        each = of_base / other["measured"]["texts"]["steps"]
-        ratios.append((seconds - run["cost"]["seconds"].get("encode", 0.0) - more * each) / of_base)
-    return {"median": float(np.median(ratios)), "low": min(ratios), "high": max(ratios)}
+    for run, of_base, of_random in zip(runs, base, random, strict=True):
+        seconds, least, more = (sum(one["cost"]["seconds"].values()) for one in (run, of_base, of_random))
+        texts, fewest, most = (one["measured"]["texts"]["steps"] for one in (run, of_base, of_random))
+        each = (more - least) / (most - fewest)
+        ratios.append((seconds - run["cost"]["seconds"].get("encode", 0.0) - (texts - fewest) * each) / least)
+    return ratios
 
 
 def _false(runs: list[Result]) -> dict[str, dict[str, float]]:
@@ -127,7 +131,10 @@ def _false(runs: list[Result]) -> dict[str, dict[str, float]]:
 
 
 def _median(runs: list[Result], of: Any) -> dict[str, float]:
-    values = [float(of(run["cost"])) for run in runs]
+    return _spread([float(of(run["cost"])) for run in runs])
+
+
+def _spread(values: list[float]) -> dict[str, float]:
     return {"median": float(np.median(values)), "low": min(values), "high": max(values)}
 
 

@@ -50,7 +50,8 @@ class Run:
     seed : of initial rows, order, and draws
     part : whose questions are asked
     most : training pairs at most
-    most_corpus : passages of other parts that answers are looked for in, at most; None: all
+    most_questions : questions at most; None: all
+    most_corpus : passages that answers are looked for in, at most, those of the questions among them; None: all
     temperature : of every loss
     curve : questions of the dev part that are asked after each epoch, 0 for none
     threads : of the process
@@ -65,6 +66,7 @@ class Run:
     epochs: int = 8
     batch_size: int = 256
     temperature: float = 0.05
+    most_questions: int | None = None
     most_corpus: int | None = None
     curve: int = 0
     threads: int = 1

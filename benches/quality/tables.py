@@ -3,8 +3,6 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from quality.arms import BASE
-
 Row = Mapping[str, Any]
 _PLACES = {
     "steps": 0, "texts in steps": 0, "texts for lists": 0, "peak MB": 0, "beyond texts": 2,
@@ -32,7 +30,8 @@ def _cell(name: str, value: Any) -> str:
         return f"{scale * value:{sign},.{places}f}"
     middle = value.get("mean", value.get("median"))
     low, high = (scale * value[bound] for bound in ("low", "high"))
-    bounds = "" if low != low else f" [{low:{sign},.{places}f}, {high:{sign},.{places}f}]"  # NaN: of one seed
+    alone = low != low or ("median" in value and low == high)  # of one seed
+    bounds = "" if alone else f" [{low:{sign},.{places}f}, {high:{sign},.{places}f}]"
     return f"{scale * middle:{sign},.{places}f}{bounds}"
 
 
@@ -51,13 +50,14 @@ def markdown(rows: Sequence[Row]) -> str:
 
 
 NOTES = {
-    "strict": f"""Points (hundredths) with 95 % intervals over seeds and questions; a question's own passage is right.
-`over {BASE}` and `over best other` are differences in nDCG@10, paired by seed and question.""",
+    "strict": """Points (hundredths) with 95 % intervals over seeds and questions; a question's own passage is right.
+Columns with `over` are differences in nDCG@10, paired by seed and question: over the in-batch arm; over the best arm
+without negfast by these very numbers; over the in-batch arm that trains as long as the whole pipeline.""",
     "group-aware": "As above, with the other rows of a question's group left out of the ranking.",
     "embeddings": """With 95 % intervals over seeds. Alignment and uniformity: lower is better. V-measure and probe in
 points.""",
     "costs": """False: the share, in per cent, of negatives that share a text or a group with their anchor, of those
 that were drawn or looked up for it, and of the batch. Arms that are told groups and keys have none of the former by
 construction. Seconds are medians over seeds, with the least and the most. Beyond texts: seconds over those of the
-in-batch arm, less what encoding further texts costs.""",
+in-batch arm, less what embedding further texts costs; what one costs in a step the random arm tells.""",
 }

@@ -168,21 +168,23 @@ def made_result(arm: str, ndcg: list[float], *, seconds: float = 10.0, encode: f
 def made_results() -> report.Results:
     by_arm = {
         BASE: [made_result(BASE, [0.2, 0.4]), made_result(BASE, [0.4, 0.4])],
-        "random": [made_result("random", [0.3, 0.5]), made_result("random", [0.5, 0.5])],
+        "random": [made_result("random", ndcg, seconds=14, texts=140) for ndcg in ([0.3, 0.5], [0.5, 0.5])],
+        LONGER: [made_result(BASE, [0.5, 0.5], seconds=20, texts=200) for _ in range(2)],
         WHOLE: [made_result(WHOLE, [0.6, 0.6], seconds=16, encode=4, texts=150) for _ in range(2)],
     }
     return report.Results(by_arm, np.array([0, 1]))
 
 
 def test_tables_say_what_runs_said() -> None:
-    base, random, whole = report.retrieval(made_results(), "strict")
+    base, random, longer, whole = report.retrieval(made_results(), "strict")
     assert base["nDCG@10"]["mean"] == pytest.approx(0.35) and f"over {BASE}" not in base
     assert random[f"over {BASE}"]["mean"] == pytest.approx(0.1)
     assert whole[f"over {BASE}"]["mean"] == pytest.approx(0.25)
     assert whole["over best other"]["other"] == "random"
     assert whole["over best other"]["mean"] == pytest.approx(0.15)
-    # 20 seconds, less 4 for lists and 50 texts at a tenth of a second, over 10.
-    assert report.costs(made_results())[2]["beyond texts"]["median"] == pytest.approx(1.1)
+    # 20 seconds, less 4 for lists and 50 texts at a tenth of a second, as 40 of the random arm took 4, over 10.
+    assert whole["over equal seconds"]["mean"] == pytest.approx(0.1) and "over best other" not in longer
+    assert report.costs(made_results())[3]["beyond texts"]["median"] == pytest.approx(1.1)
     lines = tables.text([random, whole]).splitlines()
     assert "45.00 [" in lines[1] and "+10.00 [" in lines[1] and len(lines) == 3
     assert tables.markdown([random]).splitlines()[1].count("---") == len(tables.cells([random])[0])

@@ -23,7 +23,7 @@ QUESTION = np.array([[1.0, 0.0]], np.float32)
 
 def test_a_question_is_judged_by_the_rank_of_its_passage() -> None:
     groups = np.array([7, 7, 8, 9])
-    strict, aware = measures.rankings(QUESTION, CORPUS, np.array([2]), np.array([8]), groups, 1)
+    strict, aware = measures.rankings(QUESTION, CORPUS, np.array([2]), np.array([8]), groups, threads=1)
     assert strict[0, :4].tolist() == aware[0, :4].tolist() == [0, 1, 2, 3] and (strict[0, 4:] == -1).all()
     found = measures.judged(strict, np.array([2]))
     assert found["RR@10"][0] == pytest.approx(1 / 3) and found["nDCG@10"][0] == pytest.approx(1 / np.log2(4))
@@ -32,7 +32,7 @@ def test_a_question_is_judged_by_the_rank_of_its_passage() -> None:
 
 def test_other_rows_of_its_group_are_left_out_of_a_group_aware_ranking() -> None:
     groups = np.array([8, 9, 8, 8])
-    strict, aware = measures.rankings(QUESTION, CORPUS, np.array([2]), np.array([8]), groups, 1)
+    strict, aware = measures.rankings(QUESTION, CORPUS, np.array([2]), np.array([8]), groups, threads=1)
     assert strict[0, :4].tolist() == [0, 1, 2, 3]
     assert aware[0, :3].tolist() == [1, 2, -1]
     assert measures.judged(aware, np.array([2]))["RR@10"][0] == 0.5
@@ -43,7 +43,7 @@ def test_rankings_are_full_where_a_group_is_large() -> None:
     corpus = rng.standard_normal((400, 8)).astype(np.float32)
     groups = np.where(np.arange(400) < 150, 1, np.arange(400))
     right = np.array([0, 200])
-    _, aware = measures.rankings(corpus[right], corpus, right, groups[right], groups, 1)
+    _, aware = measures.rankings(corpus[right], corpus, right, groups[right], groups, threads=1)
     assert (aware >= 0).all()
     scores = corpus[0] @ corpus.T / np.linalg.norm(corpus, axis=1)
     scores[1:150] = -np.inf
