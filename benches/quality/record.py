@@ -51,7 +51,7 @@ class Record:
         plain = {**self._head(), "stages": self._stages}
         (self.folder / f"{self.plan}.json").write_text(json.dumps(plain, indent=1) + "\n", encoding="utf-8")
         for name, stage in self._stages.items():
-            plots.write(self.folder, f"{self.plan}-{name}", stage["tables"]["strict"], stage["curves"], BASE)
+            plots.write(self.folder, f"{self.plan}-{name}", stage["tables"], stage["curves"], BASE)
         return text
 
     def _head(self) -> dict[str, Any]:
