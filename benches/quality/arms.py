@@ -89,15 +89,17 @@ PLAIN: dict[str, Arm] = {
 """What there is without negfast."""
 
 PARTS: dict[str, Arm] = {
+    "negfast: masks, no lists": Arm(loss="negfast", labelled=True),
+    "negfast: masks, nearest": Arm(source="nearest", remined=1, loss="negfast", labelled=True),
     "negfast: margin alone": replace(_GUARDED, labelled=False),
     "negfast: guards": _GUARDED,
     "negfast: guards, tiers": _TIERED,
     "negfast: guards, adaptive tiers": replace(_TIERED, adaptive=True),
     "negfast: guards, bank": replace(_GUARDED, bank=4096),
-    "negfast: guards, hard batches": replace(_GUARDED, hard_batches=True),
+    "negfast: guards, hard batches": replace(_GUARDED, hard_batches=True, depth=50),
     "negfast: guards, refresh": replace(_GUARDED, refresh=0.1),
 }
-"""Guards, and each part beside them."""
+"""Masks of the loss by keys and groups; guards, which lists have too; and each part beside guards."""
 
 WITHOUT: dict[str, Arm] = {
     "all without guards": replace(_ALL, labelled=False, relative_margin=None),

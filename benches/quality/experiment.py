@@ -113,6 +113,8 @@ class Experiment:
             "corpus": first["measured"]["corpus"],
             "part": stage.part,
             "seeds": stage.seeds,
+            "longer": stage.longer,
+            "whole takes": report.times_as_long(results, WHOLE),
             "settings": {key: value for key, value in first["run"].items() if key not in {"arm", "seed", "data"}},
             "arms": {arm: runs[0]["run"]["arm"] for arm, runs in results.by_arm.items()},
         }

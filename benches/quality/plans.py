@@ -81,7 +81,7 @@ QUICK = Plan(
         Stage(name="screening", data=BOTH, arms=tuple(ARMS), seeds=1, seconds=22, **_SMALL),
         Stage(
             name="test", data=BOTH, arms=(BASE, "random", WHOLE, LEADERS), seeds=2, seconds=25, part="test", curve=1000,
-            longer=3, **_SMALL,
+            longer=2, **_SMALL,
         ),
     ),
     minutes=18,
@@ -96,7 +96,7 @@ FULL = Plan(
         ),
         Stage(name="screening", data=BOTH, arms=tuple(ARMS), seeds=2, seconds=60, most=12_000),
         Stage(
-            name="test", data=BOTH, arms=_LEADING, seeds=5, seconds=150, part="test", most=29_000, curve=2000, longer=3
+            name="test", data=BOTH, arms=_LEADING, seeds=5, seconds=150, part="test", most=29_000, curve=2000, longer=2
         ),
         Stage(
             name="temperature", data=("packages",), arms=(BASE,), seeds=1, seconds=700, encoder="transformer",

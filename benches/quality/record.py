@@ -78,9 +78,15 @@ class Record:
 
 def _about(about: dict[str, Any]) -> str:
     settings = about["settings"]
+    longer = ""
+    if about["longer"] is not None:
+        longer = (
+            f"; the whole pipeline took {about['whole takes']:.1f} times as long as the in-batch arm, which trains "
+            f"{about['longer']:g} times as many epochs for equal seconds"
+        )
     return (
         f"{about['pairs']:,} training pairs of {about['data']}, {settings['epochs']} epochs of batches of "
         f"{settings['batch_size']}, temperature {settings['temperature']:g}, {about['seeds']} seeds; "
         f"{about['questions']:,} questions of the {about['part']} part, {about['corpus']:,} passages; "
-        f"{settings['encoder']['kind']} encoder; data {about['fingerprint']}"
+        f"{settings['encoder']['kind']} encoder; data {about['fingerprint']}{longer}"
     )

@@ -84,6 +84,16 @@ def _over_seeds(runs: list[Result], name: str, base: list[Result] | None = None)
     return of_seeds(values if base is None else values - others)
 
 
+def times_as_long(results: Results, arm: str) -> float | None:
+    """Return how many times as long as the in-batch arm another trains, the median over seeds."""
+    if BASE not in results.by_arm or arm not in results.by_arm:
+        return None
+    seconds, of_base = (
+        np.array([sum(run["cost"]["seconds"].values()) for run in results.by_arm[name]]) for name in (arm, BASE)
+    )
+    return float(np.median(seconds / of_base))
+
+
 def costs(results: Results) -> list[dict[str, Any]]:
     """Return one row for each arm: false negatives, seconds by activity, and how they compare with the in-batch arm."""
     rows = []

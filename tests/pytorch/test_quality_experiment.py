@@ -25,7 +25,7 @@ from quality.plans import LEADERS, LONGER, PLANS, Stage, runs
 from quality.prepared import load, prepare
 from quality.record import Record
 from quality.runner import Job, OutOfTimeError, Runner
-from quality.settings import Encoder, Run
+from quality.settings import Encoder, Run, transformer
 
 ENCODER = Encoder(dim=16, vocabulary=300, learning_rate=0.05)
 
@@ -102,6 +102,46 @@ def test_arms_differ_in_nothing_but_their_negatives(folder: Path) -> None:
     arms = [replace(small("random"), num_negatives=0), small(BASE)]
     first, second = (one.result(settings(arm).plain(), folder)["measured"] for arm in arms)
     assert first["retrieval"] == second["retrieval"]
+
+
+@pytest.mark.parametrize("name", ARMS)
+def test_arms_go_through_json(name: str) -> None:
+    run = settings(name)
+    assert Run.of(json.loads(json.dumps(run.plain()))) == run
+
+
+def test_arms_of_everything_less_a_part_differ_from_it() -> None:
+    arms = [*ARMS.values()]
+    assert all(arm not in arms[:place] for place, arm in enumerate(arms))
+
+
+def tiny_transformer(texts: list[str], path: Path) -> Encoder:
+    from tokenizers import Tokenizer, models, pre_tokenizers
+
+    transformers = pytest.importorskip("transformers")
+    words = ["[PAD]", "[UNK]", *sorted({word for text in texts for word in text.split()})]
+    tokenizer = Tokenizer(models.WordLevel({word: i for i, word in enumerate(words)}, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer.save(str(path / "tokenizer.json"))
+    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
+    torch.manual_seed(0)
+    transformers.BertModel(transformers.BertConfig(vocab_size=len(words), **sizes)).save_pretrained(path)
+    return replace(transformer(str(path)), learning_rate=0.01)
+
+
+def test_a_transformer_learns_and_does_not_drop_out(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pairs = load(folder).pairs
+    encoder = tiny_transformer([*pairs.queries, *pairs.passages], tmp_path)
+    monkeypatch.setenv("NEGFAST_BENCH_CACHE", str(tmp_path))
+    own = prepare("made", pairs, encoder)
+    run = settings(small("negfast: guards"), encoder=encoder, epochs=1, most_questions=30, most_corpus=100)
+    first, again = (one.result(run.plain(), own)["measured"] for _ in range(2))
+    assert first == again and len(first["questions"]) == 30 and first["corpus"] == 100
+    before = one.result(replace(run, epochs=0).plain(), own)["measured"]
+    ndcg = [np.mean(found["retrieval"]["strict"]["nDCG@10"]) for found in (before, first)]
+    assert ndcg[0] < ndcg[1]
 
 
 STUB = """
@@ -192,11 +232,13 @@ def test_tables_say_what_runs_said() -> None:
 
 def test_a_record_has_every_table_with_its_command(tmp_path: Path) -> None:
     record = Record(tmp_path, "tiny", command="make tiny", versions={"python": "3"}, budget=["1 run"])
-    about = {"pairs": 1, "questions": 2, "corpus": 3, "part": "test", "seeds": 2, "data": "made", "fingerprint": "f",
-             "settings": settings(BASE).plain()}  # fmt: skip
+    about = {
+        "pairs": 1, "questions": 2, "corpus": 3, "part": "test", "seeds": 2, "data": "made", "fingerprint": "f",
+        "settings": settings(BASE).plain(), "longer": 2, "whole takes": report.times_as_long(made_results(), WHOLE),
+    }  # fmt: skip
     record.add("test-made", about, made_results())
     text = record.write()
-    assert "make tiny" in text and "over best other" in text and "nan" not in text
+    assert "took 2.0 times as long" in text and "make tiny" in text and "over best other" in text and "nan" not in text
     plain = json.loads((tmp_path / "tiny.json").read_text())
     assert set(plain["stages"]["test-made"]["tables"]) == {"strict", "group-aware", "embeddings", "costs"}
     pictures = {path.name for path in tmp_path.glob("*.svg")}
