@@ -25,14 +25,15 @@ class Arm:
     memory : rows of the cross-batch memory
     labelled : keep rows with a key or a group in common apart: in lists, draws, the loss, and batches that are composed
     relative_margin : of what mines
+    recall : of negfast's search; below 1 it may be approximate
     loss_margin : relative margin of negfast's loss
-    directions, hardness_strength : of negfast's loss
+    directions, partition_mode, hardness_strength : of negfast's loss
     depth : negatives that are mined for an anchor, of which `tiers` draws or `num_negatives` are the first
     tiers : draw by tier, random rows first and harder ones later, rather than the first of each list
     hard, semi_hard, easy, min_random : shares of tiers in the end
     adaptive : let measurements move the curriculum
     bank, bank_negatives : rows of the memory bank, and how many of them an anchor gets
-    hard_batches : compose batches of mined neighbours
+    hard_batches : compose batches of mined neighbours, in communities of so many at most, with a share of random rows
     refresh : mean movement of rows after which lists are refreshed, at the end of an epoch, in place of `remined`
     """
 
@@ -44,8 +45,10 @@ class Arm:
     memory: int = 1024
     labelled: bool = False
     relative_margin: float | None = None
+    recall: float = 1.0
     loss_margin: float | None = None
     directions: tuple[str, ...] = ("query_to_doc",)
+    partition_mode: Literal["joint", "per_direction"] = "joint"
     hardness_strength: float = 0.0
     depth: int = 0
     tiers: bool = False
@@ -57,6 +60,8 @@ class Arm:
     bank: int = 0
     bank_negatives: int = 32
     hard_batches: bool = False
+    community: int = 32
+    random_share: float = 0.1
     refresh: float | None = None
 
     @classmethod

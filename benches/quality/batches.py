@@ -43,7 +43,14 @@ class Hard:
     def __init__(self, learner: Learner) -> None:
         run = learner.run
         self.learner = learner
-        self.sampler = HardBatchSampler(len(learner), run.batch_size, **learner.labels, seed=run.seed)
+        self.sampler = HardBatchSampler(
+            len(learner),
+            run.batch_size,
+            **learner.labels,
+            community=run.arm.community,
+            random_share=run.arm.random_share,
+            seed=run.seed,
+        )
 
     def __len__(self) -> int:
         return len(self.sampler)

@@ -95,7 +95,7 @@ class Negfast:
     def __init__(self, learner: Learner, dim: int, curriculum: Any, drawer: Any) -> None:
         arm, run = learner.run.arm, learner.run
         self.learner, self.curriculum, self.drawer = learner, curriculum, drawer
-        self.loss = CurriculumLoss(curriculum, directions=arm.directions)  # type: ignore[arg-type]
+        self.loss = CurriculumLoss(curriculum, directions=arm.directions, partition_mode=arm.partition_mode)
         self.bank = MemoryBank(arm.bank, dim, seed=run.seed, n_threads=run.threads) if arm.bank else None
         self.labels = {name: torch.from_numpy(each) for name, each in learner.labels.items()}
         self.found: Ints | None = None

@@ -74,7 +74,7 @@ class SentenceTransformers(_Periodic):
         with learner.clock.on("mine"), contextlib.redirect_stderr(io.StringIO()):  # its bars
             found = mine_hard_negatives(
                 Dataset.from_dict({"query": queries, "passage": passages}),
-                model,  # type: ignore[arg-type]
+                model,
                 relative_margin=arm.relative_margin,
                 num_negatives=arm.listed,
                 use_faiss=True,
@@ -108,7 +108,7 @@ class _AsSentenceTransformer:
     def similarity_pairwise(self, queries: object, passages: object) -> object:
         from sentence_transformers.util import pairwise_cos_sim
 
-        return pairwise_cos_sim(queries, passages)  # type: ignore[arg-type]
+        return pairwise_cos_sim(queries, passages)
 
 
 def _rows_of(anchors: list[str], negatives: list[str], queries: list[str], passages: list[str], k: int) -> Ints:
@@ -127,15 +127,20 @@ def _rows_of(anchors: list[str], negatives: list[str], queries: list[str], passa
 class Negfast(_Periodic):
     """negfast, anew each time."""
 
+    reserve: int | Literal["auto"] = 0
+
     def __init__(self, learner: Learner) -> None:
         super().__init__(learner)
         run = learner.run
         rules = negfast.Rules(relative_margin=run.arm.relative_margin)
         self.miner = negfast.Miner(
-            num_negatives=run.arm.listed, rules=rules, n_threads=run.threads, seed=run.seed, reserve=self.reserve
+            num_negatives=run.arm.listed,
+            rules=rules,
+            search=negfast.Search(recall=run.arm.recall),
+            n_threads=run.threads,
+            seed=run.seed,
+            reserve=self.reserve,
         )
-
-    reserve: int | Literal["auto"] = 0
 
     def lists(self, step: int) -> Lists:  # noqa: ARG002
         vectors = self.learner.encode()

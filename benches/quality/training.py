@@ -119,7 +119,7 @@ class Training:
             seconds=self.learner.clock.total,
             false=self.tally.shares(),
             tiers={name: int(count) for name, count in self.drawer.tiers.items()},
-            hardness=self.curriculum.hardness if adaptive else None,  # type: ignore[union-attr]
+            hardness=self.curriculum.hardness if adaptive else None,
             mined=fresh,
         )
 
