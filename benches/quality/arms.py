@@ -31,7 +31,7 @@ class Arm:
     depth : negatives that are mined for an anchor, of which `tiers` draws or `num_negatives` are the first
     tiers : draw by tier, random rows first and harder ones later, rather than the first of each list
     hard, semi_hard, easy, min_random : shares of tiers in the end
-    adaptive : let measurements move the curriculum
+    adaptive : let measurements move the curriculum, and what rows are to the loss how often they are drawn
     bank, bank_negatives : rows of the memory bank, and how many of them an anchor gets
     hard_batches : compose batches of mined neighbours, in communities of so many at most, with a share of random rows
     refresh : mean movement of rows after which lists are refreshed, at the end of an epoch, in place of `remined`
