@@ -71,6 +71,10 @@ def runs(stage: Stage, leaders: int) -> float:
 
 BOTH = ("packages", "code")
 _SMALL = {"most": 6_000, "epochs": 4}
+_FEW = {
+    "encoder": "transformer", "most": 2_000, "most_questions": 1_500, "most_corpus": 5_000, "epochs": 2,
+    "batch_size": 64,
+}  # fmt: skip
 _LEADING = (*PLAIN, WHOLE, LEADERS)
 _TEMPERATURES = (0.02, 0.03, 0.05, 0.1)
 
@@ -99,12 +103,12 @@ FULL = Plan(
             name="test", data=BOTH, arms=_LEADING, seeds=5, seconds=150, part="test", most=29_000, curve=2000, longer=2
         ),
         Stage(
-            name="temperature", data=("packages",), arms=(BASE,), seeds=1, seconds=700, encoder="transformer",
-            temperatures=(0.02, 0.05), most=4_000, most_corpus=10_000, epochs=1, batch_size=64,
+            name="temperature", data=("packages",), arms=(BASE,), seeds=1, seconds=500, temperatures=(0.02, 0.05),
+            **_FEW,
         ),
         Stage(
-            name="transformer", data=("packages",), arms=(BASE, "nearest, each epoch", LEADERS), seeds=3, seconds=900,
-            encoder="transformer", part="test", most=4_000, most_corpus=10_000, epochs=2, batch_size=64,
+            name="transformer", data=("packages",), arms=(BASE, "nearest, each epoch", LEADERS), seeds=3, seconds=1300,
+            part="test", **_FEW,
         ),
     ),
     minutes=480,
