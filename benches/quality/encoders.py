@@ -24,7 +24,7 @@ class Static(nn.Module):
         super().__init__()
         rows = torch.randn(vocabulary, dim, generator=torch.Generator().manual_seed(seed))
         self.table = nn.EmbeddingBag.from_pretrained(rows, freeze=False, mode="mean")
-        self.block = _BLOCK["static"]
+        self.dim, self.block = dim, _BLOCK["static"]
 
     def forward(self, texts: Texts, rows: Ints) -> torch.Tensor:
         return normalize(self.table(*texts.bags(rows)))
@@ -38,7 +38,7 @@ class Transformer(nn.Module):
 
         super().__init__()
         self.model = AutoModel.from_pretrained(path).eval()
-        self.block = _BLOCK["transformer"]
+        self.dim, self.block = int(self.model.config.hidden_size), _BLOCK["transformer"]
 
     def forward(self, texts: Texts, rows: Ints) -> torch.Tensor:
         ids, mask = texts.padded(rows)

@@ -92,11 +92,13 @@ class CrossBatch(InBatch):
 class Negfast:
     """CurriculumLoss over the batch, what was drawn, and what a bank holds; labelled rows are masked."""
 
-    def __init__(self, learner: Learner, dim: int, curriculum: Any, drawer: Any) -> None:
+    def __init__(self, learner: Learner, curriculum: Any, drawer: Any) -> None:
         arm, run = learner.run.arm, learner.run
         self.learner, self.curriculum, self.drawer = learner, curriculum, drawer
         self.loss = CurriculumLoss(curriculum, directions=arm.directions, partition_mode=arm.partition_mode)
-        self.bank = MemoryBank(arm.bank, dim, seed=run.seed, n_threads=run.threads) if arm.bank else None
+        self.bank: MemoryBank | None = None
+        if arm.bank:
+            self.bank = MemoryBank(arm.bank, learner.model.dim, seed=run.seed, n_threads=run.threads)
         self.labels = {name: torch.from_numpy(each) for name, each in learner.labels.items()}
         self.found: Ints | None = None
         self._told: Any = None
@@ -157,12 +159,12 @@ class Negfast:
         return Negatives(found.rows, found.ids, source="bank")
 
 
-def loss(learner: Learner, dim: int, curriculum: Any, drawer: Any) -> Loss:
+def loss(learner: Learner, curriculum: Any, drawer: Any) -> Loss:
     run = learner.run
     match run.arm.loss:
         case "in-batch":
             return InBatch(run.temperature)
         case "cross-batch memory":
-            return CrossBatch(run.temperature, dim, run.arm.memory)
+            return CrossBatch(run.temperature, learner.model.dim, run.arm.memory)
         case _:
-            return Negfast(learner, dim, curriculum, drawer)
+            return Negfast(learner, curriculum, drawer)

@@ -54,9 +54,7 @@ class Training:
         self.curriculum = curriculum(run, self.steps)
         self.miner = miner(learner)
         self.drawer = drawer(learner, self.curriculum)
-        dim = learner.encode_passages(np.zeros(1, dtype=np.int64)).shape[1]
-        learner.clock = type(learner.clock)()  # that text was no part of the training
-        self.loss = loss(learner, dim, self.curriculum, self.drawer)
+        self.loss = loss(learner, self.curriculum, self.drawer)
         self.optimizer = torch.optim.Adam(learner.model.parameters(), lr=run.encoder.learning_rate, fused=True)
         self.tally = Tally(learner.keys, learner.groups)
         self.lists: Lists | None = None
