@@ -13,7 +13,7 @@ export VIRTUAL_ENV := $(CURDIR)/.venv
 export PYO3_PYTHON := $(CURDIR)/$(BIN)/python
 unexport CONDA_PREFIX PYTHONHOME
 
-.PHONY: setup demo test test-peers test-rust soundness lint deny fuzz wheels bench bench-peers bench-refresh docs docs-serve clean
+.PHONY: setup demo test test-peers test-rust soundness lint deny fuzz wheels bench bench-peers bench-refresh quality quality-full docs docs-serve clean
 .DEFAULT_GOAL := test
 
 setup: .venv/.installed-lint,test
@@ -88,6 +88,14 @@ bench-peers: .venv/.installed-bench
 bench-refresh: .venv/.installed-bench
 	$(BIN)/python benches/refresh/trajectory.py
 	$(BIN)/python benches/refresh/refresh.py $(REFRESH_ARGUMENTS)
+
+# Whether embeddings get better, and at what price: a quarter of an hour on two cores, and the whole experiment, a night.
+# Some of it: make quality QUALITY_ARGUMENTS='--data code'
+quality: .venv/.installed-bench
+	$(BIN)/python benches/quality/run.py --plan quick $(QUALITY_ARGUMENTS)
+
+quality-full: .venv/.installed-bench
+	$(BIN)/python benches/quality/run.py --plan full $(QUALITY_ARGUMENTS)
 
 docs: .venv/.installed-docs
 	$(BIN)/python -m mkdocs build --strict
