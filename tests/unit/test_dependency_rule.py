@@ -30,7 +30,7 @@ LAYERS = [
     {"codes", "reservoir"},
     {"clusters"},
     {"search", "rules", "draw", "exposure", "bank"},
-    {"batches", "tiered"},
+    {"batches", "tiered", "tuples"},
     {"copies", "duplicates"},
     {"pool"},
     {"refresh"},
