@@ -15,12 +15,28 @@ pub enum Closeness {
 impl Closeness {
     /// The closeness of an anchor and a row of this score.
     pub fn of(self, scorer: &Scorer<'_>, anchor: usize, row: usize, score: f32) -> f32 {
-        let Self::Distance(power) = self else { return score };
         let square = |norm: f64| f64::from(u8::from(norm > 0.0));
-        let squares = square(scorer.queries.norm(anchor)) + square(scorer.corpus.norm(row));
-        let distance = (squares - 2.0 * f64::from(score)).max(0.0);
+        self.at(f64::from(score), square(scorer.queries.norm(anchor)) + square(scorer.corpus.norm(row))) as f32
+    }
+
+    /// The closeness of two rows of norm 1 and of this score.
+    pub(super) fn at_score(self, score: f64) -> f64 {
+        self.at(score, 2.0)
+    }
+
+    /// The score of two rows of norm 1 and of this closeness, or the nearest that there is.
+    pub(super) fn score_at(self, closeness: f64) -> f64 {
+        match self {
+            Self::Score => closeness,
+            Self::Distance(power) => 1.0 - (-closeness).max(0.0).powf(2.0 / power) / 2.0,
+        }
+    }
+
+    /// The closeness at a score, of rows whose squares add up to this.
+    fn at(self, score: f64, squares: f64) -> f64 {
+        let Self::Distance(power) = self else { return score };
         // 0 is added so that no distance is −0: equal numbers are equal bits.
-        -raised(distance, power) as f32 + 0.0
+        0.0 - raised((squares - 2.0 * score).max(0.0), power)
     }
 }
 

@@ -6,12 +6,14 @@
 //!
 //! # Cost
 //!
-//! Every anchor is scored against all rows, once. A thread holds the scores of one anchor; beyond them memory grows with
-//! what is chosen, never with anchors × positives × negatives.
+//! Every anchor is multiplied with all rows, once, in `f32`; what that does not decide is scored. A thread holds a table of
+//! [`BLOCK`] anchors and all rows, all of them share a packed copy of the rows. Beyond that memory grows with the positives
+//! and with what is chosen, never with anchors × positives × negatives.
 
 mod anchor;
 mod band;
 mod closeness;
+mod estimate;
 
 pub use band::Band;
 pub use closeness::Closeness;
@@ -23,9 +25,11 @@ use crate::rules::{Guard, Known, Rules};
 use crate::score::{Scorer, score_lists};
 use crate::threads::Workers;
 use crate::tuples::anchor::{Chooser, Room};
+use crate::tuples::estimate::Estimator;
 
-/// Anchors of a task. A constant, so that sums are added in the same order on any number of threads.
-const BLOCK: usize = 32;
+/// Anchors of a task: whole tiles at every level. A constant, so that sums are added in the same order on any number of
+/// threads.
+const BLOCK: usize = 48;
 
 /// Which positives of an anchor are used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -83,7 +87,8 @@ pub struct Tuples {
     pub all: Sums,
 }
 
-/// Sums over all triplets of a positive that is used and a negative that is allowed.
+/// Sums over all triplets of a positive that is used and a negative that is allowed. What negatives add is estimated to
+/// within the error of a product in `f32`, which depends on the SIMD level.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Sums {
     /// How many they are.
@@ -113,7 +118,8 @@ pub fn tuples(asked: &Asked<'_>, workers: &mut Workers<'_>) -> Result<Tuples> {
     let anchors: Vec<u32> = (0..n as u32).collect();
     let lowest = lowest_positives(asked, &anchors, workers)?;
     let guard = Guard::new(asked.scorer, asked.rules, asked.known, &anchors, &lowest);
-    let chooser = Chooser::new(asked, &guard);
+    let estimator = Estimator::new(asked.scorer);
+    let chooser = Chooser::new(asked, &guard, &estimator);
     let parts = Mutex::new(Vec::new());
     workers.progress().expect((n * rows) as u64);
     let work = (n * rows * asked.scorer.corpus.rows().dim()) as u64;
@@ -124,8 +130,9 @@ pub fn tuples(asked: &Asked<'_>, workers: &mut Workers<'_>) -> Result<Tuples> {
         || Room::new(rows, asked.scorer.corpus.rows().dim()),
         |room, block, progress| {
             let (start, mut part) = (block.start, Part::default());
-            for anchor in block {
-                chooser.choose(anchor, room, &mut part);
+            estimator.fill(block.clone(), &mut room.table);
+            for (i, anchor) in block.enumerate() {
+                chooser.choose(i, anchor, room, &mut part);
                 progress.advance(rows as u64)?;
             }
             parts.lock().unwrap_or_else(PoisonError::into_inner).push((start, part));
