@@ -1,0 +1,16 @@
+"""For those who have an index of hnswlib: negatives from its candidates."""
+
+from importlib.util import find_spec
+
+from negfast.errors import MissingExtraError
+
+try:
+    found = find_spec("hnswlib") is not None
+except ValueError:  # an import of it is forbidden
+    found = False
+if not found:
+    raise MissingExtraError("negfast.integrations.hnswlib needs hnswlib; install negfast[hnsw]")
+
+from negfast.integrations.hnswlib.source import HnswSource
+
+__all__ = ["HnswSource"]
