@@ -85,7 +85,7 @@ def checked_batch(embeddings: Any, labels: Any, ref_emb: Any, ref_labels: Any, g
         anchors,
         rows,
         own.to(device, torch.int64),
-        (own if same else _labels("ref_labels", ref_labels, len(rows))).to(device, torch.int64),
+        _labels("ref_labels", ref_labels, len(rows)).to(device, torch.int64),
         same,
         *(_pair(name, value, sizes, same, device) for name, value in (("groups", groups), ("keys", keys))),
     )
@@ -105,7 +105,9 @@ def _labels(name: str, value: Any, n: int) -> torch.Tensor:
         kind = value.dtype if isinstance(value, torch.Tensor) else type(value).__name__
         raise InvalidTypeError(f"{name} must be a tensor of integers, got {kind}; pass the number of each row's class")
     if value.shape != (n,):
-        raise InvalidValueError(f"{name} must be of shape ({n},), one for each row, got {tuple(value.shape)}; reshape it")
+        raise InvalidValueError(
+            f"{name} must be of shape ({n},), one for each row, got {tuple(value.shape)}; reshape it"
+        )
     return value
 
 

@@ -76,9 +76,7 @@ def checked_choice(
         type_of_triplets=one_of("type_of_triplets", type_of_triplets, ("any", "all", "hard", "semihard", "easy")),
         positives=one_of("positives", positives, ("all", "hardest", "easiest")),
         tuples=one_of("tuples", tuples, ("triplets", "pairs")),
-        num_negatives=None
-        if num_negatives is None
-        else whole("num_negatives", num_negatives, low=1, high=2**31 - 1),
+        num_negatives=None if num_negatives is None else whole("num_negatives", num_negatives, low=1, high=2**31 - 1),
         rules=rules,  # type: ignore[arg-type]
     )
     defaults = {field.name: field.default for field in fields(Rules)}
