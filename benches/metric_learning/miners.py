@@ -4,8 +4,8 @@
     python benches/metric_learning/miners.py --part memory --name metric-learning-memory
 
 Rows are texts of Debian packages, four of each of 1,024 source packages, which are their classes. Tuples are compared
-before anything is timed: those whose margin is within rounding of an edge may differ. Memory is what a process that runs
-one contender grows by, the result included.
+before anything is timed: those whose margin is within rounding of an edge may differ. Memory is what a process that
+runs one contender grows by, the result included.
 
 In the case "wide" classes are 32 archive sections with 128 rows each: 2.1 billion triplets, whose numbers alone would
 take their miner 49 GB, so that negfast runs alone.

@@ -11,15 +11,15 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-warnings.simplefilter("ignore")
+with warnings.catch_warnings():  # what it warns of while it loads is its own
+    warnings.simplefilter("ignore")
+    import torch
+    import torch.distributed as dist
+    import torch.multiprocessing as mp
+    from pytorch_metric_learning.miners import TripletMarginMiner
+    from pytorch_metric_learning.utils.distributed import DistributedMinerWrapper
 
-import torch
-import torch.distributed as dist
-import torch.multiprocessing as mp
-from pytorch_metric_learning.miners import TripletMarginMiner
-from pytorch_metric_learning.utils.distributed import DistributedMinerWrapper
-
-from negfast.integrations.pytorch_metric_learning import NegfastMiner
+    from negfast.integrations.pytorch_metric_learning import NegfastMiner
 
 
 def grown() -> tuple[float, int]:

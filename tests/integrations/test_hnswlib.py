@@ -10,7 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-hnswlib = pytest.importorskip("hnswlib", exc_type=ImportError)
+pytest.importorskip("hnswlib", exc_type=ImportError)
+
+import hnswlib
 
 import negfast
 from negfast import Rules
@@ -145,7 +147,7 @@ def test_more_candidates_than_rows_are_padded() -> None:
     assert len(source.mine(QUERIES[:0], CORPUS[:20], [])) == 0
 
 
-def test_the_index_is_left_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_index_is_left_as_it_was() -> None:
     index = index_of()
     index.set_ef(33)
     index.set_num_threads(5)

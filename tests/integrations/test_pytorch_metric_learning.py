@@ -23,13 +23,11 @@ with warnings.catch_warnings():  # what it warns of while it loads is its own
     from negfast.integrations.pytorch_metric_learning.batch import checked_batch
     from negfast.integrations.pytorch_metric_learning.blocks import by_torch
 
-from children import output_of
-
 import negfast
+from children import output_of
 from negfast import Rules
 
 Type, Value = negfast.InvalidTypeError, negfast.InvalidValueError
-NO_MARGIN = Rules(relative_margin=None)
 
 
 def rows(n: int = 60, dim: int = 12, classes: int = 12, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
@@ -87,7 +85,7 @@ def test_a_memory_never_pairs_a_row_with_itself_in_a_tuple() -> None:
     real = memory.loss.forward
     memory.loss.forward = lambda *given: seen.append(given) or real(*given)
     memory(*rows(32, classes=4))
-    given, labels, (anchors, positives, negatives), held, held_labels = seen[0]
+    _, labels, (anchors, positives, negatives), _, held_labels = seen[0]
     assert len(anchors) and (anchors != positives).all()
     assert (labels[anchors] == held_labels[positives]).all() and (labels[anchors] != held_labels[negatives]).all()
 

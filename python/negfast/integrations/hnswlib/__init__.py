@@ -4,11 +4,7 @@ from importlib.util import find_spec
 
 from negfast.errors import MissingExtraError
 
-try:
-    found = find_spec("hnswlib") is not None
-except ValueError:  # an import of it is forbidden
-    found = False
-if not found:
+if find_spec("hnswlib") is None:
     raise MissingExtraError("negfast.integrations.hnswlib needs hnswlib; install negfast[hnsw]")
 
 from negfast.integrations.hnswlib.source import HnswSource

@@ -145,8 +145,8 @@ class HnswSource:
         rows = floats("queries", queries)
         if rows.ndim != 2 or rows.shape[1] != self.index.dim:
             raise InvalidValueError(
-                f"queries must be of shape (n_queries, {self.index.dim}), as the index is, got {rows.shape}; encode both "
-                "with one model"
+                f"queries must be of shape (n_queries, {self.index.dim}), as the index is, got {rows.shape}; encode "
+                "both with one model"
             )
         proposed = np.full((len(rows), k), -1, dtype=np.int64)
         if k and len(rows):
@@ -225,7 +225,13 @@ class HnswSource:
         proposed = self.candidates(queries, min(2 * depth + 64 if asked is None else asked, self.index.element_count))
         self._check_rows(proposed, len(corpus))
         searched = time.perf_counter()
-        known = {"positives": positives, "groups": groups, "keys": keys, "exclude": exclude, "forbidden": forbidden}
+        known: dict[str, Any] = {
+            "positives": positives,
+            "groups": groups,
+            "keys": keys,
+            "exclude": exclude,
+            "forbidden": forbidden,
+        }
         mined = select(
             queries,
             corpus,
@@ -300,8 +306,8 @@ class _Labels:
         if twice.size:
             rows = self._order[twice[0] : twice[0] + 2].tolist()
             raise InvalidValueError(
-                f"labels must differ, got {self._sorted[twice[0]]} for rows {rows[0]} and {rows[1]}; a label stands for "
-                "one row of the index"
+                f"labels must differ, got {self._sorted[twice[0]]} for rows {rows[0]} and {rows[1]}; a label stands "
+                "for one row of the index"
             )
 
     def rows(self, found: NDArray[np.uint64]) -> Ints:

@@ -4,11 +4,7 @@ from importlib.util import find_spec
 
 from negfast.errors import MissingExtraError
 
-try:
-    found = find_spec("pytorch_metric_learning") is not None and find_spec("torch") is not None
-except ValueError:  # an import of it is forbidden
-    found = False
-if not found:
+if find_spec("pytorch_metric_learning") is None or find_spec("torch") is None:
     raise MissingExtraError(
         "negfast.integrations.pytorch_metric_learning needs pytorch-metric-learning and torch; install "
         "negfast[pytorch-metric-learning]"

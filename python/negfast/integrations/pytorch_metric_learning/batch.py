@@ -40,7 +40,7 @@ class Batch:
         """Return the rows of each anchor's label, without itself, in CSR form."""
         labels, row_labels = (side.cpu().numpy() for side in (self.labels, self.row_labels))
         order = np.argsort(row_labels, kind="stable")
-        first, end = (np.searchsorted(row_labels[order], labels, side) for side in ("left", "right"))  # type: ignore[call-overload]
+        first, end = (np.searchsorted(row_labels[order], labels, side) for side in ("left", "right"))
         counts = end - first
         starts = np.cumsum(counts) - counts
         found = order[np.arange(counts.sum()) + np.repeat(first - starts, counts)].astype(np.int64, copy=False)
@@ -72,8 +72,8 @@ def checked_batch(embeddings: Any, labels: Any, ref_emb: Any, ref_labels: Any, g
     rows = _matrix("ref_emb", ref_emb)
     if rows.shape[1] != anchors.shape[1]:
         raise InvalidValueError(
-            f"ref_emb must be of dim {anchors.shape[1]}, as the embeddings are, got {rows.shape[1]}; take both from one "
-            "model"
+            f"ref_emb must be of dim {anchors.shape[1]}, as the embeddings are, got {rows.shape[1]}; take both from "
+            "one model"
         )
     if rows.device != anchors.device:
         raise InvalidValueError(
@@ -120,7 +120,8 @@ def _pair(name: str, value: Any, sizes: tuple[int, int], same: bool, device: tor
         of_anchors = of_rows = value
     else:
         raise InvalidTypeError(
-            f"{name} must be a pair with ref_emb, of the embeddings and of ref_emb, got {type(value).__name__}; pass both"
+            f"{name} must be a pair with ref_emb, of the embeddings and of ref_emb, got {type(value).__name__}; pass "
+            "both"
         )
     anchors, rows = (_columns(name, side, n) for side, n in zip((of_anchors, of_rows), sizes, strict=True))
     return anchors.to(device, torch.int64), rows.to(device, torch.int64)

@@ -87,8 +87,9 @@ class _Block:
         at, negatives = self._best(chosen, every)
         chosen = torch.zeros_like(chosen)
         chosen[at, negatives] = True
-        kept = [(self._in_band(some) & chosen[used.anchors[some]]).any(dim=1) for some in self._spans(len(used.rows))]
-        kept = torch.cat([torch.empty(0, dtype=torch.bool, device=chosen.device), *kept])
+        none = torch.empty(0, dtype=torch.bool, device=chosen.device)
+        spans = self._spans(len(used.rows))
+        kept = torch.cat([none, *((self._in_band(some) & chosen[used.anchors[some]]).any(dim=1) for some in spans)])
         return used.anchors[kept] + self._start, used.rows[kept], at + self._start, negatives
 
     def _positives(self) -> _Used:
@@ -149,7 +150,8 @@ class _Block:
         """Return the places and rows of the closest negatives, or of all."""
         most = self._choice.num_negatives
         if most is None:
-            return torch.where(inside)
+            places, rows = torch.where(inside)
+            return places, rows
         values = self._closeness[anchors].masked_fill(~inside, -torch.inf)
         best, rows = values.topk(min(most, inside.shape[1]), dim=1)
         found = best > -torch.inf

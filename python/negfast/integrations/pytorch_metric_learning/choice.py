@@ -30,9 +30,9 @@ class Choice:
     """
 
     margin: float
-    type_of_triplets: TripletType
-    positives: Used
-    tuples: Form
+    type_of_triplets: str
+    positives: str
+    tuples: str
     num_negatives: int | None
     rules: Rules
 

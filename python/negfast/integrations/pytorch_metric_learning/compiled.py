@@ -1,6 +1,7 @@
 """Tuples of a batch in memory, chosen by the compiled module."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
@@ -69,5 +70,5 @@ def by_core(batch: Batch, choice: Choice, measure: tuple[Metric, float | None], 
     return Found((anchors.repeat_interleave(counts), positives.repeat_interleave(counts), negatives), *core["all"])
 
 
-def _arrays(pair: Pair | None) -> tuple[object, object] | None:
+def _arrays(pair: Pair | None) -> Any:
     return None if pair is None else (pair[0].contiguous().numpy(), pair[1].contiguous().numpy())

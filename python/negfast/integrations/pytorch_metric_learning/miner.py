@@ -66,30 +66,30 @@ class NegfastMiner(BaseMiner):
 
     Notes
     -----
-    With ``num_negatives=None`` the triplets are those of ``TripletMarginMiner``, in its order. Others of their miners are
-    settings of this one: ``BatchHardMiner`` is ``type_of_triplets="any", positives="hardest", num_negatives=1``, and
-    ``MultiSimilarityMiner(epsilon)`` is ``margin=epsilon, tuples="pairs", num_negatives=None`` with
+    With ``num_negatives=None`` the triplets are those of ``TripletMarginMiner``, in its order. Others of their miners
+    are settings of this one: ``BatchHardMiner`` is ``type_of_triplets="any", positives="hardest", num_negatives=1``,
+    and ``MultiSimilarityMiner(epsilon)`` is ``margin=epsilon, tuples="pairs", num_negatives=None`` with
     ``CosineSimilarity()``, but that a margin may be `epsilon` itself.
 
     Semi-hard triplets are those of F. Schroff, D. Kalenichenko and J. Philbin, *FaceNet: A unified embedding for face
-    recognition and clustering* (2015); the hardest of a batch, A. Hermans, L. Beyer and B. Leibe, *In defense of the
-    triplet loss for person re-identification* (2017); pairs, X. Wang et al., *Multi-similarity loss with general pair
-    weighting for deep metric learning* (2019).
+    recognition and clustering* (2015); the hardest of a batch are from A. Hermans, L. Beyer and B. Leibe, *In defense
+    of the triplet loss for person re-identification* (2017), pairs from X. Wang et al., *Multi-similarity loss with
+    general pair weighting for deep metric learning* (2019).
 
     **On the CPU**, rows in float32, float16 or bfloat16 go to the compiled module under ``CosineSimilarity``,
-    ``DotProductSimilarity`` and ``LpDistance(p=2)`` of normalised rows, each of any power that it can have. Triplets are
-    exact there: the same for any number of threads and any SIMD level. Beyond rows and result, memory is a packed copy
-    of the rows that negatives are of, a table of 48 anchors and these rows for each thread, and 12 bytes a positive pair.
+    ``DotProductSimilarity`` and ``LpDistance(p=2)`` of normalised rows, of any power up to 64. Triplets are exact
+    there: the same for any number of threads and any SIMD level. Beyond rows and result, memory is a packed copy of the
+    rows that negatives are of, a table of 48 anchors and these rows for each thread, and some 40 bytes a positive pair.
 
     **Elsewhere**, and by any other distance, torch does the same where the rows are, in blocks of 4 million numbers.
 
     Limitations
     -----------
-    A margin within rounding of an edge may be on either side of it, here and there: their distances are rounded at every
-    step. In half precision the edges of both differ more, since here nothing is rounded but the rows.
+    A margin within rounding of an edge may be on either side of it, here and there: their distances are rounded at
+    every step. In half precision the edges of both differ more, since here nothing is rounded but the rows.
 
-    ``CrossBatchMemory`` and the efficient ``DistributedMinerWrapper`` take an anchor's own row out only after mining. It
-    is its easiest positive, so that ``positives="easiest"`` leaves nothing there.
+    ``CrossBatchMemory`` and the efficient ``DistributedMinerWrapper`` take an anchor's own row out only after mining.
+    It is its easiest positive, so that ``positives="easiest"`` leaves nothing there.
 
     Negatives that are equally close come in the order of their rows on the CPU, elsewhere in that of torch.
 

@@ -223,9 +223,32 @@ impl<'a> Chooser<'a> {
         room.negatives.retain(|&Candidate { score, .. }| {
             !band.too_easy(lowest - score) && !band.too_hard(highest - score)
         });
-        // The run of every positive begins at the best, or there is one positive: so many serve all of them.
-        let shared = band.above.is_none() || room.positives.len() == 1;
-        self.best(anchor, room, if shared { most } else { usize::MAX });
+        if band.above.is_none() || room.positives.len() == 1 {
+            // The run of every positive begins at the best, or there is one positive: so many serve all of them.
+            self.best(anchor, room, most);
+        } else {
+            self.keep_runs(anchor, room, most);
+            self.best(anchor, room, usize::MAX);
+        }
+    }
+
+    /// Keeps the negatives that may be among the best `most` in the band of some positive.
+    fn keep_runs(&self, anchor: usize, room: &mut Room, most: usize) {
+        let Room { positives, negatives, unsure: kept, .. } = room;
+        sort_best_first(negatives);
+        kept.fill(false);
+        for positive in positives {
+            let first =
+                negatives.partition_point(|negative| self.asked.band.too_hard(positive.score - negative.score));
+            let run = &negatives[first..];
+            let length = run.get(most - 1).map_or(run.len(), |last| {
+                let least = self.least(anchor, last.score);
+                run.partition_point(|negative| f64::from(negative.score) >= least)
+            });
+            kept[first..first + length].fill(true);
+        }
+        let mut kept = kept.iter();
+        negatives.retain(|_| kept.next() == Some(&true));
     }
 
     /// Keeps the best `most` negatives, best first, by their scores.
