@@ -60,8 +60,8 @@ def main(arguments: list[str] | None = None) -> None:
             search = mined.report.search
             low, high = search.recall_interval
             print(
-                f"{n_candidates} candidates: recall {search.recall:.3f} ({low:.3f} to {high:.3f} on {search.audited} anchors) "
-                f"in {search.seconds['scan']:.2f} s"
+                f"{n_candidates} candidates in {search.seconds['scan']:.2f} s: "
+                f"recall {search.recall:.3f} ({low:.3f} to {high:.3f} on {search.audited} anchors)"
             )
     served = np.flatnonzero(mined.indices[:, 0] >= 0)
     for row in served[:: max(len(served) // 3, 1)].tolist():

@@ -233,7 +233,8 @@ impl Case {
             let mut first: Option<Tuples> = None;
             for threads in THREADS {
                 let found = self.found(level, threads, &mut Unwatched).expect("the sizes are fine");
-                let sums = [(found.all.positives, expected.all.positives), (found.all.negatives, expected.all.negatives)];
+                let sums =
+                    [(found.all.positives, expected.all.positives), (found.all.negatives, expected.all.negatives)];
                 let scale = self.scale() * (expected.all.triplets as f64 + 1.0);
                 assert!(sums.iter().all(|(a, b)| (a - b).abs() <= 1e-4 * scale), "{sums:?} of {scale}");
                 assert_eq!(found.all.triplets, expected.all.triplets);

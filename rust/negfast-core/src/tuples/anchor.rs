@@ -185,7 +185,8 @@ impl<'a> Chooser<'a> {
             }
             negatives.extend(all.zip(&*refused).filter(|&(_, &refused)| !refused).map(|(candidate, _)| candidate));
         } else {
-            negatives.extend(all.filter(|&Candidate { score, row }| guard.judge(anchor, row, score, scratch).is_none()));
+            negatives
+                .extend(all.filter(|&Candidate { score, row }| guard.judge(anchor, row, score, scratch).is_none()));
         }
     }
 
@@ -220,9 +221,8 @@ impl<'a> Chooser<'a> {
         let band = self.asked.band;
         let lowest = room.positives.iter().map(|positive| positive.score).fold(f32::INFINITY, f32::min);
         let highest = room.positives.iter().map(|positive| positive.score).fold(f32::NEG_INFINITY, f32::max);
-        room.negatives.retain(|&Candidate { score, .. }| {
-            !band.too_easy(lowest - score) && !band.too_hard(highest - score)
-        });
+        room.negatives
+            .retain(|&Candidate { score, .. }| !band.too_easy(lowest - score) && !band.too_hard(highest - score));
         if band.above.is_none() || room.positives.len() == 1 {
             // The run of every positive begins at the best, or there is one positive: so many serve all of them.
             self.best(anchor, room, most);
@@ -238,8 +238,7 @@ impl<'a> Chooser<'a> {
         sort_best_first(negatives);
         kept.fill(false);
         for positive in positives {
-            let first =
-                negatives.partition_point(|negative| self.asked.band.too_hard(positive.score - negative.score));
+            let first = negatives.partition_point(|negative| self.asked.band.too_hard(positive.score - negative.score));
             let run = &negatives[first..];
             let length = run.get(most - 1).map_or(run.len(), |last| {
                 let least = self.least(anchor, last.score);
