@@ -42,11 +42,9 @@ impl Closeness {
 
 /// The square root of a number to this power.
 fn raised(square: f64, power: f64) -> f64 {
-    if power == 1.0 {
-        square.sqrt()
-    } else if power == 2.0 {
-        square
-    } else {
-        square.powf(power / 2.0)
+    match power {
+        1.0 => square.sqrt(),
+        2.0 => square,
+        _ => square.powf(power / 2.0),
     }
 }
