@@ -75,6 +75,8 @@ def batch(column: str = "group", classes: int = 1024) -> tuple[Any, Any]:
 
     pairs = load()
     folder = Path(os.environ.get("NEGFAST_BENCH_DATA") or ROOT.parent / "shared" / "data")
+    if not (folder / "package_pairs.parquet").is_file():
+        raise SystemExit("classes are those of package_pairs.parquet; set NEGFAST_BENCH_DATA to its folder")
     names = pyarrow.parquet.read_table(folder / "package_pairs.parquet", columns=[column])[column].to_pylist()
     labels = np.tile(np.unique(np.array(names), return_inverse=True)[1], 2)
     size, rng = BATCH // classes, np.random.default_rng(0)
