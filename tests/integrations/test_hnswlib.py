@@ -220,7 +220,9 @@ def test_half_precision_and_tensors_are_read() -> None:
 
 
 def test_a_source_may_serve_threads() -> None:
-    source = HnswSource(index_of(), n_threads=1)
+    index = index_of(M=3, ef_construction=5)
+    index.set_ef(20)
+    source = HnswSource(index, ef=300, n_threads=1)
     expected, found = source.candidates(QUERIES, 20), []
     workers = [threading.Thread(target=lambda: found.append(source.candidates(QUERIES, 20))) for _ in range(4)]
     for worker in workers:
@@ -228,6 +230,19 @@ def test_a_source_may_serve_threads() -> None:
     for worker in workers:
         worker.join()
     assert len(found) == 4 and all(np.array_equal(expected, other) for other in found)
+    assert index.ef == 20
+
+
+@pytest.mark.parametrize("at", [0, 16, 24, 32, 40, 52, 56, 64, 72])
+def test_a_file_with_a_wrong_header_is_refused(at: int, tmp_path: Path) -> None:
+    """Fields that hnswlib believes: it reads and writes out of bounds where they are wrong."""
+    path = tmp_path / "rows.bin"
+    index_of().save_index(str(path))
+    written = bytearray(path.read_bytes())
+    written[at + 2] ^= 0x20  # ... by 2 million
+    path.write_bytes(written)
+    with pytest.raises(negfast.StateError, match=r"rows\.bin must hold"):
+        HnswSource.load(path, space="cosine", dim=12)
 
 
 BRUTE = hnswlib.BFIndex(space="l2", dim=4)
@@ -249,6 +264,8 @@ BAD: list[tuple[Callable[[], Any], type[Exception], str]] = [
     (lambda: HnswSource(SMALL).candidates(QUERIES, -1), Value, r"k must be"),
     (lambda: HnswSource(SMALL).candidates(QUERIES[0], 3), Value, r"queries must be of shape \(n_queries, 12\)"),
     (lambda: HnswSource(SMALL).candidates(QUERIES[:, :5], 3), Value, r"queries must be .* got \(150, 5\); encode both"),
+    (lambda: HnswSource(SMALL).candidates(QUERIES * np.inf, 3), Value, r"queries must hold finite numbers.* row 0"),
+    (lambda: HnswSource(SMALL).mine(QUERIES, None, POSITIVES), Type, r"corpus must be a numpy array"),
     (lambda: HnswSource(SMALL).mine(QUERIES, CORPUS, POSITIVES, n_candidates=0), Value, r"n_candidates must be"),
     (lambda: HnswSource(SMALL).mine(QUERIES, CORPUS, POSITIVES, n_audited=0), Value, r"n_audited must be"),
     (lambda: HnswSource(SMALL).mine(QUERIES, CORPUS, POSITIVES, metric="l2"), Value, r"metric must be"),

@@ -5,7 +5,9 @@ import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from threading import Lock
 from typing import Any, Literal
+from weakref import WeakKeyDictionary
 
 import hnswlib
 import numpy as np
@@ -18,6 +20,8 @@ Space = Literal["cosine", "ip", "l2"]
 SPACES: tuple[Space, ...] = ("cosine", "ip", "l2")
 NONE = np.iinfo(np.uint64).max
 """What stands where an index found no more rows."""
+_LOCKS: WeakKeyDictionary[Any, Lock] = WeakKeyDictionary()
+_OF_ALL = Lock()
 _ASKED = 256
 """Queries of one call: it cannot be interrupted."""
 # Six sizes, the highest level and where to begin, three numbers of links, the level factor, the effort of building.
@@ -57,9 +61,12 @@ def _dim_in(name: str) -> int:
     with Path(name).open("rb") as file:
         header = file.read(_HEADER.size)
     if len(header) == _HEADER.size:
-        _, most, held, element, label_at, row_at, *_ = _HEADER.unpack(header)
-        fits = row_at < label_at <= element and held <= most and held * element <= Path(name).stat().st_size
-        if fits and (label_at - row_at) % 4 == 0:
+        first, most, held, element, label_at, row_at, levels, begin, above, ground, links, *_ = _HEADER.unpack(header)
+        fits = held <= most and len(header) + held * element <= Path(name).stat().st_size
+        # An element is links, a row and a label; where to begin is a row of the graph.
+        laid_out = first == 0 and row_at == 4 * (ground + 1) and row_at < label_at == element - 8
+        graph = above == links and ground == 2 * links and (held == 0 or (begin < held and levels >= 0))
+        if fits and laid_out and graph and (label_at - row_at) % 4 == 0:
             return int(label_at - row_at) // 4
     raise StateError(f"{name} must hold an index of hnswlib, got another file; pass what save_index wrote")
 
@@ -84,14 +91,23 @@ def checked_index(index: Any) -> Any:
 
 @contextmanager
 def effort(index: Any, ef: int | None) -> Iterator[None]:
-    """Search with this `ef` in the block; ``None``: with that of the index."""
-    before = index.ef
-    try:
-        if ef is not None:
-            index.set_ef(ef)
-        yield
-    finally:
-        index.set_ef(before)
+    """Search with this `ef` in the block; ``None``: with that of the index.
+
+    One block at a time of an index: a second one would take the first one's `ef` for that of the index.
+    """
+    with _lock_of(index):
+        before = index.ef
+        try:
+            if ef is not None:
+                index.set_ef(ef)
+            yield
+        finally:
+            index.set_ef(before)
+
+
+def _lock_of(index: Any) -> Lock:
+    with _OF_ALL:
+        return _LOCKS.setdefault(index, Lock())
 
 
 def nearest(index: Any, queries: NDArray[np.float32], k: int, n_threads: int) -> NDArray[np.uint64]:

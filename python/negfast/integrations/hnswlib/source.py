@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from negfast import threads
 from negfast.arrays import Ints, floats, integers
 from negfast.errors import InvalidValueError, RowIndexError
-from negfast.inputs import Embeddings, Labels, RowLists
+from negfast.inputs import Embeddings, Labels, RowLists, embeddings
 from negfast.integrations.hnswlib.index import NONE, Space, checked_index, effort, loaded, nearest
 from negfast.integrations.hnswlib.recall import Recall, audit
 from negfast.mining import select
@@ -53,7 +53,8 @@ class HnswSource:
     The index is a graph that is searched greedily: Y. Malkov and D. Yashunin, *Efficient and robust approximate nearest
     neighbor search using hierarchical navigable small world graphs* (2018).
 
-    An index that is searched by other threads at the same time is searched with the `ef` of this source, too.
+    Sources of one index search it one after the other. Other threads that search it meanwhile, without a source, do so
+    with the `ef` of the source.
 
     Limitations
     -----------
@@ -117,6 +118,10 @@ class HnswSource:
             If the file holds no index, or not all of one.
         OSError
             If it cannot be read.
+
+        Notes
+        -----
+        Sizes and layout of the file are checked, the links of its graph are not: load files that you trust.
         """
         return cls(loaded(path, space, dim), labels=labels, ef=ef, n_threads=n_threads)
 
@@ -147,6 +152,11 @@ class HnswSource:
             raise InvalidValueError(
                 f"queries must be of shape (n_queries, {self.index.dim}), as the index is, got {rows.shape}; encode "
                 "both with one model"
+            )
+        if not (finite := np.isfinite(rows).all(axis=1)).all():
+            raise InvalidValueError(
+                f"queries must hold finite numbers, got NaN or infinity in row {finite.argmin()}; remove the row or "
+                "encode it again"
             )
         proposed = np.full((len(rows), k), -1, dtype=np.int64)
         if k and len(rows):
@@ -221,9 +231,10 @@ class HnswSource:
         n_audited = whole("n_audited", n_audited, low=1)
         asked = optional_whole("n_candidates", n_candidates, low=1)
         depth = recipe.rules.range_min + (recipe.num_negatives if recipe.window is None else recipe.window)
-        self._check_size(len(corpus))
+        n_rows = len(embeddings("corpus", corpus))
+        self._check_size(n_rows)
         proposed = self.candidates(queries, min(2 * depth + 64 if asked is None else asked, self.index.element_count))
-        self._check_rows(proposed, len(corpus))
+        self._check_rows(proposed, n_rows)
         searched = time.perf_counter()
         known: dict[str, Any] = {
             "positives": positives,
