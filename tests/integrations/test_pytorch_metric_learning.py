@@ -177,6 +177,14 @@ def test_guards_are_kept() -> None:
         assert (scores[near[1:], n] <= 0.8 + 1e-6).all()
 
 
+def test_settings_are_changed_between_calls() -> None:
+    given, labels = rows()
+    miner = NegfastMiner(0.2, num_negatives=None)
+    miner.margin, miner.num_negatives = 0.05, 2
+    assert same(miner(given, labels), NegfastMiner(0.05, num_negatives=2)(given, labels))
+    assert (miner.margin, miner.num_negatives) == (0.05, 2)
+
+
 def test_threads_and_layout_change_nothing() -> None:
     given, labels = rows(400, classes=60)
     found = [NegfastMiner(n_threads=n)(given, labels) for n in (1, 2, 7)]
@@ -214,11 +222,18 @@ def test_no_history_is_kept() -> None:
 
 
 E, L = rows(8, dim=4, classes=2)
+RAW = distances.LpDistance(normalize_embeddings=False)
+"""Computed by torch."""
 INFINITE = torch.where(torch.arange(8)[:, None] == 5, torch.nan, E)
 BAD: list[tuple[Callable[[], Any], type[Exception], str]] = [
-    (lambda: NegfastMiner("x"), Type, r"margin must be a number, got str 'x'; 0.2"),
+    (lambda: NegfastMiner("x"), Type, r"margin must be a number, got str 'x'; pass"),
     (lambda: NegfastMiner(True), Type, r"margin must be a number, got bool"),
-    (lambda: NegfastMiner(float("nan")), Value, r"margin must be a number, got float nan"),
+    (lambda: NegfastMiner(float("nan")), Value, r"margin must be a number, got nan; 0.2"),
+    (lambda: NegfastMiner(10**400), Value, r"margin must be finite"),
+    (lambda: setattr(NegfastMiner(), "margin", "x"), Type, r"margin must be a number"),
+    (lambda: setattr(NegfastMiner(), "num_negatives", 0), Value, r"num_negatives must be"),
+    (lambda: NegfastMiner(distance="cosine"), Type, r"distance must be a distance of .* got str 'cosine'"),
+    (lambda: NegfastMiner(distance=distances.CosineSimilarity), Type, r"distance must be .* pass one, as Cosine"),
     (lambda: NegfastMiner(0.2, "semi"), Value, r"type_of_triplets must be"),
     (lambda: NegfastMiner(num_negatives=0), Value, r"num_negatives must be"),
     (lambda: NegfastMiner(num_negatives=2**31), Value, r"num_negatives must be"),
@@ -244,6 +259,10 @@ BAD: list[tuple[Callable[[], Any], type[Exception], str]] = [
     (lambda: NegfastMiner()(E, L, E.to("meta"), L), Value, r"ref_emb must be on cpu.* got meta"),
     (lambda: NegfastMiner()(INFINITE, L), Value, r"embeddings must hold finite numbers.* row 5"),
     (lambda: NegfastMiner()(E, L, INFINITE, L), Value, r"ref_emb must hold finite numbers.* row 5"),
+    (lambda: NegfastMiner()(INFINITE.double(), L), Value, r"embeddings must hold finite numbers.* row 5"),
+    (lambda: NegfastMiner(distance=RAW)(E, L, INFINITE, L), Value, r"ref_emb must hold finite numbers.* row 5"),
+    (lambda: NegfastMiner(distance=RAW)(E, L, E.double(), L), Type, r"ref_emb must be of torch.float32.* got torch.f"),
+    (lambda: NegfastMiner()(E, L, E.double(), L), Type, r"ref_emb must be of torch.float32.* got torch.float64; use"),
     (lambda: NegfastMiner()(E, L, groups=[1] * 8), Type, r"groups must be tensors of integers, got list"),
     (lambda: NegfastMiner()(E, L, keys=L[:3]), Value, r"keys must be of shape \(8,\) or \(8, columns\).* got \(3,\)"),
     (lambda: NegfastMiner()(E, L, E.clone(), L.clone(), keys=L), Type, r"keys must be a pair with ref_emb"),

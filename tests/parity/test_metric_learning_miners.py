@@ -125,6 +125,8 @@ def test_without_negatives_or_positives_there_is_nothing(labels: torch.Tensor) -
     rows = batch(n=6)[0]
     for options in ({}, {"positives": "hardest"}, {"tuples": "pairs"}, {"num_negatives": None}):
         for distance in (DISTANCES["cosine"](), DISTANCES["raw"]()):
-            found = NegfastMiner(distance=distance, **options)(rows, labels)
-            assert [part.tolist() for part in found] == [[]] * len(found)
-            assert all(part.dtype == torch.int64 for part in found)
+            miner = NegfastMiner(distance=distance, **options)
+            for given in ((rows, labels), (rows, labels, rows[:0], labels[:0]), (rows[:0], labels[:0], rows, labels)):
+                found = miner(*given)
+                assert [part.tolist() for part in found] == [[]] * len(found)
+                assert all(part.dtype == torch.int64 for part in found)

@@ -91,6 +91,30 @@ def checked_batch(embeddings: Any, labels: Any, ref_emb: Any, ref_labels: Any, g
     )
 
 
+def refuse_for_torch(batch: Batch) -> None:
+    """Refuse what a distance would fail at or be silent about; the compiled module tells by itself.
+
+    Raises
+    ------
+    InvalidTypeError
+        If both sides are of different dtypes.
+    InvalidValueError
+        If a row is not finite.
+    """
+    if batch.rows.dtype != batch.anchors.dtype:
+        raise InvalidTypeError(
+            f"ref_emb must be of {batch.anchors.dtype}, as the embeddings are, got {batch.rows.dtype}; use "
+            "ref_emb.to(embeddings.dtype)"
+        )
+    for name, rows in (("embeddings", batch.anchors), ("ref_emb", batch.rows)):
+        bad = ~torch.isfinite(rows).all(dim=1)
+        if bad.any():
+            raise InvalidValueError(
+                f"{name} must hold finite numbers, got NaN or infinity in row {int(bad.int().argmax())}; remove the "
+                "row or encode it again"
+            )
+
+
 def _matrix(name: str, value: Any) -> torch.Tensor:
     if not isinstance(value, torch.Tensor) or not value.is_floating_point():
         kind = value.dtype if isinstance(value, torch.Tensor) else type(value).__name__

@@ -20,8 +20,8 @@ def by_torch(batch: Batch, choice: Choice, distance: Any, most_cells: int = MOST
 
     Rows that are equally close come in the order that torch puts them in.
     """
-    n, width = len(batch.anchors), max(len(batch.rows), 1)
-    size = max(most_cells // width, 1)
+    n = len(batch.anchors) if len(batch.rows) else 0  # no table without columns
+    size = max(most_cells // max(len(batch.rows), 1), 1)
     parts, sums = [], torch.zeros(3, dtype=torch.float64, device=batch.anchors.device)
     for start in range(0, n, size):
         block = _Block(batch, choice, distance, slice(start, start + size), size)

@@ -4,10 +4,11 @@ import math
 from dataclasses import dataclass, fields
 from typing import Any, Literal
 
+import torch
 from pytorch_metric_learning.distances import CosineSimilarity, DotProductSimilarity, LpDistance
 
 from negfast.errors import InvalidTypeError, InvalidValueError, shown
-from negfast.settings import Metric, Rules, instance, one_of, whole
+from negfast.settings import Metric, Rules, instance, number, one_of, whole
 
 TripletType = Literal["any", "all", "hard", "semihard", "easy"]
 Used = Literal["all", "hardest", "easiest"]
@@ -72,11 +73,11 @@ def checked_choice(
     """
     instance("rules", rules, Rules)
     chosen = Choice(
-        margin=_margin(margin),
+        margin=checked_margin(margin),
         type_of_triplets=one_of("type_of_triplets", type_of_triplets, ("any", "all", "hard", "semihard", "easy")),
         positives=one_of("positives", positives, ("all", "hardest", "easiest")),
         tuples=one_of("tuples", tuples, ("triplets", "pairs")),
-        num_negatives=None if num_negatives is None else whole("num_negatives", num_negatives, low=1, high=2**31 - 1),
+        num_negatives=checked_number(num_negatives),
         rules=rules,  # type: ignore[arg-type]
     )
     defaults = {field.name: field.default for field in fields(Rules)}
@@ -89,12 +90,28 @@ def checked_choice(
     return chosen
 
 
-def _margin(value: object) -> float:
-    """Return a number; infinity is one."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or math.isnan(value):
-        kind = InvalidValueError if isinstance(value, float) else InvalidTypeError
-        raise kind(f"margin must be a number, got {type(value).__name__} {shown(value)}; 0.2 is a common one")
-    return float(value)
+def checked_margin(value: object) -> float:
+    """Return a margin; infinity is one."""
+    if isinstance(value, float) and math.isinf(value):
+        return float(value)
+    if isinstance(value, float) and math.isnan(value):
+        raise InvalidValueError("margin must be a number, got nan; 0.2 is a common one")
+    return number("margin", value)
+
+
+def checked_number(value: object) -> int | None:
+    """Return the most negatives that are wanted, ``None`` for all."""
+    return None if value is None else whole("num_negatives", value, low=1, high=2**31 - 1)
+
+
+def checked_distance(value: Any) -> Any:
+    """Return a distance, or ``None`` for that of their miners."""
+    if value is not None and not (isinstance(value, torch.nn.Module) and hasattr(value, "is_inverted")):
+        raise InvalidTypeError(
+            f"distance must be a distance of pytorch_metric_learning, got {type(value).__name__} {shown(value)}; pass "
+            "one, as CosineSimilarity()"
+        )
+    return value
 
 
 def compiled_measure(distance: Any) -> tuple[Metric, float | None] | None:

@@ -1,18 +1,22 @@
 """A miner for the losses of pytorch-metric-learning."""
 
+from dataclasses import replace
 from typing import Any
 
 import torch
 from pytorch_metric_learning.miners import BaseMiner
 
 from negfast import threads
-from negfast.integrations.pytorch_metric_learning.batch import Batch, checked_batch
+from negfast.integrations.pytorch_metric_learning.batch import Batch, checked_batch, refuse_for_torch
 from negfast.integrations.pytorch_metric_learning.blocks import by_torch
 from negfast.integrations.pytorch_metric_learning.choice import (
     Form,
     TripletType,
     Used,
     checked_choice,
+    checked_distance,
+    checked_margin,
+    checked_number,
     compiled_measure,
 )
 from negfast.integrations.pytorch_metric_learning.compiled import Found, by_core, can_read
@@ -54,6 +58,8 @@ class NegfastMiner(BaseMiner):
 
     Attributes
     ----------
+    margin, num_negatives
+        May be set between calls, as on a schedule.
     num_triplets, num_pos_pairs, num_neg_pairs : int
         What the last call returned, with `collect_stats`.
     avg_triplet_margin, pos_pair_dist, neg_pair_dist : float
@@ -122,9 +128,8 @@ class NegfastMiner(BaseMiner):
         collect_stats: bool | None = None,
         n_threads: int | None = None,
     ) -> None:
-        super().__init__(distance=distance, collect_stats=collect_stats)
+        super().__init__(distance=checked_distance(distance), collect_stats=collect_stats)
         self.choice = checked_choice(margin, type_of_triplets, positives, tuples, num_negatives, rules)
-        self.margin, self.num_negatives = self.choice.margin, self.choice.num_negatives
         if n_threads is not None:
             threads.resolve(n_threads)
         self._n_threads = n_threads
@@ -132,6 +137,24 @@ class NegfastMiner(BaseMiner):
         self.add_to_recordable_attributes(
             list_of_names=["avg_triplet_margin", "pos_pair_dist", "neg_pair_dist"], is_stat=True
         )
+
+    @property
+    def margin(self) -> float:
+        """The margin; may be set between calls, as that of their miners."""
+        return self.choice.margin
+
+    @margin.setter
+    def margin(self, value: float) -> None:
+        self.choice = replace(self.choice, margin=checked_margin(value))
+
+    @property
+    def num_negatives(self) -> int | None:
+        """The most negatives; may be set between calls."""
+        return self.choice.num_negatives
+
+    @num_negatives.setter
+    def num_negatives(self, value: int | None) -> None:
+        self.choice = replace(self.choice, num_negatives=checked_number(value))
 
     def forward(
         self,
@@ -186,6 +209,7 @@ class NegfastMiner(BaseMiner):
     def _find(self, batch: Batch) -> Found:
         measure = compiled_measure(self.distance)
         if measure is None or not can_read(batch):
+            refuse_for_torch(batch)
             return by_torch(batch, self.choice, self.distance)
         if self.distance.collect_stats:
             unit = [self.distance.maybe_normalize(rows) for rows in (batch.anchors, batch.rows)]
