@@ -109,6 +109,12 @@ def test_there_is_no_table_of_anchors_positives_and_negatives(children: dict[str
     assert mebibytes < 60 and n_triplets > 10_000
 
 
+def test_blocks_of_torch_leave_no_room_behind(children: dict[str, Any]) -> None:
+    """Results that are kept one by one between 64 tables of 4 MiB make the process grow by all of them."""
+    mebibytes, n_triplets = children["grown_by_blocks"]
+    assert mebibytes < 100 and n_triplets > 100_000
+
+
 CHOICES: list[dict[str, Any]] = [
     {},
     {"num_negatives": None, "type_of_triplets": "semihard"},

@@ -22,16 +22,39 @@ def by_torch(batch: Batch, choice: Choice, distance: Any, most_cells: int = MOST
     """
     n = len(batch.anchors) if len(batch.rows) else 0  # no table without columns
     size = max(most_cells // max(len(batch.rows), 1), 1)
-    parts, sums = [], torch.zeros(3, dtype=torch.float64, device=batch.anchors.device)
+    device = batch.anchors.device
+    found = [_Columns(width, device) for width in ((3,) if choice.tuples == "triplets" else (2, 2))]
+    sums = torch.zeros(3, dtype=torch.float64, device=device)
     for start in range(0, n, size):
         block = _Block(batch, choice, distance, slice(start, start + size), size)
-        parts.append(block.triplets() if choice.tuples == "triplets" else block.pairs())
+        if choice.tuples == "triplets":
+            block.triplets(*found)
+        else:
+            block.pairs(*found)
         sums += block.sums()
-    empty = torch.empty(0, dtype=torch.int64, device=batch.anchors.device)
-    width = 3 if choice.tuples == "triplets" else 4
-    tuples = tuple(torch.cat([empty, *(part[i] for part in parts)]) for i in range(width))
     n_triplets, positives, negatives = sums.tolist()
-    return Found(tuples, int(n_triplets), positives, negatives)
+    return Found(tuple(column for part in found for column in part.all()), int(n_triplets), positives, negatives)
+
+
+class _Columns:
+    """Columns of row numbers that grow seldom: parts kept one by one would pin the room of tables between them."""
+
+    def __init__(self, width: int, device: torch.device) -> None:
+        self._held = torch.empty((width, 1 << 12), dtype=torch.int64, device=device)
+        self._n = 0
+
+    def add(self, *parts: torch.Tensor) -> None:
+        end, room = self._n + len(parts[0]), self._held.shape[1]
+        if end > room:
+            larger = self._held.new_empty((len(parts), max(end, 2 * room)))
+            larger[:, :room] = self._held
+            self._held = larger
+        for column, part in zip(self._held, parts, strict=True):
+            column[self._n : end] = part
+        self._n = end
+
+    def all(self) -> tuple[torch.Tensor, ...]:
+        return tuple(column[: self._n].clone() for column in self._held)
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,26 +94,26 @@ class _Block:
         per_anchor = (n_positives * n_negatives, of_positives * n_negatives, of_negatives * n_positives)
         return torch.stack([part.sum() for part in per_anchor])
 
-    def triplets(self) -> tuple[torch.Tensor, ...]:
-        """Return anchors, positives and negatives."""
-        used, parts = self._used, []
+    def triplets(self, out: _Columns) -> None:
+        """Add anchors, positives and negatives."""
+        used = self._used
         for some in self._spans(len(used.rows)):
             at, negatives = self._best(self._in_band(some), used.anchors[some])
-            parts.append((used.anchors[some][at] + self._start, used.rows[some][at], negatives))
-        return tuple(torch.cat(column) for column in zip(*parts, strict=True)) if parts else (used.rows,) * 3
+            out.add(used.anchors[some][at] + self._start, used.rows[some][at], negatives)
 
-    def pairs(self) -> tuple[torch.Tensor, ...]:
-        """Return the anchors and rows of positive pairs, then those of negative ones."""
+    def pairs(self, of_positives: _Columns, of_negatives: _Columns) -> None:
+        """Add the anchors and rows of positive pairs, and those of negative ones."""
         used = self._used
         chosen = self._any(lambda some: self._in_band(some), len(used.rows), used.anchors)
         every = torch.arange(len(chosen), device=chosen.device)
         at, negatives = self._best(chosen, every)
         chosen = torch.zeros_like(chosen)
         chosen[at, negatives] = True
-        none = torch.empty(0, dtype=torch.bool, device=chosen.device)
-        spans = self._spans(len(used.rows))
-        kept = torch.cat([none, *((self._in_band(some) & chosen[used.anchors[some]]).any(dim=1) for some in spans)])
-        return used.anchors[kept] + self._start, used.rows[kept], at + self._start, negatives
+        kept = torch.zeros(len(used.rows), dtype=torch.bool, device=chosen.device)
+        for some in self._spans(len(used.rows)):
+            kept[some] = (self._in_band(some) & chosen[used.anchors[some]]).any(dim=1)
+        of_positives.add(used.anchors[kept] + self._start, used.rows[kept])
+        of_negatives.add(at + self._start, negatives)
 
     def _positives(self) -> _Used:
         """Return the positives that are used."""
