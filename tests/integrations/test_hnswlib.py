@@ -139,6 +139,14 @@ def test_deleted_rows_are_not_proposed_and_lists_are_padded() -> None:
     assert (found >= 0).sum(axis=1).max() == 100
 
 
+def test_an_index_of_deleted_rows_proposes_none() -> None:
+    index = index_of(rows=CORPUS[:200])
+    for row in range(200):
+        index.mark_deleted(row)
+    found = HnswSource(index).mine(QUERIES, CORPUS[:200], POSITIVES, num_negatives=3)
+    assert (found.indices == -1).all() and found.report.search.recall == 0.0
+
+
 def test_more_candidates_than_rows_are_padded() -> None:
     source = HnswSource(index_of(rows=CORPUS[:20]))
     found = source.candidates(QUERIES[:3], 50)
@@ -248,6 +256,7 @@ def test_a_file_with_a_wrong_header_is_refused(at: int, tmp_path: Path) -> None:
 BRUTE = hnswlib.BFIndex(space="l2", dim=4)
 EMPTY = hnswlib.Index(space="l2", dim=4)
 SMALL = index_of(rows=CORPUS[:30])
+HUGE = index_of(rows=CORPUS[:30], labels=np.arange(30, dtype=np.uint64) + np.uint64(2**63))
 BAD: list[tuple[Callable[[], Any], type[Exception], str]] = [
     (lambda: HnswSource(BRUTE), Type, r"index must be an hnswlib.Index, got BFIndex"),
     (lambda: HnswSource("rows.bin"), Type, r"index must be .* got str 'rows.bin'; load a file with HnswSource.load"),
@@ -271,6 +280,11 @@ BAD: list[tuple[Callable[[], Any], type[Exception], str]] = [
     (lambda: HnswSource(SMALL).mine(QUERIES, CORPUS, POSITIVES, metric="l2"), Value, r"metric must be"),
     (lambda: HnswSource(SMALL).mine(QUERIES, CORPUS, POSITIVES[:9]), Value, r"positives must be"),
     (lambda: HnswSource(SMALL).mine(QUERIES, CORPUS[:9], [[]] * 150), Index, r"index must hold labels that are rows"),
+    (
+        lambda: HnswSource(HUGE).candidates(QUERIES, 9),
+        Index,
+        r"index must hold labels that are rows .* got 92233720368",
+    ),
     (lambda: HnswSource(SMALL, labels=range(9)).candidates(QUERIES, 9), Index, r"labels must have every label"),
     (
         lambda: HnswSource(SMALL, labels=range(30)).mine(QUERIES, CORPUS, POSITIVES),

@@ -285,7 +285,11 @@ class HnswSource:
     def _rows(self, found: NDArray[np.uint64]) -> Ints:
         if self._labels is not None:
             return self._labels.rows(found)
-        return np.where(found == NONE, np.uint64(0), found).astype(np.int64) - (found == NONE)
+        none = found == NONE
+        rows = np.where(none, np.uint64(0), found)
+        if (highest := rows.max(initial=0)) > np.iinfo(np.int64).max:
+            raise _no_row("below 2**63", highest)
+        return rows.astype(np.int64) - none
 
     def _check_size(self, n_rows: int) -> None:
         if self._labels is not None and self._labels.n_rows != n_rows:
@@ -296,10 +300,13 @@ class HnswSource:
 
     def _check_rows(self, proposed: Ints, n_rows: int) -> None:
         if proposed.size and (highest := proposed.max()) >= n_rows:
-            raise RowIndexError(
-                f"index must hold labels that are rows of the corpus (0 to {n_rows}, exclusive), got {highest}; pass "
-                "labels=, the label of each row"
-            )
+            raise _no_row(f"0 to {n_rows}, exclusive", highest)
+
+
+def _no_row(rows: str, label: Any) -> RowIndexError:
+    return RowIndexError(
+        f"index must hold labels that are rows of the corpus ({rows}), got {label}; pass labels=, the label of each row"
+    )
 
 
 class _Labels:

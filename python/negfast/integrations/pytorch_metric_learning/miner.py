@@ -58,7 +58,7 @@ class NegfastMiner(BaseMiner):
 
     Attributes
     ----------
-    margin, num_negatives
+    margin, num_negatives : float, int or None
         May be set between calls, as on a schedule.
     num_triplets, num_pos_pairs, num_neg_pairs : int
         What the last call returned, with `collect_stats`.
