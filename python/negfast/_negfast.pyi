@@ -26,6 +26,8 @@ __all__ = [
     "batch_epoch",
     "batch_sizes",
     "fingerprint",
+    "index_tuples",
+    "measured_recall",
     "mine",
     "near_duplicates",
     "pair_scores",
@@ -107,6 +109,15 @@ def plan(
     n_queries: int, n_corpus: int, dim: int, depth: int, max_memory: int | None, n_threads: int
 ) -> dict[str, Any]: ...
 def search_depth(settings: dict[str, Any], n_corpus: int) -> int: ...
+def measured_recall(found: list[int], sought: list[int]) -> tuple[float, tuple[float, float], int]: ...
+def index_tuples(
+    rows: NDArray[Any],
+    others: NDArray[Any],
+    positives: _Lists,
+    labels: tuple[tuple[_Labels, _Labels] | None, tuple[_Labels, _Labels] | None],
+    settings: dict[str, Any],
+    n_threads: int,
+) -> dict[str, Any]: ...
 def sign_centre(rows: NDArray[Any], coder: dict[str, Any], n_threads: int) -> NDArray[np.float32]: ...
 def sign_encode(
     rows: NDArray[Any], coder: dict[str, Any], n_threads: int, progress: _Progress

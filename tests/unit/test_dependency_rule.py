@@ -18,7 +18,17 @@ CORE = ROOT / "rust" / "negfast-core" / "src"
 
 # Folders of the package that stand above the numpy side; each may use the ones named for it.
 ABOVE = {"torch": set(), "integrations": {"torch"}, "cli": {"torch", "integrations"}}
-OPTIONAL = {"torch", "sentence_transformers", "faiss", "pyarrow", "tqdm", "datasets", "safetensors"}
+OPTIONAL = {
+    "datasets",
+    "faiss",
+    "hnswlib",
+    "pyarrow",
+    "pytorch_metric_learning",
+    "safetensors",
+    "sentence_transformers",
+    "torch",
+    "tqdm",
+}
 
 # Ground floor first. A module may use itself and the layers below its own.
 LAYERS = [
@@ -30,7 +40,7 @@ LAYERS = [
     {"codes", "reservoir"},
     {"clusters"},
     {"search", "rules", "draw", "exposure", "bank"},
-    {"batches", "tiered"},
+    {"batches", "tiered", "tuples"},
     {"copies", "duplicates"},
     {"pool"},
     {"refresh"},

@@ -25,6 +25,8 @@ MODULES = sorted(
 # What modules below these packages cannot be imported without.
 NEEDED = {
     "negfast.torch": ["torch"],
+    "negfast.integrations.hnswlib": ["hnswlib"],
+    "negfast.integrations.pytorch_metric_learning": ["pytorch_metric_learning", "torch"],
     "negfast.integrations.sentence_transformers": ["datasets", "sentence_transformers"],
 }
 

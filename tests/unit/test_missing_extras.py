@@ -21,6 +21,11 @@ SENTENCE_TRANSFORMERS = (
     "negfast.integrations.sentence_transformers needs sentence-transformers and datasets; install "
     "negfast[sentence-transformers]"
 )
+METRIC_LEARNING = (
+    "negfast.integrations.pytorch_metric_learning needs pytorch-metric-learning and torch; install "
+    "negfast[pytorch-metric-learning]"
+)
+HNSWLIB = "negfast.integrations.hnswlib needs hnswlib; install negfast[hnsw]"
 
 
 @pytest.mark.parametrize(
@@ -30,6 +35,9 @@ SENTENCE_TRANSFORMERS = (
         ("torch", "torch.sampler", TORCH),
         ("sentence_transformers", "integrations.sentence_transformers", SENTENCE_TRANSFORMERS),
         ("datasets", "integrations.sentence_transformers.mining", SENTENCE_TRANSFORMERS),
+        ("pytorch_metric_learning", "integrations.pytorch_metric_learning", METRIC_LEARNING),
+        ("torch", "integrations.pytorch_metric_learning.miner", METRIC_LEARNING),
+        ("hnswlib", "integrations.hnswlib", HNSWLIB),
     ],
 )
 def test_the_extra_is_named(missing: str, module: str, message: str) -> None:

@@ -47,3 +47,4 @@ pub mod tensors;
 pub mod threads;
 pub mod tiered;
 pub mod topk;
+pub mod tuples;

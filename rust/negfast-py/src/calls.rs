@@ -13,7 +13,7 @@ use negfast_core::refresh::drift::drift;
 use negfast_core::refresh::{Parts, Past, Refreshed, Reserve};
 use negfast_core::rules::{Known, Labels};
 use negfast_core::score::{Matrix as Measured, Metric, Scorer};
-use negfast_core::search::{Account, Engine, Plan, Sizes, Work};
+use negfast_core::search::{Account, Engine, Plan, Recall, Sizes, Work};
 use negfast_core::threads::Workers;
 use numpy::{Element, PyArray1, PyArrayMethods};
 use pyo3::prelude::*;
@@ -477,6 +477,14 @@ pub(crate) fn plan(
     out.set_item("slab_rows", plan.slab)?;
     out.set_item("working_bytes", plan.bytes)?;
     Ok(out)
+}
+
+/// Recall, the ends of its 95 % interval, and the anchors it was measured on, from the rows found and sought of each.
+#[pyfunction]
+pub(crate) fn measured_recall(found: Vec<usize>, sought: Vec<usize>) -> (f64, (f64, f64), usize) {
+    let pairs: Vec<_> = found.into_iter().zip(sought).collect();
+    let Recall { value, interval, anchors } = Recall::measured(&pairs);
+    (value, interval, anchors)
 }
 
 /// The SIMD level that kernels run at: "scalar", "avx2" or "avx512".

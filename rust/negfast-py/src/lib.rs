@@ -17,6 +17,7 @@ mod settings;
 mod signs;
 mod state;
 mod tiered;
+mod tuples;
 
 use pyo3::prelude::*;
 
@@ -48,6 +49,8 @@ fn _negfast(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<reservoir::ReservoirCore>()?;
     module.add_class::<bank::BankPlaces>()?;
     module.add_class::<bank::BankShelf>()?;
+    module.add_function(wrap_pyfunction!(tuples::index_tuples, module)?)?;
+    module.add_function(wrap_pyfunction!(calls::measured_recall, module)?)?;
     module.add_function(wrap_pyfunction!(calls::simd_level, module)?)?;
     module.add_function(wrap_pyfunction!(calls::available_threads, module)?)?;
     module.add_function(wrap_pyfunction!(state::fingerprint, module)?)?;
