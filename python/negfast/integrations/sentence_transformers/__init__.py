@@ -11,6 +11,18 @@ if find_spec("sentence_transformers") is None or find_spec("datasets") is None:
     )
 
 from negfast.integrations.sentence_transformers.batches import HardBatches, HardBatchSampler
+from negfast.integrations.sentence_transformers.callback import CurriculumCallback
+from negfast.integrations.sentence_transformers.collator import NegativesDataCollator
+from negfast.integrations.sentence_transformers.loss import CurriculumLoss
 from negfast.integrations.sentence_transformers.mining import mine_hard_negatives
+from negfast.integrations.sentence_transformers.rows import number_rows
 
-__all__ = ["HardBatchSampler", "HardBatches", "mine_hard_negatives"]
+__all__ = [
+    "CurriculumCallback",
+    "CurriculumLoss",
+    "HardBatchSampler",
+    "HardBatches",
+    "NegativesDataCollator",
+    "mine_hard_negatives",
+    "number_rows",
+]
