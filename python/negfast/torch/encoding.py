@@ -10,12 +10,14 @@ import torch.distributed as dist
 from numpy.typing import NDArray
 from torch import nn
 
-from negfast.errors import InvalidTypeError, InvalidValueError, NegfastError
+from negfast.errors import InvalidTypeError, InvalidValueError, NegfastError, shown
 from negfast.torch.gather import several_ranks
 
 Rows = NDArray[Any]
 Encode = Callable[[list[str]], Any]
 """Texts to rows: an array or a tensor of shape (n_texts, dim)."""
+Encoders = Encode | tuple[Encode, Encode]
+"""One for all texts, or one for queries and one for the corpus."""
 _Made = TypeVar("_Made")
 
 
@@ -40,6 +42,29 @@ def evaluating(model: nn.Module) -> Iterator[None]:
         finally:
             for module, mode in modes.items():
                 module.training = mode
+
+
+def quietly(model: nn.Module, encode: Encoders) -> Encoders:
+    """Return functions that encode with :func:`evaluating` around them."""
+
+    def quiet(one: Encode) -> Encode:
+        def call(texts: list[str]) -> Any:
+            with evaluating(model):
+                return one(texts)
+
+        return call
+
+    return (quiet(encode[0]), quiet(encode[1])) if isinstance(encode, tuple) else quiet(encode)
+
+
+def check_encoders(encode: Any) -> None:
+    """Refuse what cannot encode."""
+    parts = encode if isinstance(encode, tuple) else (encode,)
+    if not all(map(callable, parts)) or (isinstance(encode, tuple) and len(parts) != 2):
+        raise InvalidTypeError(
+            f"encode must be a function of a list of texts, or a pair of them, got {shown(encode)}; pass what turns "
+            "texts into rows"
+        )
 
 
 def first_rank() -> bool:

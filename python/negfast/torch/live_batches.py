@@ -27,6 +27,8 @@ class LiveBatches(BatchSampler):
     ----------
     batches
         The batch sampler inside.
+    batch_size, drop_last, sampler
+        As that one says.
 
     Raises
     ------
@@ -50,21 +52,10 @@ class LiveBatches(BatchSampler):
                 f"lists must be LiveRows, got {type(lists).__name__}; pass the source of the sampler"
             )
         self.batches, self._lists, self._rows = batches, lists, _checked_rows(rows)
-
-    @property
-    def batch_size(self) -> Any:
-        """Rows of a batch, as the batch sampler inside says it."""
-        return getattr(self.batches, "batch_size", None)
-
-    @property
-    def drop_last(self) -> Any:
-        """Whether short batches are left out, as the batch sampler inside says it."""
-        return getattr(self.batches, "drop_last", False)
-
-    @property
-    def sampler(self) -> Any:
-        """What the batch sampler inside takes rows from, if it does."""
-        return getattr(self.batches, "sampler", None)
+        # What those look at who wrap a batch sampler once more.
+        self.batch_size = getattr(batches, "batch_size", None)
+        self.drop_last = getattr(batches, "drop_last", False)
+        self.sampler = getattr(batches, "sampler", None)
 
     def __len__(self) -> int:
         """Return the number of batches, as the batch sampler inside says it."""

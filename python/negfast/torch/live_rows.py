@@ -63,7 +63,7 @@ class LiveRows:
 
     Limitations
     -----------
-    Without :meth:`deal` new lists come at the beginning of the next epoch, which is :meth:`begin_epoch`.
+    If nobody calls :meth:`deal`, new lists come where the next epoch begins, by :meth:`begin_epoch`.
 
     A copy, pickled or deep, is on its own. A cap on exposure is kept only if lists change between epochs.
 
@@ -176,8 +176,8 @@ class LiveRows:
             )
         self._hold(mined)
         self._mixed = True
-        if not self._dealt.any():
-            self.begin_epoch()
+        if not self._dealt.any():  # nobody says what is dealt out, so that anything may be on its way
+            self._dealt[:] = True
 
     def deal(self, anchors: Any) -> None:
         """Note that these anchors are about to be drawn for; those that come for the first time get the latest lists.

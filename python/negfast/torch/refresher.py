@@ -11,7 +11,7 @@ import numpy as np
 
 from negfast.adaptive_curriculum import AdaptiveCurriculum
 from negfast.arrays import Ints
-from negfast.errors import InvalidTypeError, InvalidValueError, StateError, shown
+from negfast.errors import InvalidTypeError, InvalidValueError, StateError
 from negfast.inputs import Labels, RowLists
 from negfast.miner import Miner
 from negfast.refresh_policy import RefreshPolicy
@@ -19,7 +19,7 @@ from negfast.results import MinedNegatives
 from negfast.settings import instance, one_of, optional_whole, whole
 from negfast.staleness import Staleness
 from negfast.states import check_state
-from negfast.torch.encoding import Encode, Rows, agreed, encoded, first_rank, from_first, of_all
+from negfast.torch.encoding import Encoders, Rows, agreed, check_encoders, encoded, first_rank, from_first, of_all
 from negfast.torch.live_batches import LiveBatches
 from negfast.torch.live_rows import LiveRows, merged
 from negfast.torch.negative_sampler import NegativeSampler
@@ -32,7 +32,6 @@ VERSION = 1
 FOLDER = "negfast-refresh"
 """Where a checkpoint holds it."""
 _STATE = "state.safetensors"
-Encoders = Encode | tuple[Encode, Encode]
 
 
 class Refresher:
@@ -175,7 +174,7 @@ class Refresher:
         self.skips_batches = False
         self.epoch: int | None = None
         self.last: RefreshEvent | None = None
-        self._batches: list[Any] = []
+        self._dealing: LiveBatches | None = None
         self._composed: MinedNegatives | None = None
         self._pending: Mapping[str, Any] | None = None
 
@@ -206,8 +205,7 @@ class Refresher:
             As :class:`LiveBatches` does.
         """
         made = LiveBatches(batches, self._lists, rows=rows)
-        # A trainer that trains once more makes others.
-        self._batches = [batches] if hasattr(batches, "update") and hasattr(batches, "state_dict") else []
+        self._dealing = made  # a trainer that trains once more makes others
         if self._composed is None:
             self._composed = self.mined
         self._resume_batches()
@@ -258,17 +256,18 @@ class Refresher:
             As :meth:`begin`, and if `epoch` is none.
         """
         epoch = whole("epoch", epoch, low=0)
+        if self._dealing is not None:
+            self._dealing.set_epoch(epoch)  # not every trainer reaches it, after a restart within an epoch
         if epoch == self.epoch:
             return None
-        event = None
-        if self.epoch is not None and self._when == "epoch":
+        event, begun = None, self.epoch
+        self.epoch = None  # no batch is on its way
+        if begun is not None and self._when == "epoch":
             event = self._judged(step, encode, look=True)
         self.epoch = epoch
         self._lists.begin_epoch()
-        for batches in self._batches:
-            batches.set_epoch(epoch)
-            if self._composed is not self.mined and self.mined is not None:
-                batches.update(self.mined)
+        if self._composer is not None and self.mined is not None and self._composed is not self.mined:
+            self._composer.update(self.mined)
         self._composed = self.mined
         self.negatives.set_epoch(epoch)
         return event
@@ -317,9 +316,8 @@ class Refresher:
 
     def consumed(self) -> None:
         """Note that the loop trained on a batch, for loops whose batches go on by themselves after a restart."""
-        for batches in self._batches:
-            if hasattr(batches, "consumed"):
-                batches.consumed()
+        if self._dealing is not None and hasattr(self._dealing.batches, "consumed"):
+            self._dealing.batches.consumed()
 
     def state_dict(self) -> dict[str, Any]:
         """Return everything that this and what it refreshes need to go on, as plain values and arrays.
@@ -390,7 +388,8 @@ class Refresher:
 
     def _state_dict(self) -> dict[str, Any]:
         states = of_all(self._lists.state_dict())
-        composed = self._composed if self._batches and self._composed is not self.mined else None
+        batches = self._composer
+        composed = None if batches is None or self._composed is self.mined else self._composed
         return {
             "version": VERSION,
             **self._fixed(),
@@ -398,7 +397,7 @@ class Refresher:
             "policy": None if self.policy is None else self.policy.state_dict(),
             "lists": merged(states),
             "negatives": self.negatives.state_dict(),
-            "batches": [self._stand(batches) for batches in self._batches],
+            "batches": None if batches is None else self._stand(batches),
             "composed": None if composed is None else composed.to_dict(),
         }
 
@@ -416,7 +415,7 @@ class Refresher:
                 self.policy.load_state_dict(state["policy"])
             composed = state.get("composed")
             self._composed = self.mined if composed is None else MinedNegatives.from_dict(composed)
-            self.epoch, self._pending = epoch, state
+            self.epoch, self._pending = epoch, state.get("batches")
             self._resume_batches()
 
         try:
@@ -426,15 +425,20 @@ class Refresher:
 
     def _resume_batches(self) -> None:
         """Bring batch samplers to where the state was taken, as soon as both are there."""
-        if self._pending is None or not self._batches:
+        batches = self._composer
+        if self._pending is None or batches is None:
             return
-        states = self._pending.get("batches") or []
-        self._pending = None
-        for batches, stand in zip(self._batches, states, strict=False):
-            if self._composed is not None:
-                batches.update(self._composed)
-            batches.load_state_dict(stand)
-            batches.state_dict()  # composes the epoch now, by the lists that it was begun with
+        stand, self._pending = self._pending, None
+        if self._composed is not None:
+            batches.update(self._composed)
+        batches.load_state_dict(stand)
+        batches.state_dict()  # composes the epoch now, by the lists that it was begun with
+
+    @property
+    def _composer(self) -> Any:
+        """The batch sampler whose batches lists decide, if it is such a one."""
+        batches = None if self._dealing is None else self._dealing.batches
+        return batches if hasattr(batches, "update") and hasattr(batches, "load_state_dict") else None
 
     def _stand(self, batches: Any) -> dict[str, Any]:
         stand: dict[str, Any] = batches.state_dict()
@@ -486,6 +490,8 @@ class Refresher:
         with clock.measuring("mine"):
             mined = from_first(lambda: self._mine(queries, corpus))
         self._lists.swap(mined)
+        if self.epoch is None:  # no batch is on its way
+            self._lists.begin_epoch()
         if self.policy is not None:
             self.policy.refreshed(step)
         if self.curriculum is not None and self.curriculum.refresh_due:
@@ -510,12 +516,8 @@ class Refresher:
         return self.miner.mine(queries, corpus, self._positives, **self._first)  # type: ignore[arg-type]
 
     def _encode(self, clock: "_Clock", side: int, encode: Encoders, texts: Sequence[str]) -> Rows | None:
+        check_encoders(encode)
         one = encode[side] if isinstance(encode, tuple) else encode
-        if not callable(one):
-            raise InvalidTypeError(
-                f"encode must be a function of a list of texts, or a pair of them, got {shown(encode)}; pass what "
-                "turns texts into rows"
-            )
         clock.n_encoded += len(texts)
         return encoded(one, texts, self._chunk)
 

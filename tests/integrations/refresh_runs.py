@@ -1,0 +1,95 @@
+"""Trainings by `SentenceTransformerTrainer` whose lists are refreshed on the way."""
+
+from pathlib import Path
+from typing import Any
+
+import datasets
+import numpy as np
+import sentence_transformers as st
+import torch
+
+import negfast
+from negfast.integrations.sentence_transformers import (
+    CurriculumCallback,
+    CurriculumLoss,
+    HardBatchSampler,
+    NegativesDataCollator,
+    RefreshCallback,
+    number_rows,
+)
+from negfast.torch import LiveRows, NegativeSampler, Refresher, UniformRows
+from tiny_models import code_pairs, static_encoder
+
+PAIRS = list(dict.fromkeys(code_pairs(80)))
+ANCHORS, DOCUMENTS = [anchor for anchor, _ in PAIRS], [document for _, document in PAIRS]
+POSITIVES = [[j for j, pair in enumerate(PAIRS) if pair[0] == anchor] for anchor in ANCHORS]
+WIDTH = 20
+
+
+def refreshing(policy: Any, **settings: Any) -> Refresher:
+    """Return a refresher with a sampler, whose lists are mined when training begins."""
+    sources = [LiveRows.empty(len(ANCHORS), len(DOCUMENTS), width=WIDTH), UniformRows(len(DOCUMENTS))]
+    shares: dict[str, Any] = {"probabilities": {"hard": 0.5, "semi_hard": 0.2, "easy": 0.1}, "min_random": 0.2}
+    sampler = NegativeSampler(sources, num_negatives=3, positives=POSITIVES, seed=1, **shares)
+    miner = negfast.Miner(num_negatives=WIDTH, reserve=40)
+    return Refresher(
+        ANCHORS, DOCUMENTS, miner, sampler, positives=POSITIVES, policy=policy, sample=40, look_every=2, **settings
+    )
+
+
+class Run:
+    """A training of two epochs; `seen` is what each of its batches was made of."""
+
+    def __init__(self, folder: Path, *, policy: Any = None, curriculum: Any = None, **settings: Any) -> None:
+        torch.set_num_threads(1)
+        self.model = static_encoder([*ANCHORS, *DOCUMENTS], dim=16)
+        policy = negfast.RefreshPolicy(every=4) if policy is None and curriculum is None else policy
+        self.refresher = refreshing(policy, curriculum=curriculum)
+        self.callback = RefreshCallback(self.refresher)
+        given: dict[str, Any] = {
+            "num_train_epochs": 2,
+            "per_device_train_batch_size": 8,
+            "learning_rate": 3e-2,
+            "save_steps": 6,
+            "logging_steps": 3,
+            "report_to": [],
+            "use_cpu": True,
+            "disable_tqdm": True,
+            "seed": 3,
+            "batch_sampler": self.callback.batches(HardBatchSampler.factory(community=4)),
+        }
+        self.args = st.SentenceTransformerTrainingArguments(output_dir=str(folder), **given | settings)
+        collator = NegativesDataCollator.for_training(
+            self.model, self.args, sampler=self.refresher.negatives, corpus=DOCUMENTS, positives=POSITIVES
+        )
+        self.loss = CurriculumLoss(self.model, curriculum, temperature=None if curriculum else 0.05)
+        self.seen: list[tuple[list[int], list[list[int]]]] = []
+        self.trainer = st.SentenceTransformerTrainer(
+            model=self.model,
+            args=self.args,
+            train_dataset=number_rows(datasets.Dataset.from_dict({"anchor": ANCHORS, "positive": DOCUMENTS})),
+            loss=self.loss,
+            data_collator=collator,
+            callbacks=[CurriculumCallback(self.loss, observe_every=3), self.callback],
+        )
+        self._watch()
+
+    def train(self, **arguments: Any) -> "Run":
+        self.trainer.train(**arguments)
+        return self
+
+    def weights(self) -> np.ndarray:
+        return torch.cat([part.detach().flatten() for part in self.model.parameters()]).numpy()
+
+    def _watch(self) -> None:
+        forward = self.loss.forward
+
+        def watched(features: Any, *others: Any) -> Any:
+            features = list(features)
+            drawn = next(column for column in features if "negfast_index" in column)
+            ids, index = drawn["negfast_ids"], drawn["negfast_index"]
+            own = torch.where(index < 0, index, ids[index.clamp(min=0)])
+            self.seen.append((features[0]["negfast_ids"].tolist(), own.tolist()))
+            return forward(features, *others)
+
+        self.loss.forward = watched  # type: ignore[method-assign]
