@@ -183,6 +183,15 @@ class Refresher:
         """The latest lists; ``None`` before there are any."""
         return self._lists.mined
 
+    @property
+    def at_end(self) -> bool:
+        """Whether all batches of the epoch were consumed, as far as the batch sampler knows."""
+        if self._pending is not None:
+            return bool(self._pending["at_end"])
+        batches = None if self._dealing is None else self._dealing.batches
+        position = getattr(batches, "position", None)
+        return position is not None and not self.skips_batches and position >= len(batches)
+
     def batches(self, batches: Any, *, rows: Any = None) -> LiveBatches:
         """Return a batch sampler that swaps the lists of anchors as it deals them out; train on its batches.
 
@@ -428,7 +437,7 @@ class Refresher:
         batches = self._composer
         if self._pending is None or batches is None:
             return
-        stand, self._pending = self._pending, None
+        stand, self._pending = self._pending["stand"], None
         if self._composed is not None:
             batches.update(self._composed)
         batches.load_state_dict(stand)
@@ -442,7 +451,9 @@ class Refresher:
 
     def _stand(self, batches: Any) -> dict[str, Any]:
         stand: dict[str, Any] = batches.state_dict()
-        return {**stand, "position": 0} if self.skips_batches else stand
+        if self.skips_batches:
+            stand["position"] = 0
+        return {"stand": stand, "at_end": self.at_end}
 
     def _fixed(self) -> dict[str, Any]:
         return {"n_queries": len(self._texts[0]), "n_corpus": len(self._texts[1]), "when": self._when}
