@@ -10,7 +10,7 @@ import torch.distributed as dist
 from numpy.typing import NDArray
 from torch import nn
 
-from negfast.errors import InvalidTypeError, InvalidValueError, NegfastError, shown
+from negfast.errors import InvalidTypeError, InvalidValueError, NegfastError, StateError, shown
 from negfast.torch.gather import several_ranks
 
 Rows = NDArray[Any]
@@ -147,6 +147,14 @@ def of_all(value: _Made) -> list[_Made]:
     values: list[Any] = [None] * dist.get_world_size()
     dist.all_gather_object(values, value)
     return values
+
+
+def own(values: Any) -> Any:
+    """Return the value of this rank, of those of all; the first, if there were other ranks."""
+    if not isinstance(values, Sequence) or not values:
+        raise StateError("the state is damaged: it has none of this process; load that of another step")
+    ranks, rank = (dist.get_world_size(), dist.get_rank()) if several_ranks() else (1, 0)
+    return values[rank if len(values) == ranks else 0]
 
 
 def _on_first(rows: Rows | None) -> list[Rows]:

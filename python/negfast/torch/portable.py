@@ -30,6 +30,8 @@ def as_tensors(state: Any) -> Any:
     """
     if isinstance(state, Mapping):
         return {name: as_tensors(value) for name, value in state.items()}
+    if isinstance(state, list):
+        return [as_tensors(value) for value in state]
     return torch.from_numpy(state) if isinstance(state, np.ndarray) else state
 
 
@@ -48,4 +50,6 @@ def as_arrays(state: Any) -> Any:
     """
     if isinstance(state, Mapping):
         return {name: as_arrays(value) for name, value in state.items()}
+    if isinstance(state, list):
+        return [as_arrays(value) for value in state]
     return state.detach().cpu().numpy() if isinstance(state, torch.Tensor) else state

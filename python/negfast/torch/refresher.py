@@ -19,7 +19,7 @@ from negfast.results import MinedNegatives
 from negfast.settings import instance, one_of, optional_whole, whole
 from negfast.staleness import Staleness
 from negfast.states import check_state
-from negfast.torch.encoding import Encoders, Rows, agreed, check_encoders, encoded, first_rank, from_first, of_all
+from negfast.torch.encoding import Encoders, Rows, agreed, check_encoders, encoded, first_rank, from_first, of_all, own
 from negfast.torch.live_batches import LiveBatches
 from negfast.torch.live_rows import LiveRows, merged
 from negfast.torch.negative_sampler import NegativeSampler
@@ -405,7 +405,8 @@ class Refresher:
             "epoch": self.epoch,
             "policy": None if self.policy is None else self.policy.state_dict(),
             "lists": merged(states),
-            "negatives": self.negatives.state_dict(),
+            # Each process notes what was useful among its own negatives.
+            "negatives": of_all(self.negatives.state_dict()),
             "batches": None if batches is None else self._stand(batches),
             "composed": None if composed is None else composed.to_dict(),
         }
@@ -419,7 +420,7 @@ class Refresher:
             if first_rank():
                 load_miner()
             self._lists.load_state_dict(state.get("lists"))  # type: ignore[arg-type]
-            self.negatives.load_state_dict(state.get("negatives"))  # type: ignore[arg-type]
+            self.negatives.load_state_dict(own(state.get("negatives")))
             if self.policy is not None:
                 self.policy.load_state_dict(state["policy"])
             composed = state.get("composed")

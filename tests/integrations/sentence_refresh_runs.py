@@ -17,24 +17,24 @@ from negfast.integrations.sentence_transformers import (
     RefreshCallback,
     number_rows,
 )
-from negfast.torch import LiveRows, NegativeSampler, Refresher, UniformRows
-from tiny_models import code_pairs, static_encoder
-
-PAIRS = list(dict.fromkeys(code_pairs(80)))
-ANCHORS, DOCUMENTS = [anchor for anchor, _ in PAIRS], [document for _, document in PAIRS]
-POSITIVES = [[j for j, pair in enumerate(PAIRS) if pair[0] == anchor] for anchor in ANCHORS]
-WIDTH = 20
+from refresh_parts import ANCHORS, DOCUMENTS, POSITIVES, refreshing
+from tiny_models import static_encoder
 
 
-def refreshing(policy: Any, **settings: Any) -> Refresher:
-    """Return a refresher with a sampler, whose lists are mined when training begins."""
-    sources = [LiveRows.empty(len(ANCHORS), len(DOCUMENTS), width=WIDTH), UniformRows(len(DOCUMENTS))]
-    shares: dict[str, Any] = {"probabilities": {"hard": 0.5, "semi_hard": 0.2, "easy": 0.1}, "min_random": 0.2}
-    sampler = NegativeSampler(sources, num_negatives=3, positives=POSITIVES, seed=1, **shares)
-    miner = negfast.Miner(num_negatives=WIDTH, reserve=40)
-    return Refresher(
-        ANCHORS, DOCUMENTS, miner, sampler, positives=POSITIVES, policy=policy, sample=40, look_every=2, **settings
-    )
+class Watched(CurriculumLoss):
+    """The loss; `seen` is which rows, and which negatives of each, its batches had."""
+
+    def __init__(self, *arguments: Any, **settings: Any) -> None:
+        super().__init__(*arguments, **settings)
+        self.seen: list[tuple[list[int], list[list[int]]]] = []
+
+    def forward(self, features: Any, labels: Any = None) -> torch.Tensor:
+        columns = list(features)
+        drawn = next(column for column in columns if "negfast_index" in column)
+        ids, index = drawn["negfast_ids"], drawn["negfast_index"]
+        own = torch.where(index < 0, index, ids[index.clamp(min=0)])
+        self.seen.append((columns[0]["negfast_ids"].tolist(), own.tolist()))
+        return super().forward(columns, labels)
 
 
 class Run:
@@ -62,8 +62,8 @@ class Run:
         collator = NegativesDataCollator.for_training(
             self.model, self.args, sampler=self.refresher.negatives, corpus=DOCUMENTS, positives=POSITIVES
         )
-        self.loss = CurriculumLoss(self.model, curriculum, temperature=None if curriculum else 0.05)
-        self.seen: list[tuple[list[int], list[list[int]]]] = []
+        self.loss = Watched(self.model, curriculum, temperature=None if curriculum else 0.05)
+        self.seen = self.loss.seen
         self.trainer = st.SentenceTransformerTrainer(
             model=self.model,
             args=self.args,
@@ -72,7 +72,6 @@ class Run:
             data_collator=collator,
             callbacks=[CurriculumCallback(self.loss, observe_every=3), self.callback],
         )
-        self._watch()
 
     def train(self, **arguments: Any) -> "Run":
         self.trainer.train(**arguments)
@@ -80,16 +79,3 @@ class Run:
 
     def weights(self) -> np.ndarray:
         return torch.cat([part.detach().flatten() for part in self.model.parameters()]).numpy()
-
-    def _watch(self) -> None:
-        forward = self.loss.forward
-
-        def watched(features: Any, *others: Any) -> Any:
-            features = list(features)
-            drawn = next(column for column in features if "negfast_index" in column)
-            ids, index = drawn["negfast_ids"], drawn["negfast_index"]
-            own = torch.where(index < 0, index, ids[index.clamp(min=0)])
-            self.seen.append((features[0]["negfast_ids"].tolist(), own.tolist()))
-            return forward(features, *others)
-
-        self.loss.forward = watched  # type: ignore[method-assign]
