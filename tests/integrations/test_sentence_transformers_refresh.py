@@ -214,7 +214,7 @@ def test_two_processes_get_the_same_lists_and_can_be_resumed(tmp_path: Path) -> 
         for rank in range(2)
     ]
     try:
-        printed = [rank.communicate(timeout=90)[0].decode() for rank in ranks]
+        printed = [rank.communicate(timeout=110)[0].decode() for rank in ranks]
     finally:
         for rank in ranks:
             rank.kill()

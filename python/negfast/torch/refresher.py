@@ -1,5 +1,6 @@
 """Refresh inside a training that is running, whoever runs it."""
 
+import copy
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -16,7 +17,7 @@ from negfast.inputs import Labels, RowLists
 from negfast.miner import Miner
 from negfast.refresh_policy import RefreshPolicy
 from negfast.results import MinedNegatives
-from negfast.settings import instance, one_of, optional_whole, whole
+from negfast.settings import instance, one_of, optional_whole, truth, whole
 from negfast.staleness import Staleness
 from negfast.states import check_state
 from negfast.torch.encoding import Encoders, Rows, agreed, check_encoders, encoded, first_rank, from_first, of_all, own
@@ -70,8 +71,10 @@ class Refresher:
 
     Attributes
     ----------
-    miner, negatives, policy, curriculum
+    miner, negatives, curriculum
         As given.
+    policy : RefreshPolicy or None
+        A copy.
     skips_batches : bool
         Whether the trainer itself, once started again, skips the batches of the epoch that it has trained on; false
         where batches go on where :meth:`consumed` has left them.
@@ -151,8 +154,12 @@ class Refresher:
         seed: int = 0,
     ) -> None:
         instance("miner", miner, Miner)
-        instance("negatives", negatives, NegativeSampler)
-        self.miner, self.negatives, self.policy, self.curriculum = miner, negatives, policy, curriculum
+        if not isinstance(negatives, NegativeSampler):
+            raise InvalidTypeError(
+                f"negatives must be a NegativeSampler, got {type(negatives).__name__}; pass the sampler that the data "
+                "set or the collator draws with"
+            )
+        self.miner, self.negatives, self.curriculum = miner, negatives, curriculum
         self._same = corpus is queries
         self._texts = _checked_texts("queries", queries), _checked_texts("corpus", corpus)
         self._lists = _live_rows(negatives)
@@ -161,6 +168,7 @@ class Refresher:
         self._positives = positives
         if policy is not None:
             instance("policy", policy, RefreshPolicy)
+        self.policy = copy.deepcopy(policy)
         if curriculum is not None:
             instance("curriculum", curriculum, AdaptiveCurriculum)
         asked = policy is not None or curriculum is not None
@@ -175,7 +183,9 @@ class Refresher:
         self.epoch: int | None = None
         self.last: RefreshEvent | None = None
         self._dealing: LiveBatches | None = None
-        self._composed: MinedNegatives | None = None
+        self._follows = True
+        self._composed: MinedNegatives | None = None  # what the batches of the epoch are composed of
+        self._older: MinedNegatives | None = None
         self._pending: Mapping[str, Any] | None = None
 
     @property
@@ -192,17 +202,19 @@ class Refresher:
         position = getattr(batches, "position", None)
         return position is not None and not self.skips_batches and position >= len(batches)
 
-    def batches(self, batches: Any, *, rows: Any = None) -> LiveBatches:
+    def batches(self, batches: Any, *, rows: Any = None, follow: bool = True) -> LiveBatches:
         """Return a batch sampler that swaps the lists of anchors as it deals them out; train on its batches.
 
         Parameters
         ----------
         batches : batch sampler
-            What a data loader takes for `batch_sampler`. One that composes batches from mined lists, such as a
-            :class:`HardBatchSampler`, gets new ones where an epoch begins, and its state is kept in that of this
-            object.
+            What a data loader takes for `batch_sampler`. The state of a :class:`HardBatchSampler` is kept in that of
+            this object.
         rows : int array of shape (n_pairs,), optional
             Row of the queries that each pair of the data set belongs to. By default pair ``i`` belongs to row ``i``.
+        follow : bool, default True
+            Whether a :class:`HardBatchSampler` gets new lists where an epoch begins. Only if the positive of pair ``i``
+            is row ``i`` of the corpus, as far as numbers tell.
 
         Returns
         -------
@@ -214,10 +226,15 @@ class Refresher:
             As :class:`LiveBatches` does.
         """
         made = LiveBatches(batches, self._lists, rows=rows)
-        self._dealing = made  # a trainer that trains once more makes others
-        if self._composed is None:
-            self._composed = self.mined
-        self._resume_batches()
+        fits = self._lists.n_queries == self._lists.n_rows
+        fits = fits and (rows is None or np.array_equal(rows, np.arange(self._lists.n_rows)))
+        # A trainer that trains once more makes others.
+        self._dealing, self._follows, self._composed = made, truth("follow", follow) and bool(fits), None
+        if self._pending is not None:
+            self._resume_batches()
+        elif self.epoch is not None:
+            made.set_epoch(self.epoch)
+            self._compose()
         return made
 
     def begin(self, encode: Encoders, *, step: int = 0) -> RefreshEvent | None:
@@ -275,9 +292,7 @@ class Refresher:
             event = self._judged(step, encode, look=True)
         self.epoch = epoch
         self._lists.begin_epoch()
-        if self._composer is not None and self.mined is not None and self._composed is not self.mined:
-            self._composer.update(self.mined)
-        self._composed = self.mined
+        self._compose()
         self.negatives.set_epoch(epoch)
         return event
 
@@ -398,7 +413,7 @@ class Refresher:
     def _state_dict(self) -> dict[str, Any]:
         states = of_all(self._lists.state_dict())
         batches = self._composer
-        composed = None if batches is None or self._composed is self.mined else self._composed
+        older = self._composed is not None and self._composed is not self.mined
         return {
             "version": VERSION,
             **self._fixed(),
@@ -408,7 +423,7 @@ class Refresher:
             # Each process notes what was useful among its own negatives.
             "negatives": of_all(self.negatives.state_dict()),
             "batches": None if batches is None else self._stand(batches),
-            "composed": None if composed is None else composed.to_dict(),
+            "composed": self._composed.to_dict() if older and self._composed is not None else None,
         }
 
     def _load(self, state: Mapping[str, Any], load_miner: Callable[[], None]) -> None:
@@ -424,7 +439,7 @@ class Refresher:
             if self.policy is not None:
                 self.policy.load_state_dict(state["policy"])
             composed = state.get("composed")
-            self._composed = self.mined if composed is None else MinedNegatives.from_dict(composed)
+            self._older = self.mined if composed is None else MinedNegatives.from_dict(composed)
             self.epoch, self._pending = epoch, state.get("batches")
             self._resume_batches()
 
@@ -433,14 +448,22 @@ class Refresher:
         except (InvalidTypeError, InvalidValueError) as error:
             raise StateError(f"the state is damaged: {error}") from error
 
+    def _compose(self) -> None:
+        """Give the latest lists to a batch sampler that composes batches from them."""
+        if self._composer is not None and self._follows and self.mined is not None:
+            if self._composed is not self.mined:
+                self._composer.update(self.mined)
+            self._composed = self.mined
+
     def _resume_batches(self) -> None:
         """Bring batch samplers to where the state was taken, as soon as both are there."""
         batches = self._composer
         if self._pending is None or batches is None:
             return
         stand, self._pending = self._pending["stand"], None
-        if self._composed is not None:
-            batches.update(self._composed)
+        if self._follows and self._older is not None:
+            batches.update(self._older)
+            self._composed = self._older
         batches.load_state_dict(stand)
         batches.state_dict()  # composes the epoch now, by the lists that it was begun with
 
@@ -563,6 +586,14 @@ class Refresher:
                 f"when must be 'epoch' with a cap on exposure, got 'step' and max_exposure="
                 f"{self.negatives.max_exposure}; tokens are dealt for a whole epoch"
             )
+
+
+def check_refresher(value: Any) -> None:
+    """Refuse what is no refresher."""
+    if not isinstance(value, Refresher):
+        raise InvalidTypeError(
+            f"refresher must be a Refresher, got {type(value).__name__}; make one, negfast.torch.Refresher(...)"
+        )
 
 
 class _Clock:

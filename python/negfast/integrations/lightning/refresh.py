@@ -5,11 +5,10 @@ from typing import Any
 
 from lightning.pytorch import Callback
 
-from negfast.settings import instance
 from negfast.torch.encoding import Encoders, check_encoders, quietly
 from negfast.torch.portable import as_arrays, as_tensors
 from negfast.torch.refresh_event import RefreshEvent
-from negfast.torch.refresher import Refresher
+from negfast.torch.refresher import Refresher, check_refresher
 
 
 class RefreshCallback(Callback):
@@ -57,7 +56,7 @@ class RefreshCallback(Callback):
     """
 
     def __init__(self, refresher: Refresher, encode: Encoders) -> None:
-        instance("refresher", refresher, Refresher)
+        check_refresher(refresher)
         check_encoders(encode)
         self.refresher, self.events = refresher, list[RefreshEvent]()
         self._encode = encode

@@ -11,7 +11,7 @@ from negfast.errors import InvalidTypeError, InvalidValueError, StateError, show
 from negfast.integrations.sentence_transformers.batches import HardBatchSampler
 from negfast.integrations.sentence_transformers.rows import ROW_COLUMN
 from negfast.integrations.transformers.refresh import RefreshCallback as PlainCallback
-from negfast.settings import instance, whole
+from negfast.settings import whole
 from negfast.torch.encoding import Encode, Encoders
 from negfast.torch.refresher import Refresher
 
@@ -138,7 +138,10 @@ class Batches:
                 "batch_sampler must be made anew, got one that was saved without its refresher; use "
                 "RefreshCallback.batches(...)"
             )
-        instance("dataset", dataset, Dataset)
+        if not isinstance(dataset, Dataset):
+            raise InvalidTypeError(
+                f"dataset must be a datasets.Dataset, got {type(dataset).__name__}; rows of streams have no numbers"
+            )
         if self._row_column not in dataset.column_names:
             raise InvalidValueError(
                 f"dataset must have the column {self._row_column!r}, got {shown(dataset.column_names)}; use "

@@ -8,10 +8,9 @@ from torch import nn
 from transformers import TrainerCallback
 
 from negfast.errors import StateError
-from negfast.settings import instance
 from negfast.torch.encoding import Encoders, agreed, check_encoders, first_rank, quietly
 from negfast.torch.refresh_event import RefreshEvent
-from negfast.torch.refresher import Refresher
+from negfast.torch.refresher import Refresher, check_refresher
 from negfast.torch.weights import weights_sum
 
 FOLDER = "negfast-refresh"
@@ -66,7 +65,7 @@ class RefreshCallback(TrainerCallback):
     """
 
     def __init__(self, refresher: Refresher, encode: Encoders) -> None:
-        instance("refresher", refresher, Refresher)
+        check_refresher(refresher)
         check_encoders(encode)
         self.refresher, self.events = refresher, list[RefreshEvent]()
         refresher.skips_batches = True
