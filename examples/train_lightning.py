@@ -65,7 +65,7 @@ def main(arguments=None):
     benchmark = installed(options.pairs)
     train = benchmark.train
     model = Retriever([*train.queries, *train.passages], seed=options.seed)
-    # Every 20 steps a thousand rows are encoded again; where they have moved too far, all are, and lists are mined anew.
+    # Every 20 steps a thousand rows are encoded again; if they have moved too far, all are, and mined anew.
     policy = negfast.RefreshPolicy(max_drift=0.1, every=200)
     batches, data, refresher = parts(train, policy=policy, seed=options.seed)
     loader = DataLoader(

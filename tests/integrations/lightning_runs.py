@@ -8,13 +8,20 @@ import lightning.pytorch as pl
 import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger
+from refresh_parts import ANCHORS, DOCUMENTS, refreshing
 from torch.utils.data import DataLoader
 
 import negfast
 from negfast.integrations.lightning import RefreshCallback, StatisticsCallback
-from negfast.torch import CurriculumLoss, HardBatchSampler, Negatives, NegativesBatch, NegativesCollator, NegativesDataset
+from negfast.torch import (
+    CurriculumLoss,
+    HardBatchSampler,
+    Negatives,
+    NegativesBatch,
+    NegativesCollator,
+    NegativesDataset,
+)
 from negfast.torch.static_encoder import StaticEncoder
-from refresh_parts import ANCHORS, DOCUMENTS, refreshing
 
 KEYS = negfast.content_keys([ANCHORS, DOCUMENTS])
 
@@ -52,9 +59,7 @@ class Run:
         self.refresher = refreshing(negfast.RefreshPolicy(every=4) if policy is None else policy)
         self.callback = RefreshCallback(self.refresher, self.module.encoder.encode)
         batches = self.refresher.batches(HardBatchSampler(len(ANCHORS), 8, keys=KEYS, community=4, seed=3))
-        data = NegativesDataset(
-            list(zip(ANCHORS, DOCUMENTS, strict=True)), self.refresher.negatives, DOCUMENTS
-        )
+        data = NegativesDataset(list(zip(ANCHORS, DOCUMENTS, strict=True)), self.refresher.negatives, DOCUMENTS)
         self.loader = DataLoader(
             data,
             batch_sampler=batches,

@@ -7,6 +7,7 @@ import datasets
 import numpy as np
 import sentence_transformers as st
 import torch
+from refresh_parts import ANCHORS, DOCUMENTS, POSITIVES, refreshing
 
 import negfast
 from negfast.integrations.sentence_transformers import (
@@ -17,7 +18,6 @@ from negfast.integrations.sentence_transformers import (
     RefreshCallback,
     number_rows,
 )
-from refresh_parts import ANCHORS, DOCUMENTS, POSITIVES, refreshing
 from tiny_models import static_encoder
 
 

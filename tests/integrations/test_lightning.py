@@ -14,10 +14,10 @@ with warnings.catch_warnings():  # what the libraries warn of while they load is
     warnings.simplefilter("ignore")
     pytest.importorskip("lightning", exc_type=ImportError)
     import torch
-
     from lightning_runs import Run
-    from negfast.integrations.lightning import RefreshCallback, StatisticsCallback
     from refresh_parts import refreshing
+
+    from negfast.integrations.lightning import RefreshCallback, StatisticsCallback
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # theirs
 NEVER = negfast.RefreshPolicy(every=1000)

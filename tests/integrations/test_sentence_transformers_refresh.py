@@ -1,4 +1,4 @@
-"""Refresh inside `SentenceTransformerTrainer`: lists change under the loader that is running, and runs can be resumed."""
+"""Refresh inside `SentenceTransformerTrainer`: lists change under its loader, and runs go on where they stopped."""
 
 import os
 import pickle
@@ -18,14 +18,14 @@ with warnings.catch_warnings():  # what the libraries warn of while they load is
     warnings.simplefilter("ignore")
     datasets = pytest.importorskip("datasets", exc_type=ImportError)
     st = pytest.importorskip("sentence_transformers", exc_type=ImportError)
-    import torch
-
     import refresh_ranks
+    import torch
+    from refresh_parts import ANCHORS, DOCUMENTS, refreshing
+    from sentence_refresh_runs import Run
+
     from negfast.integrations.sentence_transformers import HardBatchSampler, RefreshCallback, number_rows
     from negfast.integrations.sentence_transformers.refresh import Batches
     from negfast.torch import LiveBatches
-    from refresh_parts import ANCHORS, DOCUMENTS, refreshing
-    from sentence_refresh_runs import Run
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # theirs
 WORKERS = {"dataloader_num_workers": 2, "dataloader_persistent_workers": True, "dataloader_prefetch_factor": 2}
@@ -210,8 +210,7 @@ def test_two_processes_get_the_same_lists_and_can_be_resumed(tmp_path: Path) -> 
     pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
     command = [sys.executable, "-W", "ignore", refresh_ranks.__file__]
     ranks = [
-        subprocess.Popen([*command, str(rank), port, str(tmp_path)], env=environment, **pipes)
-        for rank in range(2)
+        subprocess.Popen([*command, str(rank), port, str(tmp_path)], env=environment, **pipes) for rank in range(2)
     ]
     try:
         printed = [rank.communicate(timeout=110)[0].decode() for rank in ranks]

@@ -17,11 +17,11 @@ with warnings.catch_warnings():  # what the libraries warn of while they load is
     for name in ("transformers", "accelerate", "lightning"):
         pytest.importorskip(name, exc_type=ImportError)
     import torch
+    from refresh_parts import refreshing
 
     from negfast.integrations.transformers import RefreshCallback, StatisticsCallback
     from negfast.torch import BankStaleness, Draw
     from negfast.torch.told import Told, plain_numbers
-    from refresh_parts import refreshing
     from train_transformers import Encoder, made_trainer
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # theirs

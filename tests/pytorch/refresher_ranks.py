@@ -64,7 +64,9 @@ def failures(rank: int, folder: Path) -> None:
         return model(texts)
 
     error: type[Exception] = ZeroDivisionError if rank == 1 else RankError
-    message = "it broke" if rank == 1 else "rank 1 failed, and this one has to stop with it: ZeroDivisionError: it broke"
+    message = (
+        "it broke" if rank == 1 else "rank 1 failed, and this one has to stop with it: ZeroDivisionError: it broke"
+    )
     with pytest.raises(error, match=re.escape(message)):
         refresher.refresh(1, broken)
     # Mining, on the first, refuses what the second has sent.

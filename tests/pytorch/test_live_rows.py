@@ -9,8 +9,9 @@ import pytest
 
 import negfast
 
-torch = pytest.importorskip("torch")
+pytest.importorskip("torch")
 
+import torch
 from torch.utils.data import BatchSampler, DataLoader, SequentialSampler
 
 from negfast.torch import (
@@ -190,9 +191,7 @@ def test_workers_draw_from_the_lists_that_were_latest_when_a_batch_was_dealt_out
     seen = epoch_of(live, loader, swap_after=3)
     dealt = 3 + 2  # three batches were taken, and two were with the workers
     pools = [sampler_of(LiveRows(lists)) for lists in (OLD, NEW)]
-    expected = [
-        [pools[i >= dealt].draw([row], 0).ids[0].tolist() for row in (2 * i, 2 * i + 1)] for i in range(N // 2)
-    ]
+    expected = [[pools[i >= dealt].draw([row], 0).ids[0].tolist() for row in (2 * i, 2 * i + 1)] for i in range(N // 2)]
     assert [[sorted(ids) for ids in batch] for batch in seen] == [
         [sorted(row for row in ids if row >= 0) for ids in batch] for batch in expected
     ]

@@ -10,8 +10,9 @@ import pytest
 
 import negfast
 
-torch = pytest.importorskip("torch")
+pytest.importorskip("torch")
 
+import torch
 from torch import nn
 from torch.utils.data import BatchSampler, SequentialSampler
 
@@ -26,7 +27,7 @@ from negfast.torch import (
     UniformRows,
     as_tensors,
 )
-from negfast.torch.encoding import evaluating
+from negfast.torch.encoding import quietly
 from negfast.torch.portable import as_arrays
 from negfast.torch.refresh_event import RefreshEvent
 from negfast.torch.state_files import read_state, write_state
@@ -314,11 +315,15 @@ def test_a_model_is_as_it_was_after_it_encoded() -> None:
     model = nn.Sequential(nn.Dropout(0.5), nn.Sequential(nn.Dropout(0.5)))
     model[1].eval()
     before = torch.random.get_rng_state()
-    with pytest.raises(ZeroDivisionError), evaluating(model):
+
+    def encode(texts: list[str]) -> Any:
         assert not model.training and not torch.is_grad_enabled()
         model.train()  # what encodes may do as it likes
         torch.rand(4)
-        raise ZeroDivisionError
+        raise ZeroDivisionError(f"{len(texts)} texts")
+
+    with pytest.raises(ZeroDivisionError):
+        quietly(model, encode)(QUERIES)  # type: ignore[operator]
     assert [module.training for module in model.modules()] == [True, True, False, False]
     assert torch.equal(before, torch.random.get_rng_state()) and torch.is_grad_enabled()
 
@@ -327,7 +332,9 @@ def test_events_say_what_was_done() -> None:
     event = RefreshEvent(step=3, refreshed=False, why="it is early", n_encoded=5)
     assert str(event) == "step 3: no refresh, it is early"
     assert event.logs() == {"negfast/refreshed": 0.0, "negfast/encoded": 5.0}
-    assert str(RefreshEvent(step=3, refreshed=True, why="asked for", n_changed=2)).endswith("2 lists changed, asked for")
+    assert str(RefreshEvent(step=3, refreshed=True, why="asked for", n_changed=2)).endswith(
+        "2 lists changed, asked for"
+    )
 
 
 def test_a_failed_refresh_changes_nothing() -> None:
@@ -393,7 +400,7 @@ def test_a_cap_on_exposure_needs_epochs() -> None:
         (None, negfast.InvalidTypeError, "encode must be a function"),
         ((len,), negfast.InvalidTypeError, "encode must be a function"),
         (lambda texts: texts, negfast.InvalidTypeError, "encode must return an array or a tensor, got list"),
-        (lambda texts: np.ones((2, 8), np.float32), negfast.InvalidValueError, "a row for each of 40 texts"),
+        (lambda _: np.ones((2, 8), np.float32), negfast.InvalidValueError, "a row for each of 40 texts"),
         (lambda texts: torch.ones(len(texts)), negfast.InvalidValueError, "a row for each of 40 texts"),
     ],
 )

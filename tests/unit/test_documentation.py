@@ -24,6 +24,8 @@ MODULES = sorted(
 # What modules below these packages cannot be imported without.
 NEEDED = {
     "negfast.torch": ["torch"],
+    "negfast.integrations.lightning": ["lightning"],
+    "negfast.integrations.transformers": ["transformers", "torch"],
     "negfast.integrations.sentence_transformers": ["datasets", "sentence_transformers"],
 }
 

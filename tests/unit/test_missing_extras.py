@@ -21,6 +21,8 @@ SENTENCE_TRANSFORMERS = (
     "negfast.integrations.sentence_transformers needs sentence-transformers and datasets; install "
     "negfast[sentence-transformers]"
 )
+TRANSFORMERS = "negfast.integrations.transformers needs transformers and torch; install negfast[transformers]"
+LIGHTNING = "negfast.integrations.lightning needs lightning; install negfast[lightning]"
 
 
 @pytest.mark.parametrize(
@@ -30,6 +32,9 @@ SENTENCE_TRANSFORMERS = (
         ("torch", "torch.sampler", TORCH),
         ("sentence_transformers", "integrations.sentence_transformers", SENTENCE_TRANSFORMERS),
         ("datasets", "integrations.sentence_transformers.mining", SENTENCE_TRANSFORMERS),
+        ("transformers", "integrations.transformers", TRANSFORMERS),
+        ("torch", "integrations.transformers.refresh", TRANSFORMERS),
+        ("lightning", "integrations.lightning", LIGHTNING),
     ],
 )
 def test_the_extra_is_named(missing: str, module: str, message: str) -> None:

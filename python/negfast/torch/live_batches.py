@@ -53,9 +53,9 @@ class LiveBatches(BatchSampler):
             )
         self.batches, self._lists, self._rows = batches, lists, _checked_rows(rows)
         # What those look at who wrap a batch sampler once more.
-        self.batch_size = getattr(batches, "batch_size", None)
-        self.drop_last = getattr(batches, "drop_last", False)
-        self.sampler = getattr(batches, "sampler", None)
+        self.batch_size: Any = getattr(batches, "batch_size", None)
+        self.drop_last: bool = getattr(batches, "drop_last", False)
+        self.sampler: Any = getattr(batches, "sampler", None)
 
     def __len__(self) -> int:
         """Return the number of batches, as the batch sampler inside says it."""

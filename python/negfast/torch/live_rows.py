@@ -27,6 +27,10 @@ class _Lists(NamedTuple):
     scores: NDArray[np.float32]  # (n_queries, width)
     positive_scores: NDArray[np.float32]  # (n_queries,)
 
+    def arrays(self) -> list[NDArray[Any]]:
+        """Return all three, for what is done with each of them."""
+        return [self.ids, self.scores, self.positive_scores]
+
 
 class LiveRows:
     """Mined lists as a source that can be changed while workers of a data loader draw from it.
@@ -247,7 +251,7 @@ class LiveRows:
         self._dealt[dealt] = True
         self._mixed = bool(state["mixed"])
         if self._mixed:
-            for part, rows in zip(self._table(), kept, strict=True):
+            for part, rows in zip(self._table().arrays(), kept.arrays(), strict=True):
                 part[dealt] = rows
 
     def __getstate__(self) -> dict[str, Any]:
@@ -270,7 +274,7 @@ class LiveRows:
 
     def _copy(self, rows: Ints | slice) -> None:
         assert self._latest is not None, "there were lists to swap"
-        for part, new in zip(self._table(), self._latest, strict=True):
+        for part, new in zip(self._table().arrays(), self._latest.arrays(), strict=True):
             part[rows] = new[rows]
 
     def _fixed(self) -> dict[str, Any]:
@@ -282,7 +286,9 @@ class LiveRows:
             dealt = np.asarray(state["dealt"])
             kept = _Lists(*(np.asarray(state[f"kept_{name}"]) for name in _Lists._fields))
             n = len(dealt) if state["mixed"] else 0
-            whole_state = all(part.dtype == own.dtype for part, own in zip(kept, self._table(), strict=True))
+            whole_state = all(
+                part.dtype == own.dtype for part, own in zip(kept.arrays(), self._table().arrays(), strict=True)
+            )
             whole_state = whole_state and dealt.dtype == np.int64 and dealt.ndim == 1
             whole_state = whole_state and kept.ids.shape == kept.scores.shape == (n, self.width)
             whole_state = whole_state and kept.positive_scores.shape == (n,)
@@ -323,6 +329,6 @@ def _aligned(mined: MinedNegatives, n_queries: int) -> _Lists:
         np.full((n_queries, width), -np.inf, dtype=np.float32),
         np.full(n_queries, np.nan, dtype=np.float32),
     )
-    for part, values in zip(lists, (mined.indices, mined.scores, mined.positive_scores), strict=True):
+    for part, values in zip(lists.arrays(), (mined.indices, mined.scores, mined.positive_scores), strict=True):
         part[mined.anchors] = values
     return lists

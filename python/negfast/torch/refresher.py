@@ -198,9 +198,10 @@ class Refresher:
         """Whether all batches of the epoch were consumed, as far as the batch sampler knows."""
         if self._pending is not None:
             return bool(self._pending["at_end"])
-        batches = None if self._dealing is None else self._dealing.batches
-        position = getattr(batches, "position", None)
-        return position is not None and not self.skips_batches and position >= len(batches)
+        if self._dealing is None or self.skips_batches:
+            return False
+        position = getattr(self._dealing.batches, "position", None)
+        return position is not None and position >= len(self._dealing)
 
     def batches(self, batches: Any, *, rows: Any = None, follow: bool = True) -> LiveBatches:
         """Return a batch sampler that swaps the lists of anchors as it deals them out; train on its batches.
@@ -508,12 +509,14 @@ class Refresher:
         bits = random_bits(len(self._texts[1]), purpose="staleness", seed=self._seed, epoch=step)
         rows = np.sort(np.argsort(bits, kind="stable")[: self._sample])
         with clock.measuring("encode"):
-            vectors = [
-                self._encode(clock, side, encode, _taken(self._texts[side], chosen))
-                for side, chosen in enumerate((anchors, rows))
-            ]
-        known = {"query_rows": anchors, "query_vectors": vectors[0]}
-        return from_first(lambda: self.miner.staleness(rows, vectors[1], **known))
+            queries = self._encode(clock, 0, encode, _taken(self._texts[0], anchors))
+            vectors = self._encode(clock, 1, encode, _taken(self._texts[1], rows))
+
+        def measure() -> Staleness:
+            assert queries is not None and vectors is not None, "the first rank has all rows"
+            return self.miner.staleness(rows, vectors, query_rows=anchors, query_vectors=queries)
+
+        return from_first(measure)
 
     def _refresh(
         self, clock: "_Clock", step: int, encode: Encoders, why: str, stale: Staleness | None = None

@@ -70,7 +70,7 @@ class Told:
         Each returns what :func:`plain_numbers` takes, or ``None`` where there is nothing yet.
     """
 
-    def __init__(self, measures: Mapping[str, Any]) -> None:
+    def __init__(self, measures: Any) -> None:
         if not isinstance(measures, Mapping) or not all(map(callable, measures.values())):
             raise InvalidTypeError(
                 f"measures must be a mapping of names to functions without arguments, got {type(measures).__name__}; "

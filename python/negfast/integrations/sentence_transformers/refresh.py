@@ -72,7 +72,7 @@ class RefreshCallback(PlainCallback):
 
     def __init__(self, refresher: Refresher, *, columns: tuple[str, str] | None = None, batch_size: int = 64) -> None:
         super().__init__(refresher, _never)
-        if columns is not None and (len(columns) != 2 or not all(isinstance(name, str) for name in columns)):
+        if columns is not None and not _is_pair(columns):
             raise InvalidTypeError(f'columns must be two names, got {shown(columns)}; pass ("question", "answer")')
         self._columns = columns
         self._batch_size = whole("batch_size", batch_size, low=1)
@@ -154,6 +154,11 @@ class Batches:
     def __reduce__(self) -> tuple[Any, ...]:
         """Return the settings alone."""
         return Batches, (self._make, None, self._row_column)
+
+
+def _is_pair(columns: Any) -> bool:
+    whole = isinstance(columns, tuple | list) and len(columns) == 2
+    return whole and all(isinstance(name, str) for name in columns)
 
 
 def _never(texts: list[str]) -> Any:
