@@ -7,14 +7,22 @@ import numpy as np
 import tokenizers
 import torch
 from sentence_transformers import CrossEncoder, SentenceTransformer
-from sentence_transformers.sentence_transformer.modules import StaticEmbedding
+from sentence_transformers.sentence_transformer.modules import Pooling, StaticEmbedding, Transformer
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Whitespace
-from transformers import BertConfig, BertForSequenceClassification, PreTrainedTokenizerFast
+from transformers import BertConfig, BertForSequenceClassification, BertModel, PreTrainedTokenizerFast
 
 from negfast.cli.demo.installed_code import gather
 
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
+_SMALL: dict[str, Any] = {
+    "hidden_size": 16,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 2,
+    "intermediate_size": 16,
+    "max_position_embeddings": 64,
+    "initializer_range": 1.0,
+}
 
 
 def code_pairs(n: int, longest: int = 300) -> list[tuple[str, str]]:
@@ -43,9 +51,30 @@ def static_encoder(texts: list[str], *, dim: int = 32, seed: int = 0, **argument
     return SentenceTransformer(modules=[layer], device="cpu", **arguments)
 
 
+def transformer_encoder(texts: list[str], folder: Path, *, seed: int = 0) -> SentenceTransformer:
+    """Return an encoder of one small layer with random weights, and dropout."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        words = _words_of(texts)
+        BertModel(BertConfig(vocab_size=len(words), **_SMALL)).save_pretrained(folder)
+    words.save_pretrained(folder)
+    layer = Transformer(str(folder), max_seq_length=48)
+    return SentenceTransformer(modules=[layer, Pooling(_SMALL["hidden_size"])], device="cpu")
+
+
 def cross_encoder(texts: list[str], folder: Path, *, seed: int = 0) -> CrossEncoder:
     """Return a cross-encoder of one small layer with random weights."""
-    words = PreTrainedTokenizerFast(
+    words = _words_of(texts)
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        config = BertConfig(vocab_size=len(words), num_labels=1, **_SMALL)
+        BertForSequenceClassification(config).save_pretrained(folder)
+    words.save_pretrained(folder)
+    return CrossEncoder(str(folder), device="cpu")
+
+
+def _words_of(texts: list[str]) -> PreTrainedTokenizerFast:
+    return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer_of(texts),
         pad_token="[PAD]",
         unk_token="[UNK]",
@@ -53,18 +82,3 @@ def cross_encoder(texts: list[str], folder: Path, *, seed: int = 0) -> CrossEnco
         sep_token="[SEP]",
         model_max_length=48,
     )
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        config = BertConfig(
-            vocab_size=len(words),
-            hidden_size=16,
-            num_hidden_layers=1,
-            num_attention_heads=2,
-            intermediate_size=16,
-            max_position_embeddings=64,
-            num_labels=1,
-            initializer_range=1.0,
-        )
-        BertForSequenceClassification(config).save_pretrained(folder)
-    words.save_pretrained(folder)
-    return CrossEncoder(str(folder), device="cpu")

@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import Any
 
 import datasets
-import numpy as np
 import sentence_transformers as st
 import torch
 
@@ -52,23 +51,39 @@ def mined_with(model: Any) -> negfast.MinedNegatives:
     return negfast.mine(*rows, POSITIVES, num_negatives=20)
 
 
-def sampler_of(mined: negfast.MinedNegatives, **settings: Any) -> NegativeSampler:
-    shares = {"probabilities": {"hard": 0.5, "semi_hard": 0.2, "easy": 0.1}, "min_random": 0.2}
-    sources = [MinedRows(mined), UniformRows(len(DOCUMENTS))]
-    return NegativeSampler(sources, num_negatives=3, positives=POSITIVES, seed=1, **shares | settings)
+def sampler_of(mined: negfast.MinedNegatives, *, random: bool = True, **settings: Any) -> NegativeSampler:
+    given: dict[str, Any] = {
+        "probabilities": {"hard": 0.5, "semi_hard": 0.2, "easy": 0.1},
+        "min_random": 0.2,
+        "num_negatives": 3,
+        "positives": POSITIVES,
+        "seed": 1,
+    }
+    sources = [MinedRows(mined), *([UniformRows(len(DOCUMENTS))] if random else [])]
+    return NegativeSampler(sources, **given | settings, n_rows=len(DOCUMENTS))
+
+
+def collator_of(model: Any, args: Any, sampler: Any = None, **settings: Any) -> NegativesDataCollator:
+    if sampler is not None:
+        settings = {"sampler": sampler, "corpus": DOCUMENTS, "positives": POSITIVES} | settings
+    return NegativesDataCollator.for_training(model, args, **settings)
+
+
+def weights_of(model: Any) -> torch.Tensor:
+    return torch.cat([part.detach().flatten() for part in model.parameters()])
 
 
 class Run:
     """A training with loss, collator, sampler and bank."""
 
-    def __init__(self, folder: Path, *, callbacks: Any = None, model: Any = None, **settings: Any) -> None:
+    def __init__(
+        self, folder: Path, *, callbacks: Any = None, model: Any = None, eval_dataset: Any = None, **settings: Any
+    ) -> None:
         torch.set_num_threads(1)
         self.model = encoder() if model is None else model
         self.args = arguments(folder, **{"batch_sampler": HardBatchSampler} | settings)
         self.sampler = sampler_of(mined_with(encoder()))
-        self.collator = NegativesDataCollator.for_training(
-            self.model, self.args, sampler=self.sampler, corpus=DOCUMENTS, positives=POSITIVES, log_weight=False
-        )
+        self.collator = collator_of(self.model, self.args, self.sampler, log_weight=False)
         curriculum = negfast.AdaptiveCurriculum(
             negfast.Curriculum.random_first(12, hard=0.4, semi_hard=0.3, easy=0.2, final_temperature=0.05)
         )
@@ -78,10 +93,8 @@ class Run:
             model=self.model,
             args=self.args,
             train_dataset=table(),
+            eval_dataset=eval_dataset,
             loss=self.loss,
             data_collator=self.collator,
             callbacks=[CurriculumCallback(self.loss, observe_every=3)] if callbacks is None else callbacks,
         )
-
-    def weights(self) -> np.ndarray:
-        return torch.cat([part.detach().flatten() for part in self.model.parameters()]).numpy()

@@ -13,6 +13,7 @@ if find_spec("sentence_transformers") is None or find_spec("datasets") is None:
 from negfast.integrations.sentence_transformers.batches import HardBatches, HardBatchSampler
 from negfast.integrations.sentence_transformers.callback import CurriculumCallback
 from negfast.integrations.sentence_transformers.collator import NegativesDataCollator
+from negfast.integrations.sentence_transformers.epochs import EpochCallback
 from negfast.integrations.sentence_transformers.loss import CurriculumLoss
 from negfast.integrations.sentence_transformers.mining import mine_hard_negatives
 from negfast.integrations.sentence_transformers.refresh import RefreshCallback
@@ -21,6 +22,7 @@ from negfast.integrations.sentence_transformers.rows import number_rows
 __all__ = [
     "CurriculumCallback",
     "CurriculumLoss",
+    "EpochCallback",
     "HardBatchSampler",
     "HardBatches",
     "NegativesDataCollator",

@@ -1,5 +1,6 @@
 """Hard batches inside the trainer of sentence-transformers."""
 
+import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -10,7 +11,7 @@ from datasets import Dataset
 from sentence_transformers.base.sampler import DefaultBatchSampler
 
 from negfast.arrays import Ints
-from negfast.errors import InvalidTypeError, StateError
+from negfast.errors import InvalidTypeError, InvalidValueError, StateError
 from negfast.inputs import Labels, Lists
 from negfast.keys import content_keys
 from negfast.results import MinedNegatives
@@ -92,15 +93,23 @@ class HardBatchSampler(DefaultBatchSampler):
         )
 
     @classmethod
-    def factory(cls, **settings: Any) -> "HardBatches":
+    def factory(cls, *, datasets: Mapping[str, Dataset] | None = None, **settings: Any) -> "HardBatches":
         """Return what the trainer can call in the place of the class, with settings of its own.
 
         Parameters
         ----------
+        datasets : mapping of str to Dataset, optional
+            The data sets that the trainer gets, by name: a ``DatasetDict``, with those of evaluation too. Then `mined`
+            and `groups` are mappings of these names; what has no entry is composed without.
         **settings
             Of `mined`, `groups`, `range_min`, `range_max`, `community`, `random_share`.
+
+        Raises
+        ------
+        InvalidTypeError, InvalidValueError
+            If `mined` and `groups` go by other names than `datasets`.
         """
-        return HardBatches(settings)
+        return HardBatches(settings, datasets=None if datasets is None else dict(datasets))
 
     def __len__(self) -> int:
         """Return the number of batches of an epoch, of all processes together."""
@@ -141,16 +150,26 @@ class HardBatchSampler(DefaultBatchSampler):
         self._batches.update(mined)
 
 
+_ARRAYS = ("mined", "groups")
+
+
 @dataclass(frozen=True)
 class HardBatches:
     """Makes a :class:`HardBatchSampler` for each data set that the trainer has.
 
-    The trainer pickles its arguments with every checkpoint. Lists and groups are left out of that: they are large, and
-    belong to the run. What is read back says what was set, and makes no sampler.
+    The trainer pickles its arguments with every checkpoint. Lists, groups and data sets are left out of that: they are
+    large, and belong to the run. What is read back says what was set, and makes no sampler.
     """
 
     settings: dict[str, Any]
     complete: bool = True
+    datasets: dict[str, Dataset] | None = None
+
+    def __post_init__(self) -> None:
+        """Check that lists are of data sets that are there."""
+        if self.complete:
+            for name in _ARRAYS:
+                _check_names(name, self.settings.get(name), self.datasets)
 
     def __call__(self, dataset: Dataset, **arguments: Any) -> HardBatchSampler:
         """Make the sampler of one data set, with what the trainer sets."""
@@ -159,12 +178,46 @@ class HardBatches:
                 "batch_sampler must be made anew, got one that was saved with its settings and without its lists; use "
                 "HardBatchSampler.factory(...)"
             )
-        return HardBatchSampler(dataset, **arguments, **self.settings)
+        return HardBatchSampler(dataset, **arguments, **self._settings_of(dataset))
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Return the settings without arrays."""
-        plain = {name: value for name, value in self.settings.items() if name not in ("mined", "groups")}
+        plain = {name: value for name, value in self.settings.items() if name not in _ARRAYS}
         return HardBatches, (plain, self.complete and len(plain) == len(self.settings))
+
+    def _settings_of(self, dataset: Dataset) -> dict[str, Any]:
+        """Return the settings for one data set, with its own lists and groups."""
+        if self.datasets is None:
+            return self.settings
+        name = next((name for name, own in self.datasets.items() if own is dataset), None)
+        if name is None:
+            warnings.warn(
+                f"batches of a data set of {len(dataset)} rows, which is none of {list(self.datasets)}, are composed "
+                "without lists; pass the data sets that the trainer gets to HardBatchSampler.factory(datasets=...)",
+                stacklevel=4,
+            )
+        own = {kind: (self.settings.get(kind) or {}).get(name) for kind in _ARRAYS}
+        return {**self.settings, **own}
+
+
+def _check_names(kind: str, value: Any, datasets: Mapping[str, Dataset] | None) -> None:
+    """Refuse lists by name without data sets, lists of no name with them, and names of none."""
+    if value is None:
+        return
+    if datasets is None:
+        if isinstance(value, Mapping):
+            raise InvalidValueError(
+                f"datasets must be given where {kind} go by name, got none; pass "
+                f"HardBatchSampler.factory(datasets=dataset_dict, {kind}=...)"
+            )
+        return
+    if not isinstance(value, Mapping):
+        raise InvalidTypeError(
+            f"{kind} must be a mapping of names of datasets, got {type(value).__name__}; pass {{name: {kind}}}"
+        )
+    unknown = [name for name in value if name not in datasets]
+    if unknown:
+        raise InvalidValueError(f"{kind} must be of datasets, {list(datasets)}, got {unknown}; name one of these")
 
 
 def text_keys(dataset: Dataset, labels: list[str]) -> Lists:

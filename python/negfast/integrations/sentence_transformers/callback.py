@@ -1,15 +1,14 @@
 """What the trainer has to tell loss and sampler, and to keep of them."""
 
-import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch.distributed as dist
-from transformers import TrainerCallback
 
 from negfast.errors import InvalidTypeError, InvalidValueError
 from negfast.integrations.sentence_transformers.checkpoints import load_state, save_state
 from negfast.integrations.sentence_transformers.collator import NegativesDataCollator
+from negfast.integrations.sentence_transformers.epochs import EpochCallback
 from negfast.integrations.sentence_transformers.loss import CurriculumLoss
 from negfast.settings import optional_whole, whole
 from negfast.stage import Stage
@@ -21,7 +20,7 @@ from negfast.torch.negative_sampler import NegativeSampler
 _FILE = "negfast"
 
 
-class CurriculumCallback(TrainerCallback):
+class CurriculumCallback(EpochCallback):
     """Lead :class:`CurriculumLoss` and the sampler of a :class:`NegativesDataCollator` through a training.
 
     Parameters
@@ -46,8 +45,8 @@ class CurriculumCallback(TrainerCallback):
     -----
     * Before each step the loss gets the global step, which counts steps of the optimizer: batches whose gradients are
       accumulated have the same.
-    * When an epoch begins, the sampler goes there and publishes the curriculum's stage; after each batch it is told how
-      much of the loss its negatives made up.
+    * When an epoch begins, batch samplers and the sampler of negatives go there, and the latter publishes the
+      curriculum's stage. After each batch it is told how much of the loss its negatives made up.
     * With each checkpoint goes a file ``negfast_RANK.pt`` of each rank: bank, temperature, curriculum and sampler. A
       training that goes on ends as if it had never stopped, as far as model and data loader do.
     * Where the trainer logs its loss, what made it up is added: ``positive_probability``, ``effective_negatives`` and
@@ -89,17 +88,17 @@ class CurriculumCallback(TrainerCallback):
         self._publish_every = optional_whole("publish_every", publish_every, low=1)
         self._observe_every = whole("observe_every", observe_every, low=1)
         self._sampler: NegativeSampler | None = None
-        self._epoch, self._amid_epoch = 0, False
+        self._amid_epoch = False
         self._noted: LossStatistics | None = None
 
-    def on_train_begin(self, args: Any, state: Any, control: Any, **known: Any) -> None:  # noqa: ARG002
+    def on_train_begin(self, args: Any, state: Any, control: Any, **known: Any) -> None:
         """Find the sampler, and go on where a checkpoint was made."""
+        super().on_train_begin(args, state, control, **known)
         collator = getattr(known.get("train_dataloader"), "collate_fn", None)
         if isinstance(collator, NegativesDataCollator):
             _check_collator(collator, args)
             self._sampler = collator.sampler
-        self._epoch = math.floor(state.epoch or 0)
-        self._amid_epoch = bool(state.epoch) and state.epoch != self._epoch
+        self._amid_epoch = (state.epoch or 0) != self.epoch
         found = load_state(args, state, _FILE, known["model"])
         if found is None:
             self._check_beginning()
@@ -108,16 +107,13 @@ class CurriculumCallback(TrainerCallback):
         for loss in self._losses.values():
             loss.step = state.global_step
 
-    def on_epoch_begin(self, args: Any, state: Any, control: Any, **known: Any) -> None:  # noqa: ARG002
-        """Bring the sampler to the epoch, before workers read ahead."""
+    def on_epoch_begin(self, args: Any, state: Any, control: Any, **known: Any) -> None:
+        """Bring the samplers to the epoch."""
+        super().on_epoch_begin(args, state, control, **known)
         if self._sampler is not None and not self._amid_epoch:
-            self._sampler.set_epoch(self._epoch)
+            self._sampler.set_epoch(self.epoch)
             self._publish(state.global_step)
         self._amid_epoch = False
-
-    def on_epoch_end(self, args: Any, state: Any, control: Any, **known: Any) -> None:  # noqa: ARG002
-        """Count epochs; what the state says of one that was broken off is a fraction."""
-        self._epoch += 1
 
     def on_step_begin(self, args: Any, state: Any, control: Any, **known: Any) -> None:  # noqa: ARG002
         """Tell the loss the step."""

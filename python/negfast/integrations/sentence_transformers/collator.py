@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from datasets import arrow_dataset
 from numpy.typing import NDArray
 from sentence_transformers.sentence_transformer.data_collator import SentenceTransformerDataCollator
 
@@ -17,6 +18,8 @@ from negfast.integrations.sentence_transformers.rows import ROW_COLUMN
 from negfast.keys import content_keys
 from negfast.settings import truth
 from negfast.torch.negative_sampler import NegativeSampler
+
+_MANY_AT_ONCE = getattr(arrow_dataset, "Column", ())  # a column that is read from its file; a list in older versions
 
 
 @dataclass
@@ -245,11 +248,10 @@ class NegativesDataCollator(SentenceTransformerDataCollator):
 
     def _read(self, rows: list[int]) -> list[Any]:
         """Return texts of the corpus."""
-        assert self.corpus is not None
-        if isinstance(self.corpus, list | tuple):
-            return [self.corpus[row] for row in rows]
-        found: Any = self.corpus[rows]  # type: ignore[index] # a column of a data set reads many at once
-        return list(found)
+        corpus: Any = self.corpus
+        if isinstance(corpus, _MANY_AT_ONCE):
+            return list(corpus[rows])
+        return [corpus[row] for row in rows]
 
 
 def _check_sampler(sampler: Any, corpus: Any, positives: Any) -> None:

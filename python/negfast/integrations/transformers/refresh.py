@@ -1,6 +1,7 @@
 """Refresh inside the trainer of transformers."""
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -71,9 +72,11 @@ class RefreshCallback(TrainerCallback):
         refresher.skips_batches = True
         self._encode = encode
         self._pending: dict[str, float] = {}
+        self._epoch = 0
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **known: Any) -> None:  # noqa: ARG002
         """Go on where a checkpoint was made, or mine the first lists."""
+        self._epoch = math.floor(state.epoch or 0)
         if state.global_step:
             self.refresher.load(_folder(args, state, known["model"]))
             return
@@ -81,8 +84,12 @@ class RefreshCallback(TrainerCallback):
 
     def on_epoch_begin(self, args: Any, state: Any, control: Any, **known: Any) -> None:  # noqa: ARG002
         """Bring lists, batches and sampler to the epoch, before workers read ahead."""
-        epoch, encode = int(state.epoch or 0), self._quiet(args, known)
-        self._tell(state, self.refresher.begin_epoch(epoch, encode, step=state.global_step))
+        encode = self._quiet(args, known)
+        self._tell(state, self.refresher.begin_epoch(self._epoch, encode, step=state.global_step))
+
+    def on_epoch_end(self, args: Any, state: Any, control: Any, **known: Any) -> None:  # noqa: ARG002
+        """Count epochs; what the state says of one that was broken off is a fraction."""
+        self._epoch += 1
 
     def on_step_end(self, args: Any, state: Any, control: Any, **known: Any) -> None:  # noqa: ARG002
         """Look and refresh if it is time to."""
