@@ -11,6 +11,7 @@ import argparse
 from collections import Counter
 from pathlib import Path
 
+import numpy as np
 import torch
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
@@ -37,7 +38,7 @@ class Encoder(torch.nn.Module):
         made = Tokenizer(WordLevel({word: i for i, word in enumerate(known)}, unk_token="[UNK]"))
         made.pre_tokenizer = split
         self.tokenizer = PreTrainedTokenizerFast(tokenizer_object=made, pad_token="[PAD]", unk_token="[UNK]")
-        self.length = length
+        self.length, self.dim = length, dim
         torch.manual_seed(seed)
         sizes = {"hidden_size": dim, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": dim}
         self.transformer = BertModel(BertConfig(vocab_size=len(known), **sizes), add_pooling_layer=False)
@@ -53,9 +54,11 @@ class Encoder(torch.nn.Module):
 
     @torch.no_grad()
     def encode(self, texts, block=256):
-        device = next(self.parameters()).device
-        blocks = (self.tokenize(texts[begin : begin + block]) for begin in range(0, len(texts), block))
-        return torch.cat([self(*(part.to(device) for part in tokens)) for tokens in blocks]).cpu().numpy()
+        rows, device = np.empty((len(texts), self.dim), np.float32), next(self.parameters()).device
+        for begin in range(0, len(texts), block):
+            tokens = self.tokenize(texts[begin : begin + block])
+            rows[begin : begin + block] = self(*(part.to(device) for part in tokens)).cpu().numpy()
+        return rows
 
 
 class RetrieverTrainer(Trainer):
