@@ -86,6 +86,17 @@ def test_a_batch() -> None:
     assert not any("row" in name for name in batch)
 
 
+@pytest.mark.parametrize("place", [0, 1])
+def test_the_column_of_rows_may_stand_anywhere(place: int) -> None:
+    names = ["anchor", "positive"]
+    names.insert(place, "row")
+    batch, want = collator()([{name: row[name] for name in names} for row in ROWS]), collator()(ROWS)
+    assert batch.keys() == want.keys()
+    assert all(torch.equal(batch[name], want[name]) for name in want)
+    renamed = [{"number" if name == "row" else name: value for name, value in row.items()} for row in ROWS]
+    assert collator(row_column="number")(renamed).keys() == want.keys()
+
+
 def test_what_the_trainer_hands_to_the_loss() -> None:
     features, labels = st.SentenceTransformerTrainer.collect_features(None, collator()([{**ROWS[0], "label": 1}]))
     assert [sorted(column) for column in features] == [

@@ -14,7 +14,7 @@ with warnings.catch_warnings():  # what the libraries warn of while they load is
     st = pytest.importorskip("sentence_transformers", exc_type=ImportError)
     import torch
     import trainer_runs as runs
-    from sentence_transformers.sentence_transformer.losses import MultipleNegativesRankingLoss
+    from sentence_transformers.sentence_transformer.losses import MatryoshkaLoss, MultipleNegativesRankingLoss
 
     import negfast.torch as nt
     from negfast.integrations.sentence_transformers import CurriculumLoss, NegativesDataCollator
@@ -63,6 +63,17 @@ def test_like_multiple_negatives_ranking(settings: dict[str, Any], n_columns: in
     theirs = gradients(MultipleNegativesRankingLoss(model, scale=20.0, **settings), features)
     torch.testing.assert_close(ours[0], theirs[0], rtol=1e-6, atol=1e-6)
     torch.testing.assert_close(ours[1], theirs[1], rtol=1e-4, atol=1e-6)
+
+
+def test_within_their_matryoshka_loss() -> None:
+    _, rows = columns_of(1)
+    found = []
+    for kind in (CurriculumLoss, MultipleNegativesRankingLoss):
+        model = runs.encoder()
+        features = features_of(NegativesDataCollator(model.preprocess)(rows))
+        found.append(gradients(MatryoshkaLoss(model, kind(model), [16, 8]), features))
+    torch.testing.assert_close(found[0][0], found[1][0], rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(found[0][1], found[1][1], rtol=1e-4, atol=1e-6)
 
 
 def test_what_reads_the_same_is_no_negative() -> None:
@@ -252,9 +263,10 @@ def test_settings_and_papers_for_the_model_card() -> None:
     assert "Cross-Batch Memory" in banked.citation
 
 
-def _train(loss: CurriculumLoss) -> Any:
+def _train(loss: CurriculumLoss, *, drawn: bool = False) -> Any:
     rows = torch.eye(3)
-    return loss([{"rows": rows}, {"rows": rows}])
+    negatives = {"rows": rows, "negfast_index": torch.tensor([[1], [2], [0]])}
+    return loss([{"rows": rows}, {"rows": rows}, *([negatives] if drawn else [])])
 
 
 class Rows(torch.nn.Module):
@@ -272,6 +284,7 @@ BAD: list[tuple[Any, type[Exception], str]] = [
     (lambda: _train(CurriculumLoss(Rows(), negfast.Curriculum())), ValueError, "callbacks=.CurriculumCallback"),
     (lambda: _train(CurriculumLoss(Rows(), bank=nt.MemoryBank(4, 3))), ValueError, "callbacks=.CurriculumCallback"),
     (lambda: _train(CurriculumLoss(Rows(), learnable_temperature=True)), ValueError, "callbacks=.CurriculumCallback"),
+    (lambda: _train(CurriculumLoss(Rows()), drawn=True), ValueError, "callbacks=.CurriculumCallback"),
 ]
 
 

@@ -113,7 +113,18 @@ class NegativesDataCollator(SentenceTransformerDataCollator):
             self.groups = _checked_groups(self.groups, (self.sampler.n_queries, self.sampler.n_rows))
 
     @classmethod
-    def for_training(cls, model: Any, args: Any, **settings: Any) -> "NegativesDataCollator":
+    def for_training(
+        cls,
+        model: Any,
+        args: Any,
+        *,
+        sampler: NegativeSampler | None = None,
+        corpus: Sequence[str] | None = None,
+        positives: Any = None,
+        groups: Any = None,
+        row_column: str = ROW_COLUMN,
+        log_weight: bool = True,
+    ) -> "NegativesDataCollator":
         """Return the collator for a model and the arguments of its trainer.
 
         Parameters
@@ -121,15 +132,20 @@ class NegativesDataCollator(SentenceTransformerDataCollator):
         model : SentenceTransformer
         args : SentenceTransformerTrainingArguments
             Say prompts, the mapping of a router and lengths.
-        **settings
-            `sampler`, `corpus`, `positives`, `groups`, `row_column`, `log_weight`.
+        sampler, corpus, positives, groups, row_column, log_weight
+            As in the class.
         """
         return cls(
             preprocess_fn=model.preprocess,
             router_mapping=args.router_mapping,
             prompts=args.prompts,
             max_length=getattr(args, "max_length", None),
-            **settings,
+            sampler=sampler,
+            corpus=corpus,
+            positives=positives,
+            groups=groups,
+            row_column=row_column,
+            log_weight=log_weight,
         )
 
     def __call__(self, features: list[dict[str, Any]]) -> dict[str, Any]:

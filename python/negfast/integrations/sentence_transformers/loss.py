@@ -69,13 +69,19 @@ class CurriculumLoss(nn.Module):
     each anchor.
 
     **State.** The trainer keeps no state of its loss in checkpoints. :class:`CurriculumCallback` does, and tells the
-    loss the step. A loss with a curriculum, a bank or a temperature that is learned refuses to train without it.
+    loss the step. A loss with a curriculum, a bank, a temperature that is learned or negatives that were drawn, which
+    would be the same in each epoch, refuses to train without it.
 
-    **Evaluation** is by the columns alone, at the last step. It neither looks into the bank nor feeds it, and
-    `last_statistics` stay.
+    **Evaluation**, without gradients or of a model in that mode, is by the columns alone, at the last step. It neither
+    looks into the bank nor feeds it, and `last_statistics` stay.
 
     **Ranks.** The parameter of a learnable temperature is no part of what the trainer wraps for several processes;
     :class:`CurriculumCallback` averages its gradient.
+
+    Limitations
+    -----------
+    A batch has to fit into memory: gradients are not cached. Inside ``MatryoshkaLoss`` it works without a bank, whose
+    rows are of one length.
 
     Examples
     --------
@@ -86,10 +92,10 @@ class CurriculumLoss(nn.Module):
     >>> class Model(torch.nn.Module):
     ...     def forward(self, features):
     ...         return {"sentence_embedding": features["rows"]}
-    >>> loss = CurriculumLoss(Model(), temperature=0.05)
+    >>> loss = CurriculumLoss(Model(), temperature=1.0)
     >>> rows = torch.eye(4)
     >>> f"{loss([{'rows': rows}, {'rows': rows + 0.5}], None).item():.4f}"
-    '0.0002'
+    '0.9874'
     """
 
     def __init__(
@@ -248,10 +254,12 @@ class CurriculumLoss(nn.Module):
         return torch.is_grad_enabled() and inner.training
 
     def _training_loss(self, embeddings: list[torch.Tensor], known: list[ColumnLabels]) -> torch.Tensor:
-        if self.step is None and self.has_state:
+        drawn = any(labels.index is not None for labels in known)
+        if self.step is None and (drawn or self.has_state):
             raise InvalidValueError(
-                "step must be set while a loss with a curriculum, a bank or a learnable temperature is trained, got "
-                "None; give the trainer callbacks=[CurriculumCallback(loss)], or set loss.step in a loop of your own"
+                "step must be set while a loss with a curriculum, a bank, a learnable temperature or drawn negatives "
+                "is trained, got None; give the trainer callbacks=[CurriculumCallback(loss)], or set loss.step in a "
+                "loop of your own"
             )
         self.last_statistics = None  # the scores of the batch before
         step = self.step or 0
