@@ -18,7 +18,17 @@ CORE = ROOT / "rust" / "negfast-core" / "src"
 
 # Folders of the package that stand above the numpy side; each may use the ones named for it.
 ABOVE = {"torch": set(), "integrations": {"torch"}, "cli": {"torch", "integrations"}}
-OPTIONAL = {"torch", "sentence_transformers", "faiss", "pyarrow", "tqdm", "datasets", "safetensors"}
+OPTIONAL = {
+    "torch",
+    "sentence_transformers",
+    "transformers",
+    "lightning",
+    "faiss",
+    "pyarrow",
+    "tqdm",
+    "datasets",
+    "safetensors",
+}
 
 # Ground floor first. A module may use itself and the layers below its own.
 LAYERS = [
