@@ -279,6 +279,18 @@ def test_the_sampler_follows_epochs_and_the_curriculum(tmp_path: Path, every: in
         assert watch.found == [(0, 0.0), (0, 0.2), (0, 0.2), (1, 0.4), (1, 0.4), (1, 0.6)]
 
 
+@pytest.mark.parametrize(("settings", "warned"), [({}, True), ({"publish_every": 3}, False)])
+def test_a_curriculum_that_would_not_be_followed_is_told(
+    tmp_path: Path, settings: dict[str, Any], warned: bool
+) -> None:
+    run = runs.Run(tmp_path, callbacks=[], num_train_epochs=1, save_strategy="no", logging_strategy="no")
+    run.trainer.add_callback(CurriculumCallback(run.loss, **settings))
+    with warnings.catch_warnings(record=True) as found:
+        warnings.simplefilter("always")
+        run.trainer.train()
+    assert any("pass CurriculumCallback(loss, publish_every" in str(each.message) for each in found) == warned
+
+
 def test_several_data_sets_with_a_loss_and_lists_of_their_own(tmp_path: Path) -> None:
     torch.set_num_threads(1)
     pairs = runs.table().remove_columns("row")

@@ -1,5 +1,6 @@
 """What the trainer has to tell loss and sampler, and to keep of them."""
 
+import warnings
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -18,6 +19,7 @@ from negfast.torch.loss_statistics import LossStatistics
 from negfast.torch.negative_sampler import NegativeSampler
 
 _FILE = "negfast"
+_DRAWN = ("probabilities", "min_random", "tiers", "range_min", "range_max")  # by stages
 
 
 class CurriculumCallback(EpochCallback):
@@ -104,6 +106,7 @@ class CurriculumCallback(EpochCallback):
             self._check_beginning()
         else:
             self._load(found)
+        self._warn_of_one_epoch(state)
         for loss in self._losses.values():
             loss.step = state.global_step
 
@@ -172,10 +175,30 @@ class CurriculumCallback(EpochCallback):
         """Let draws follow the curriculum, if it says how."""
         if self._sampler is None:
             return
-        stages = [curriculum.at(step) for _, curriculum in self._curricula()]
-        stage = next((stage for stage in stages if isinstance(stage, Stage)), None)
+        stage = self._stage(step)
         if stage is not None:
             self._sampler.publish(stage=stage)
+
+    def _stage(self, step: int) -> Stage | None:
+        """Return what the first curriculum that has stages says of a step."""
+        stages = (curriculum.at(step) for _, curriculum in self._curricula())
+        return next((stage for stage in stages if isinstance(stage, Stage)), None)
+
+    def _warn_of_one_epoch(self, state: Any) -> None:
+        """Warn where draws would stay as they are at the first step, though a curriculum moves them."""
+        if self._sampler is None or self._publish_every is not None or state.num_train_epochs > 1:
+            return
+        first, last = self._stage(0), self._stage(state.max_steps)
+        if (
+            first is not None
+            and last is not None
+            and any(getattr(first, name) != getattr(last, name) for name in _DRAWN)
+        ):
+            warnings.warn(
+                "the curriculum moves what is drawn, but in one epoch the sampler follows it at the first step alone; "
+                "pass CurriculumCallback(loss, publish_every=50) for example",
+                stacklevel=2,
+            )
 
     def _curricula(self) -> Iterator[tuple[CurriculumLoss, Any]]:
         """Yield each curriculum once, with a loss that it leads."""

@@ -26,12 +26,12 @@ _MANY_AT_ONCE = getattr(arrow_dataset, "Column", ())  # a column that is read fr
 class NegativesDataCollator(SentenceTransformerDataCollator):
     """Batches for :class:`CurriculumLoss`: with row numbers, keys of the texts, and drawn negatives.
 
-    Texts, labels, prompts and tasks of a router go the way of the class that it extends.
+    Texts, labels, prompts and tasks of a router go the way of ``SentenceTransformerDataCollator``, which it extends.
+    Parameters of that class come first; :meth:`for_training` takes them from the model and the arguments of the
+    trainer.
 
     Parameters
     ----------
-    preprocess_fn, valid_label_columns, router_mapping, prompts, max_length : as the trainer sets them
-        :meth:`for_training` takes them from the model and the arguments of the trainer.
     sampler : NegativeSampler, optional
         Draws negatives for the rows of a batch, when the batch is made.
     corpus : sequence of str, optional
