@@ -72,6 +72,9 @@ def failures(rank: int, folder: Path) -> None:
     # Mining, on the first, refuses what the second has sent.
     with pytest.raises(RankError if rank else InvalidValueError):
         refresher.refresh(1, lambda texts: model(texts) * (np.nan if rank else 1))
+    # Joining them too.
+    with pytest.raises(RankError if rank else InvalidValueError):
+        refresher.refresh(1, lambda texts: np.ones((len(texts), 8 + rank), np.float32))
     assert refresher.mined is before
     # Saving, which only the first does.
     (folder / "a-file").write_text("no folder")

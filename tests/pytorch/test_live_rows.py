@@ -117,6 +117,12 @@ def test_a_state_goes_on_with_the_same_lists(swapped: bool) -> None:
     assert np.array_equal(lists_of(live), lists_of(other))
 
 
+def test_a_state_without_lists_leaves_none() -> None:
+    live = LiveRows(OLD)
+    live.load_state_dict(LiveRows.empty(N, N, WIDTH).state_dict())
+    assert live.mined is None and (lists_of(live) == -1).all()
+
+
 def test_states_of_processes_are_merged() -> None:
     ranks = [LiveRows(OLD), LiveRows(OLD)]
     for rank, live in enumerate(ranks):
@@ -145,6 +151,9 @@ def test_a_damaged_or_foreign_state_is_refused() -> None:
         {"kept_ids": np.full((1, WIDTH), N)},
         {"kept_scores": None},
         {"mined": {}},
+        {"mined": None},
+        {"mined": mined(0, width=4).to_dict()},
+        {"mined": {**state["mined"], "anchors": state["mined"]["anchors"] + N}},
     ):
         with pytest.raises(negfast.StateError):
             other.load_state_dict({**state, **change})
@@ -180,16 +189,16 @@ def epoch_of(live: LiveRows, loader: Any, *, swap_after: int) -> list[list[list[
     return seen
 
 
-@pytest.mark.parametrize("start", ["fork", "spawn"])
-def test_workers_draw_from_the_lists_that_were_latest_when_a_batch_was_dealt_out(start: str) -> None:
+@pytest.mark.parametrize(("start", "workers"), [("fork", 2), ("spawn", 1)])
+def test_workers_draw_from_the_lists_that_were_latest_when_a_batch_was_dealt_out(start: str, workers: int) -> None:
     if start not in torch.multiprocessing.get_all_start_methods():
         pytest.skip(f"this platform cannot {start}")
     live = LiveRows(OLD)
     batches = LiveBatches(BatchSampler(SequentialSampler(range(N)), 2, False), live)
-    settings: dict[str, Any] = {"num_workers": 2, "persistent_workers": True, "prefetch_factor": 1}
+    settings: dict[str, Any] = {"num_workers": workers, "persistent_workers": True, "prefetch_factor": 1}
     loader = loader_of(live, batches, multiprocessing_context=start, **settings)
     seen = epoch_of(live, loader, swap_after=3)
-    dealt = 3 + 2  # three batches were taken, and two were with the workers
+    dealt = 3 + workers  # three batches were taken, and each worker had one
     pools = [sampler_of(LiveRows(lists)) for lists in (OLD, NEW)]
     expected = [[pools[i >= dealt].draw([row], 0).ids[0].tolist() for row in (2 * i, 2 * i + 1)] for i in range(N // 2)]
     assert [[sorted(ids) for ids in batch] for batch in seen] == [

@@ -116,8 +116,7 @@ def test_an_epoch_begins_with_a_refresh() -> None:
     refresher.batches(BatchSampler(SequentialSampler(range(40)), 8, True))
     event = refresher.begin_epoch(1, model, step=5)
     assert event is not None and event.refreshed and event.why == "an epoch begins"
-    ids = refresher.negatives.sources[0].candidates(_request()).ids
-    assert np.array_equal(ids, refresher.mined.indices), "at once, as nothing is on its way"
+    assert np.array_equal(lists_of(refresher), refresher.mined.indices), "at once, as nothing is on its way"
     assert refresher.begin_epoch(1, model, step=5) is None
     assert refresher.negatives.epoch == 1
 
@@ -169,6 +168,45 @@ def test_a_curriculum_asks_and_is_told() -> None:
     event = refresher.step(2, model)
     assert event is not None and event.why == "the curriculum asks for it" and not curriculum.refresh_due
     assert refresher.step(3, model) is None
+
+
+def test_a_second_training_begins_anew() -> None:
+    model, refresher = Model(0.3), refresher_of()
+    for _ in range(2):
+        refresher.begin(model)
+        assert refresher.epoch is None and refresher.policy.last_step == 0
+        firsts = refresher.mined
+        events = []
+        refresher.batches(BatchSampler(SequentialSampler(range(40)), 8, True))
+        refresher.begin_epoch(0, model)
+        assert np.array_equal(lists_of(refresher), firsts.indices), "no anchor keeps a list of the training before"
+        for step in range(1, 6):
+            model.step += 1
+            events.append(refresher.step(step, model))
+        assert [event is not None for event in events] == [False, False, True, False, False]
+
+
+def test_lists_are_there_at_once_where_no_batch_was_dealt_out() -> None:
+    model, refresher = Model(0.3), refresher_of()
+    hard = HardBatchSampler(40, 8, seed=1)
+    batches = refresher.batches(hard)
+    refresher.begin_epoch(0, model)
+    refresher.begin(model)  # after the epoch has begun
+    assert refresher.epoch == 0 and np.array_equal(lists_of(refresher), refresher.mined.indices)
+    model.step = 3
+    refresher.refresh(0, model)
+    firsts = refresher.mined
+    assert np.array_equal(lists_of(refresher), firsts.indices)
+    next(iter(batches))
+    model.step = 6
+    refresher.refresh(0, model)
+    dealt = refresher.negatives.sources[0].state_dict()["dealt"]
+    assert len(dealt) == 8 and np.array_equal(lists_of(refresher)[dealt], firsts.indices[dealt])
+    assert not np.array_equal(firsts.indices[dealt], refresher.mined.indices[dealt])
+
+
+def lists_of(refresher: Refresher) -> Any:
+    return refresher.negatives.sources[0].candidates(_request()).ids
 
 
 def test_one_text_list_for_both_sides_is_encoded_once() -> None:
@@ -292,9 +330,14 @@ def test_states_of_others_are_refused(tmp_path: Path) -> None:
         {"negatives": None},
         {"epoch": -1},
         {"miner": {}},
+        {"batches": 3},
+        {"batches": {"stand": {}}},
+        {"composed": {}},
     ):
-        with pytest.raises((negfast.StateError, negfast.InvalidTypeError)):
+        with pytest.raises(negfast.StateError):
             refresher_of().load_state_dict({**state, **change})
+    with pytest.raises(negfast.InvalidTypeError, match="state must be a mapping"):
+        refresher_of().load_state_dict(None)  # type: ignore[arg-type]
     with pytest.raises(OSError):
         refresher_of().load(tmp_path / "nowhere")
     refresher.save(tmp_path)
@@ -410,6 +453,12 @@ def test_a_cap_on_exposure_needs_epochs() -> None:
 def test_bad_encoders(encode: Any, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         refresher_of().begin(encode)
+
+
+def test_rows_of_other_dims_are_refused() -> None:
+    dims = itertools.count(8)
+    with pytest.raises(negfast.InvalidValueError, match=r"rows of one dim for all texts, got \[8, 9"):
+        refresher_of(chunk=7).begin(lambda texts: np.ones((len(texts), next(dims)), np.float32))
 
 
 def test_positives_are_asked_for() -> None:

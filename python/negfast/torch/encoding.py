@@ -91,7 +91,7 @@ def encoded(encode: Encode, texts: Sequence[str], chunk: int) -> Rows | None:
     Raises
     ------
     InvalidTypeError, InvalidValueError
-        If `encode` does not return a row for each text.
+        If `encode` does not return a row for each text, all of one dim.
     RankError
         On the ranks where nothing failed, if something did on another.
     """
@@ -102,7 +102,7 @@ def encoded(encode: Encode, texts: Sequence[str], chunk: int) -> Rows | None:
         own = list(texts[begin : begin + chunk])
         rows = agreed(lambda own=own: _checked(encode(own), len(own)) if own else None)  # type: ignore[misc]
         parts += _on_first(rows)
-    return np.concatenate(parts) if parts else None
+    return agreed(lambda: _joined(parts))
 
 
 def agreed(make: Callable[[], _Made]) -> _Made:
@@ -165,6 +165,15 @@ def _on_first(rows: Rows | None) -> list[Rows]:
     else:
         parts = [rows]
     return [part for part in parts if part is not None]
+
+
+def _joined(parts: list[Rows]) -> Rows | None:
+    dims = {part.shape[1] for part in parts}
+    if len(dims) > 1:
+        raise InvalidValueError(
+            f"encode must return rows of one dim for all texts, got {sorted(dims)}; do not cut or pad rows by batch"
+        )
+    return np.concatenate(parts) if parts else None
 
 
 def _checked(rows: Any, n_texts: int) -> Rows:

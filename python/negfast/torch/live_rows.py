@@ -128,11 +128,7 @@ class LiveRows:
         self.name, self.n_rows, self.n_queries, self.width = name, n_rows, n_queries, width
         self.mined: MinedNegatives | None = None
         self._latest: _Lists | None = None
-        self._shared = (
-            SharedNumbers(np.full(n_queries * width, -1, dtype=np.int64)),
-            SharedNumbers(np.full(n_queries * width, -np.inf, dtype=np.float32)),
-            SharedNumbers(np.full(n_queries, np.nan, dtype=np.float32)),
-        )
+        self._shared = tuple(SharedNumbers(part.ravel()) for part in _no_lists(n_queries, width).arrays())
         self._changes = SharedEpoch()
         self._dealt = np.zeros(n_queries, dtype=np.bool_)
         self._mixed = False  # whether some anchors still have lists from before a swap
@@ -141,6 +137,11 @@ class LiveRows:
     def generation(self) -> int:
         """How often all lists changed at once, for those who remember something of them."""
         return self._changes.value
+
+    @property
+    def is_dealt(self) -> bool:
+        """Whether an anchor was dealt out in this epoch."""
+        return bool(self._dealt.any())
 
     def fingerprint(self) -> str:
         """Return the sizes: the lists have a state of their own, and a sampler need not see that they are the same."""
@@ -171,16 +172,10 @@ class LiveRows:
             If `mined` is something else, or of other sizes.
         """
         _check_mined(mined)
-        sizes = (int(mined.anchors.max(initial=-1)) + 1, mined.report.n_corpus, mined.indices.shape[1])
-        own = (self.n_queries, self.n_rows, self.width)
-        if sizes[0] > own[0] or sizes[1:] != own[1:]:
-            raise InvalidValueError(
-                f"mined must have {own[2]} negatives each for {own[0]} queries from {own[1]} rows, got {sizes[2]} for "
-                f"{sizes[0]} from {sizes[1]}; mine with the same settings and rows"
-            )
+        self._check_sizes(mined)
         self._hold(mined)
         self._mixed = True
-        if not self._dealt.any():  # nobody says what is dealt out, so that anything may be on its way
+        if not self.is_dealt:  # nobody says what is dealt out, so that anything may be on its way
             self._dealt[:] = True
 
     def deal(self, anchors: Any) -> None:
@@ -242,11 +237,9 @@ class LiveRows:
             If it is of another version or other sizes, or damaged. The source is as before then.
         """
         check_state(state, self._fixed(), "this source")
-        mined = None if state.get("mined") is None else MinedNegatives.from_dict(state["mined"])
-        dealt, kept = self._checked(state)
-        if mined is not None:
-            self._hold(mined)
-            self._put()
+        mined, dealt, kept = self._checked(state)
+        self._hold(mined)
+        self._put()
         self._dealt[:] = False
         self._dealt[dealt] = True
         self._mixed = bool(state["mixed"])
@@ -264,8 +257,18 @@ class LiveRows:
         shape = (self.n_queries, self.width)
         return _Lists(ids.reshape(shape), scores.reshape(shape), positive_scores)
 
-    def _hold(self, mined: MinedNegatives) -> None:
-        self.mined, self._latest = mined, _aligned(mined, self.n_queries)
+    def _hold(self, mined: MinedNegatives | None) -> None:
+        self.mined = mined
+        self._latest = _no_lists(self.n_queries, self.width) if mined is None else _aligned(mined, self.n_queries)
+
+    def _check_sizes(self, mined: MinedNegatives) -> None:
+        sizes = (int(mined.anchors.max(initial=-1)) + 1, mined.report.n_corpus, mined.indices.shape[1])
+        own = (self.n_queries, self.n_rows, self.width)
+        if sizes[0] > own[0] or sizes[1:] != own[1:]:
+            raise InvalidValueError(
+                f"mined must have {own[2]} negatives each for {own[0]} queries from {own[1]} rows, got {sizes[2]} for "
+                f"{sizes[0]} from {sizes[1]}; mine with the same settings and rows"
+            )
 
     def _put(self) -> None:
         self._copy(slice(None))
@@ -281,24 +284,33 @@ class LiveRows:
         sizes = {"n_queries": self.n_queries, "n_rows": self.n_rows, "width": self.width}
         return {"version": VERSION, **sizes}
 
-    def _checked(self, state: Mapping[str, Any]) -> tuple[Ints, _Lists]:
+    def _checked(self, state: Mapping[str, Any]) -> tuple[MinedNegatives | None, Ints, _Lists]:
         try:
+            mined = None if state["mined"] is None else MinedNegatives.from_dict(state["mined"])
             dealt = np.asarray(state["dealt"])
             kept = _Lists(*(np.asarray(state[f"kept_{name}"]) for name in _Lists._fields))
-            n = len(dealt) if state["mixed"] else 0
-            whole_state = all(
-                part.dtype == own.dtype for part, own in zip(kept.arrays(), self._table().arrays(), strict=True)
-            )
-            whole_state = whole_state and dealt.dtype == np.int64 and dealt.ndim == 1
-            whole_state = whole_state and kept.ids.shape == kept.scores.shape == (n, self.width)
-            whole_state = whole_state and kept.positive_scores.shape == (n,)
-            whole_state = whole_state and bool(((dealt >= 0) & (dealt < self.n_queries)).all())
-            whole_state = whole_state and bool(((kept.ids >= -1) & (kept.ids < self.n_rows)).all())
+            fits = self._fits(dealt, kept, bool(state["mixed"]))
+            if mined is not None:
+                self._check_sizes(mined)
         except (KeyError, TypeError, ValueError) as error:
             raise StateError(f"the state of the lists is damaged: {error!r}; load that of another step") from error
-        if not whole_state:
+        if not fits or (mined is None and state["mixed"]):
             raise StateError("the state of the lists is damaged: its arrays do not fit; load that of another step")
-        return dealt, kept
+        return mined, dealt, kept
+
+    def _fits(self, dealt: Ints, kept: _Lists, mixed: bool) -> bool:
+        """Return whether arrays of a state have the types, the shapes and the rows of this source's."""
+        n = len(dealt) if mixed else 0
+        dtypes = [part.dtype for part in self._table().arrays()]
+        return (
+            [part.dtype for part in kept.arrays()] == dtypes
+            and kept.ids.shape == kept.scores.shape == (n, self.width)
+            and kept.positive_scores.shape == (n,)
+            and dealt.dtype == np.int64
+            and dealt.ndim == 1
+            and bool(((dealt >= 0) & (dealt < self.n_queries)).all())
+            and bool(((kept.ids >= -1) & (kept.ids < self.n_rows)).all())
+        )
 
 
 def merged(states: list[dict[str, Any]]) -> dict[str, Any]:
@@ -323,12 +335,15 @@ def _aligned(mined: MinedNegatives, n_queries: int) -> _Lists:
     """Return lists by the row of their anchor; nothing is copied where they are in that order already."""
     if np.array_equal(mined.anchors, np.arange(n_queries)):
         return _Lists(mined.indices, mined.scores, mined.positive_scores)
-    width = mined.indices.shape[1]
-    lists = _Lists(
+    lists = _no_lists(n_queries, mined.indices.shape[1])
+    for part, values in zip(lists.arrays(), (mined.indices, mined.scores, mined.positive_scores), strict=True):
+        part[mined.anchors] = values
+    return lists
+
+
+def _no_lists(n_queries: int, width: int) -> _Lists:
+    return _Lists(
         np.full((n_queries, width), -1, dtype=np.int64),
         np.full((n_queries, width), -np.inf, dtype=np.float32),
         np.full(n_queries, np.nan, dtype=np.float32),
     )
-    for part, values in zip(lists.arrays(), (mined.indices, mined.scores, mined.positive_scores), strict=True):
-        part[mined.anchors] = values
-    return lists

@@ -21,6 +21,7 @@ from negfast.settings import instance, one_of, optional_whole, truth, whole
 from negfast.staleness import Staleness
 from negfast.states import check_state
 from negfast.torch.encoding import Encoders, Rows, agreed, check_encoders, encoded, first_rank, from_first, of_all, own
+from negfast.torch.epoch_batches import EpochBatches
 from negfast.torch.live_batches import LiveBatches
 from negfast.torch.live_rows import LiveRows, merged
 from negfast.torch.negative_sampler import NegativeSampler
@@ -182,11 +183,8 @@ class Refresher:
         self.skips_batches = False
         self.epoch: int | None = None
         self.last: RefreshEvent | None = None
-        self._dealing: LiveBatches | None = None
-        self._follows = True
-        self._composed: MinedNegatives | None = None  # what the batches of the epoch are composed of
-        self._older: MinedNegatives | None = None
-        self._pending: Mapping[str, Any] | None = None
+        self._batches = EpochBatches()
+        self._loaded = False  # and not begun since
 
     @property
     def mined(self) -> MinedNegatives | None:
@@ -196,12 +194,7 @@ class Refresher:
     @property
     def at_end(self) -> bool:
         """Whether all batches of the epoch were consumed, as far as the batch sampler knows."""
-        if self._pending is not None:
-            return bool(self._pending["at_end"])
-        if self._dealing is None or self.skips_batches:
-            return False
-        position = getattr(self._dealing.batches, "position", None)
-        return position is not None and position >= len(self._dealing)
+        return not self.skips_batches and self._batches.at_end()
 
     def batches(self, batches: Any, *, rows: Any = None, follow: bool = True) -> LiveBatches:
         """Return a batch sampler that swaps the lists of anchors as it deals them out; train on its batches.
@@ -229,17 +222,14 @@ class Refresher:
         made = LiveBatches(batches, self._lists, rows=rows)
         fits = self._lists.n_queries == self._lists.n_rows
         fits = fits and (rows is None or np.array_equal(rows, np.arange(self._lists.n_rows)))
-        # A trainer that trains once more makes others.
-        self._dealing, self._follows, self._composed = made, truth("follow", follow) and bool(fits), None
-        if self._pending is not None:
-            self._resume_batches()
-        elif self.epoch is not None:
-            made.set_epoch(self.epoch)
-            self._compose()
+        self._batches.take(made, truth("follow", follow) and bool(fits), self.epoch, self.mined)
         return made
 
     def begin(self, encode: Encoders, *, step: int = 0) -> RefreshEvent | None:
-        """Mine the first lists, unless there are some: once, before the first batch is dealt out.
+        """Begin a training, before its first batch is dealt out: mine the first lists, unless there are some.
+
+        With lists that there are, of a training before this one perhaps, the first epoch begins. After
+        :meth:`load_state_dict` or :meth:`load` a training goes on instead, and this does nothing.
 
         Parameters
         ----------
@@ -258,9 +248,19 @@ class Refresher:
         InvalidTypeError, InvalidValueError, RowIndexError
             If `encode` returns something else than rows, or mining refuses what was given for it.
         """
+        step, loaded, self._loaded = whole("step", step, low=0), self._loaded, False
         if self.mined is not None and from_first(lambda: self.miner.is_mined):
+            if not loaded:
+                self._begin_anew(step)
             return None
-        return self._refresh(_Clock(), step, encode, "the first lists")
+        begun, self.epoch = self.epoch, None  # no batch is on its way
+        try:
+            event = self._refresh(_Clock(), step, encode, "the first lists")
+        finally:
+            self.epoch = begun
+        if begun is not None:
+            self._batches.compose(self.mined)
+        return event
 
     def begin_epoch(self, epoch: int, encode: Encoders, *, step: int = 0) -> RefreshEvent | None:
         """Go to the beginning of an epoch, before its first batch is dealt out; in the one that was begun do nothing.
@@ -282,9 +282,8 @@ class Refresher:
         InvalidTypeError, InvalidValueError
             As :meth:`begin`, and if `epoch` is none.
         """
-        epoch = whole("epoch", epoch, low=0)
-        if self._dealing is not None:
-            self._dealing.set_epoch(epoch)  # not every trainer reaches it, after a restart within an epoch
+        epoch, self._loaded = whole("epoch", epoch, low=0), False
+        self._batches.set_epoch(epoch)  # not every trainer reaches it, after a restart within an epoch
         if epoch == self.epoch:
             return None
         event, begun = None, self.epoch
@@ -293,7 +292,7 @@ class Refresher:
             event = self._judged(step, encode, look=True)
         self.epoch = epoch
         self._lists.begin_epoch()
-        self._compose()
+        self._batches.compose(self.mined)
         self.negatives.set_epoch(epoch)
         return event
 
@@ -341,8 +340,7 @@ class Refresher:
 
     def consumed(self) -> None:
         """Note that the loop trained on a batch, for loops whose batches go on by themselves after a restart."""
-        if self._dealing is not None and hasattr(self._dealing.batches, "consumed"):
-            self._dealing.batches.consumed()
+        self._batches.consumed()
 
     def state_dict(self) -> dict[str, Any]:
         """Return everything that this and what it refreshes need to go on, as plain values and arrays.
@@ -412,24 +410,21 @@ class Refresher:
         self._load(state, lambda: self.miner.load_state_dict(Miner.load(path / "miner.safetensors").state_dict()))
 
     def _state_dict(self) -> dict[str, Any]:
-        states = of_all(self._lists.state_dict())
-        batches = self._composer
-        older = self._composed is not None and self._composed is not self.mined
         return {
             "version": VERSION,
             **self._fixed(),
             "epoch": self.epoch,
             "policy": None if self.policy is None else self.policy.state_dict(),
-            "lists": merged(states),
+            "lists": merged(of_all(self._lists.state_dict())),
             # Each process notes what was useful among its own negatives.
             "negatives": of_all(self.negatives.state_dict()),
-            "batches": None if batches is None else self._stand(batches),
-            "composed": self._composed.to_dict() if older and self._composed is not None else None,
+            **self._batches.state_dict(self.mined, skips=self.skips_batches),
         }
 
     def _load(self, state: Mapping[str, Any], load_miner: Callable[[], None]) -> None:
+        agreed(lambda: check_state(state, {"version": VERSION, **self._fixed()}, "this refresher"))
+
         def load() -> None:
-            check_state(state, {"version": VERSION, **self._fixed()}, "this refresher")
             epoch = optional_whole("epoch", state.get("epoch"), low=0)
             if (self.policy is None) != (state.get("policy") is None):
                 raise StateError("policy of the state must be of the same settings; make the refresher as it was")
@@ -439,46 +434,27 @@ class Refresher:
             self.negatives.load_state_dict(own(state.get("negatives")))
             if self.policy is not None:
                 self.policy.load_state_dict(state["policy"])
-            composed = state.get("composed")
-            self._older = self.mined if composed is None else MinedNegatives.from_dict(composed)
-            self.epoch, self._pending = epoch, state.get("batches")
-            self._resume_batches()
+            self._batches.load_state_dict(state, self.mined)
+            self.epoch, self._loaded = epoch, True
 
         try:
             agreed(load)
         except (InvalidTypeError, InvalidValueError) as error:
             raise StateError(f"the state is damaged: {error}") from error
 
-    def _compose(self) -> None:
-        """Give the latest lists to a batch sampler that composes batches from them."""
-        if self._composer is not None and self._follows and self.mined is not None:
-            if self._composed is not self.mined:
-                self._composer.update(self.mined)
-            self._composed = self.mined
-
-    def _resume_batches(self) -> None:
-        """Bring batch samplers to where the state was taken, as soon as both are there."""
-        batches = self._composer
-        if self._pending is None or batches is None:
-            return
-        stand, self._pending = self._pending["stand"], None
-        if self._follows and self._older is not None:
-            batches.update(self._older)
-            self._composed = self._older
-        batches.load_state_dict(stand)
-        batches.state_dict()  # composes the epoch now, by the lists that it was begun with
+    def _begin_anew(self, step: int) -> None:
+        """Forget the epoch and the steps of a training before this one; its lists stay."""
+        self.epoch = None
+        self._lists.begin_epoch()
+        if self.policy is not None:
+            self.policy.last_step = min(self.policy.last_step, step)
 
     @property
-    def _composer(self) -> Any:
-        """The batch sampler whose batches lists decide, if it is such a one."""
-        batches = None if self._dealing is None else self._dealing.batches
-        return batches if hasattr(batches, "update") and hasattr(batches, "load_state_dict") else None
-
-    def _stand(self, batches: Any) -> dict[str, Any]:
-        stand: dict[str, Any] = batches.state_dict()
-        if self.skips_batches:
-            stand["position"] = 0
-        return {"stand": stand, "at_end": self.at_end}
+    def _nothing_is_on_its_way(self) -> bool:
+        """Whether no batch was dealt out, on any process, that draws from the lists."""
+        if self.epoch is None:
+            return True
+        return self._batches.are_dealt and not any(of_all(self._lists.is_dealt))
 
     def _fixed(self) -> dict[str, Any]:
         return {"n_queries": len(self._texts[0]), "n_corpus": len(self._texts[1]), "when": self._when}
@@ -527,8 +503,9 @@ class Refresher:
         before = self.mined
         with clock.measuring("mine"):
             mined = from_first(lambda: self._mine(queries, corpus))
+        at_once = self._nothing_is_on_its_way
         self._lists.swap(mined)
-        if self.epoch is None:  # no batch is on its way
+        if at_once:
             self._lists.begin_epoch()
         if self.policy is not None:
             self.policy.refreshed(step)

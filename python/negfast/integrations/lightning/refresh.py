@@ -61,15 +61,19 @@ class RefreshCallback(Callback):
         self.refresher, self.events = refresher, list[RefreshEvent]()
         self._encode = encode
         self._pending: dict[str, float] = {}
-        self._step = 0
+        self._step, self._resumes = 0, False
 
     def on_fit_start(self, trainer: Any, pl_module: Any) -> None:
         """Mine the first lists, unless there are some, before workers of the data loader read ahead."""
-        encode, epoch = quietly(pl_module, self._encode), self.refresher.epoch
-        self._tell(self.refresher.begin(encode, step=trainer.global_step))
+        encode = quietly(pl_module, self._encode)
+        if not self._resumes:
+            self._step = trainer.global_step
+        self._tell(self.refresher.begin(encode, step=self._step))
+        epoch = self.refresher.epoch
         if epoch is None or self.refresher.at_end:
-            following = 0 if epoch is None else epoch + 1
+            following = trainer.current_epoch if epoch is None else epoch + 1
             self._tell(self.refresher.begin_epoch(following, encode, step=self._step))
+        self._resumes = False
 
     def on_train_epoch_start(self, trainer: Any, pl_module: Any) -> None:
         """Bring lists, batches and sampler to the epoch."""
@@ -94,7 +98,7 @@ class RefreshCallback(Callback):
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Take it from a checkpoint."""
         self.refresher.load_state_dict(as_arrays(state_dict["refresher"]))
-        self._step = int(state_dict["step"])
+        self._step, self._resumes = int(state_dict["step"]), True
 
     def _tell(self, event: RefreshEvent | None) -> None:
         if event is not None:
