@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 import torch.distributed as dist
-from torch.multiprocessing.spawn import spawn
+from torch.multiprocessing import get_all_start_methods, start_processes
 
 import negfast
 from negfast.errors import InvalidValueError
@@ -138,4 +138,6 @@ def main(rank: int, folder: str) -> None:
 
 
 if __name__ == "__main__":
-    spawn(main, (str(Path(sys.argv[1])),), nprocs=WORLD)
+    # Forked ones need not import torch again.
+    start = "fork" if sys.platform == "linux" and "fork" in get_all_start_methods() else "spawn"
+    start_processes(main, (sys.argv[1],), nprocs=WORLD, start_method=start)
