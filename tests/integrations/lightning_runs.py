@@ -67,13 +67,17 @@ class Run:
             num_workers=workers,
             persistent_workers=workers > 0,
         )
-        saves = ModelCheckpoint(folder, every_n_train_steps=save_every, save_top_k=-1, filename="{step}")
-        self.trainer = pl.Trainer(
+        self.save_every = save_every
+        self.trainer = self.made_trainer()
+
+    def made_trainer(self) -> pl.Trainer:
+        saves = ModelCheckpoint(self.folder, every_n_train_steps=self.save_every, save_top_k=-1, filename="{step}")
+        return pl.Trainer(
             max_epochs=2,
             accelerator="cpu",
             devices=1,
             callbacks=[self.callback, StatisticsCallback({"loss": lambda: self.module.told}), saves],
-            logger=CSVLogger(folder),
+            logger=CSVLogger(self.folder),
             log_every_n_steps=2,
             enable_progress_bar=False,
             enable_model_summary=False,

@@ -1,8 +1,8 @@
-"""One process of a training by `SentenceTransformerTrainer` that two run together, with a refresh on the way.
+"""A training by `SentenceTransformerTrainer` that two processes run together, with a refresh on the way.
 
-python refresh_ranks.py RANK PORT FOLDER
+python refresh_ranks.py PORT FOLDER
 
-Accelerate finds the other one by the environment. What it saw is written to FOLDER/RANK.pt.
+Accelerate finds the other one by the environment. What each saw is written to FOLDER/RANK.pt.
 """
 
 # ruff: noqa: E402 - warnings of libraries while they load are theirs
@@ -17,6 +17,7 @@ warnings.simplefilter("ignore")
 
 import torch
 from sentence_refresh_runs import Run
+from torch.multiprocessing import get_all_start_methods, start_processes
 
 
 def told(run: Run) -> dict[str, Any]:
@@ -29,9 +30,10 @@ def told(run: Run) -> dict[str, Any]:
     }
 
 
-def main(rank: str, port: str, folder: str) -> None:
+def train(rank: int, port: str, folder: str) -> None:
     torch.set_num_threads(1)
-    os.environ |= {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2"}
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
     path = Path(folder) / "run"
     settings: dict[str, Any] = {"per_device_train_batch_size": 4, "save_steps": 5}
     whole = told(Run(path, **settings).train())
@@ -41,4 +43,6 @@ def main(rank: str, port: str, folder: str) -> None:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    # Forked ones need not import everything again.
+    start = "fork" if sys.platform == "linux" and "fork" in get_all_start_methods() else "spawn"
+    start_processes(train, (sys.argv[1], sys.argv[2]), nprocs=2, start_method=start)

@@ -25,8 +25,8 @@ NEVER = negfast.RefreshPolicy(every=1000)
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Run:
-    """Return a fit with two persistent workers that nobody stops."""
-    return Run(tmp_path_factory.mktemp("whole"), workers=2).fit()
+    """Return a fit with two persistent workers that nobody stops, with a checkpoint of each step."""
+    return Run(tmp_path_factory.mktemp("whole"), workers=2, save_every=1).fit()
 
 
 def test_lists_change_within_an_epoch_under_the_same_loader(whole: Run, tmp_path: Path) -> None:
@@ -40,15 +40,28 @@ def test_lists_change_within_an_epoch_under_the_same_loader(whole: Run, tmp_path
     assert [rows for rows, _ in seen[11:]] != [rows for rows, _ in others[11:]], "batches are composed of new lists"
 
 
-@pytest.mark.parametrize(("every", "step"), [(5, 5), (5, 15), (11, 11)], ids=["within", "later", "between"])
-def test_a_resumed_fit_ends_with_the_same_bits(every: int, step: int, tmp_path: Path) -> None:
-    run = Run(tmp_path / "whole", workers=2, save_every=every).fit()
-    again = Run(tmp_path / "again", workers=2).fit(ckpt_path=str(tmp_path / "whole" / f"step={step}.ckpt"))
-    assert again.module.seen == run.module.seen[step:]
-    assert torch.equal(again.weights(), run.weights())
+@pytest.mark.parametrize("step", [5, 15, 11], ids=["within", "later", "between"])
+def test_a_resumed_fit_ends_with_the_same_bits(whole: Run, step: int, tmp_path: Path) -> None:
+    again = Run(tmp_path, workers=2).fit(ckpt_path=str(whole.folder / f"step={step}.ckpt"))
+    assert again.module.seen == whole.module.seen[step:]
+    assert torch.equal(again.weights(), whole.weights())
     assert [str(event) for event in again.callback.events] == [
-        str(event) for event in run.callback.events if event.step > step
+        str(event) for event in whole.callback.events if event.step > step
     ]
+
+
+def test_a_second_fit_begins_anew_and_a_longer_one_goes_on(tmp_path: Path) -> None:
+    run = Run(tmp_path).fit()
+    run.callback.events.clear()
+    run.trainer.fit_loop.max_epochs = 3
+    run.fit()
+    assert [event.step for event in run.callback.events] == [24, 28, 32]
+    assert run.refresher.epoch == 2
+    run.callback.events.clear()
+    run.trainer = run.made_trainer()
+    run.fit()
+    assert [event.step for event in run.callback.events] == [4, 8, 12, 16, 20]
+    assert all(event.n_changed > 50 for event in run.callback.events)
 
 
 def test_what_was_found_is_logged(whole: Run) -> None:

@@ -39,15 +39,20 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Any:
     return Run(folder, **WORKERS).train(), folder
 
 
+@pytest.fixture(scope="module")
+def still(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """Return the same training without a refresh."""
+    return Run(tmp_path_factory.mktemp("still"), policy=NEVER, save_strategy="no", **WORKERS).train()
+
+
 def same_weights(one: Any, other: Any) -> bool:
     return bool((one.weights() == other.weights()).all())
 
 
-def test_lists_change_within_an_epoch_under_the_same_loader(whole: Any, tmp_path: Path) -> None:
+def test_lists_change_within_an_epoch_under_the_same_loader(whole: Any, still: Any) -> None:
     run, _ = whole
     assert [event.step for event in run.callback.events if event.refreshed] == [0, 4, 8, 12, 16, 20, 24]
     assert all(event.n_changed > 50 for event in run.callback.events)
-    still = Run(tmp_path, policy=NEVER, **WORKERS).train()
     # Both run alike until the first refresh: four batches are trained on, and four more are on their way; accelerate
     # holds one of the batches that it took.
     ahead = 4 + 1 + 4
@@ -57,9 +62,8 @@ def test_lists_change_within_an_epoch_under_the_same_loader(whole: Any, tmp_path
     assert changed == [True] * (12 - ahead), "and other negatives before the epoch ends"
 
 
-def test_batches_follow_the_lists_from_one_epoch_to_the_next(whole: Any, tmp_path: Path) -> None:
+def test_batches_follow_the_lists_from_one_epoch_to_the_next(whole: Any, still: Any) -> None:
     run, _ = whole
-    still = Run(tmp_path, policy=NEVER).train()
     assert [rows for rows, _ in run.seen[12:]] != [rows for rows, _ in still.seen[12:]]
     for seen in (run.seen, still.seen):
         assert sorted(row for rows, _ in seen[12:] for row in rows) == list(range(len(ANCHORS)))
@@ -69,7 +73,8 @@ def test_batches_follow_the_lists_from_one_epoch_to_the_next(whole: Any, tmp_pat
 def test_a_resumed_training_ends_with_the_same_bits(whole: Any, step: int, settings: Any, tmp_path: Path) -> None:
     run, folder = whole
     if not settings:
-        run, folder = Run(tmp_path).train(), tmp_path
+        settings = {"num_train_epochs": 1}
+        run, folder = Run(tmp_path, **settings).train(), tmp_path
     again = Run(folder, **settings, save_strategy="no")
     again.trainer.train(resume_from_checkpoint=str(folder / f"checkpoint-{step}"))
     assert again.seen == run.seen[step:]
@@ -77,6 +82,16 @@ def test_a_resumed_training_ends_with_the_same_bits(whole: Any, step: int, setti
     assert [str(event) for event in again.callback.events] == [
         str(event) for event in run.callback.events if event.step > step
     ]
+
+
+def test_a_second_training_begins_anew(tmp_path: Path) -> None:
+    run = Run(tmp_path, num_train_epochs=1, save_strategy="no")
+    for first in (0, 4):  # the second one has lists
+        run.callback.events.clear()
+        run.seen.clear()
+        run.train()
+        assert [event.step for event in run.callback.events] == [*range(first, 13, 4)]
+        assert all(event.n_changed > 50 for event in run.callback.events)
 
 
 def test_a_checkpoint_elsewhere_is_named_by_the_arguments(whole: Any, tmp_path: Path) -> None:
@@ -207,17 +222,9 @@ def test_two_processes_get_the_same_lists_and_can_be_resumed(tmp_path: Path) -> 
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"}
-    pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
-    command = [sys.executable, "-W", "ignore", refresh_ranks.__file__]
-    ranks = [
-        subprocess.Popen([*command, str(rank), port, str(tmp_path)], env=environment, **pipes) for rank in range(2)
-    ]
-    try:
-        printed = [rank.communicate(timeout=110)[0].decode() for rank in ranks]
-    finally:
-        for rank in ranks:
-            rank.kill()
-    assert [rank.returncode for rank in ranks] == [0, 0], "\n".join(printed)
+    command = [sys.executable, "-W", "ignore", refresh_ranks.__file__, port, str(tmp_path)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=110)
+    assert done.returncode == 0, done.stdout + done.stderr
     one, other = (torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in range(2))
     for name in ("whole", "resumed"):
         assert torch.equal(one[name]["lists"], other[name]["lists"])

@@ -1,5 +1,6 @@
 """Refresh and statistics inside the trainer of transformers, as examples/train_transformers.py uses them."""
 
+import shutil
 import sys
 import warnings
 from pathlib import Path
@@ -61,28 +62,34 @@ class Run:
         return torch.cat([part.detach().flatten() for part in self.model.parameters()])
 
 
-def test_a_resumed_training_with_dropout_ends_with_the_same_bits(pairs: Pairs, tmp_path: Path) -> None:
-    run = Run(pairs, tmp_path).train()
+@pytest.fixture(scope="module")
+def whole(pairs: Pairs, tmp_path_factory: pytest.TempPathFactory) -> tuple[Run, Path]:
+    """Return a training that nobody stops, and its folder."""
+    folder = tmp_path_factory.mktemp("whole")
+    return Run(pairs, folder).train(), folder
+
+
+def test_a_resumed_training_with_dropout_ends_with_the_same_bits(pairs: Pairs, whole: tuple[Run, Path]) -> None:
+    run, folder = whole
     steps = run.trainer.state.global_step
     assert steps == 4 and len(run.seen) == 8, "two batches a step"
     assert [event.step for event in run.callback.events] == [0, 1, 2, 3, 4]
     assert all(event.n_changed > 0 for event in run.callback.events)
-    again = Run(pairs, tmp_path, save_strategy="no").train(resume_from_checkpoint=str(tmp_path / "checkpoint-3"))
+    again = Run(pairs, folder, save_strategy="no").train(resume_from_checkpoint=str(folder / "checkpoint-3"))
     assert again.seen == run.seen[6:]
     assert torch.equal(again.weights(), run.weights())
 
 
-def test_lists_change_under_the_loader(pairs: Pairs, tmp_path: Path) -> None:
-    run = Run(pairs, tmp_path, save_strategy="no", num_train_epochs=1).train()
-    still = Run(pairs, tmp_path, save_strategy="no", num_train_epochs=1, policy=NEVER).train()
-    assert [rows for rows, _ in run.seen] == [rows for rows, _ in still.seen]
+def test_lists_change_under_the_loader(pairs: Pairs, whole: tuple[Run, Path], tmp_path: Path) -> None:
+    first = whole[0].seen[:4]
+    still = Run(pairs, tmp_path, save_strategy="no", num_train_epochs=1, policy=NEVER).train().seen
+    assert [rows for rows, _ in first] == [rows for rows, _ in still]
     # Accelerate has taken a third batch when the first step of two ends.
-    assert [ours == theirs for (_, ours), (_, theirs) in zip(run.seen, still.seen, strict=True)] == [True] * 3 + [False]
+    assert [ours == theirs for (_, ours), (_, theirs) in zip(first, still, strict=True)] == [True] * 3 + [False]
 
 
-def test_what_was_found_is_in_the_log(pairs: Pairs, tmp_path: Path) -> None:
-    run = Run(pairs, tmp_path, save_strategy="no").train()
-    history = run.trainer.state.log_history
+def test_what_was_found_is_in_the_log(whole: tuple[Run, Path]) -> None:
+    history = whole[0].trainer.state.log_history
     losses = [entry for entry in history if "loss" in entry]
     assert [entry["step"] for entry in losses] == [2, 4]
     assert all(entry["negfast/loss/effective_negatives"] >= 1 for entry in losses)
@@ -91,13 +98,15 @@ def test_what_was_found_is_in_the_log(pairs: Pairs, tmp_path: Path) -> None:
     assert "negfast/turnover" in events[-1] and "negfast/turnover" not in events[0]
 
 
-def test_a_checkpoint_without_the_state_is_refused(pairs: Pairs, tmp_path: Path) -> None:
-    Run(pairs, tmp_path).train()
+def test_a_checkpoint_without_the_state_is_refused(pairs: Pairs, whole: tuple[Run, Path], tmp_path: Path) -> None:
+    run, folder = whole
+    shutil.copytree(folder / "checkpoint-3", tmp_path / "checkpoint-3")
     (tmp_path / "checkpoint-3" / "negfast-refresh" / "checkpoint.json").unlink()
     with pytest.raises(negfast.StateError, match="negfast-refresh must be in"):
         Run(pairs, tmp_path).train(resume_from_checkpoint=str(tmp_path / "checkpoint-3"))
-    Run(pairs, tmp_path / "bare", save_only_model=True).train()
-    assert not list((tmp_path / "bare").glob("*/negfast-refresh"))
+    arguments = type("Arguments", (), {"save_only_model": True, "output_dir": str(tmp_path / "bare")})()
+    run.callback.on_save(arguments, run.trainer.state, None, model=run.model)
+    assert not (tmp_path / "bare").exists()
 
 
 def test_statistics_as_numbers() -> None:
