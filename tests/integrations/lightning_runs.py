@@ -52,7 +52,9 @@ class Module(pl.LightningModule):
 class Run:
     """A fit of two epochs, with a checkpoint every so many steps."""
 
-    def __init__(self, folder: Path, *, workers: int = 0, policy: Any = None, save_every: int = 5) -> None:
+    def __init__(
+        self, folder: Path, *, workers: int = 0, policy: Any = None, save_every: int = 5, **settings: Any
+    ) -> None:
         torch.set_num_threads(1)
         logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
         self.folder, self.module = folder, Module()
@@ -67,7 +69,7 @@ class Run:
             num_workers=workers,
             persistent_workers=workers > 0,
         )
-        self.save_every = save_every
+        self.save_every, self.settings = save_every, settings
         self.trainer = self.made_trainer()
 
     def made_trainer(self) -> pl.Trainer:
@@ -82,6 +84,7 @@ class Run:
             enable_progress_bar=False,
             enable_model_summary=False,
             use_distributed_sampler=False,
+            **self.settings,
         )
 
     def fit(self, **arguments: Any) -> "Run":

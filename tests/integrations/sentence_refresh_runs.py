@@ -30,17 +30,20 @@ class Watched(CurriculumLoss):
 
     def forward(self, features: Any, labels: Any = None) -> torch.Tensor:
         columns = list(features)
-        drawn = next(column for column in columns if "negfast_index" in column)
-        ids, index = drawn["negfast_ids"], drawn["negfast_index"]
-        own = torch.where(index < 0, index, ids[index.clamp(min=0)])
-        self.seen.append((columns[0]["negfast_ids"].tolist(), own.tolist()))
+        drawn = next((column for column in columns if "negfast_index" in column), None)
+        if drawn is not None:  # there are none in evaluation
+            ids, index = drawn["negfast_ids"], drawn["negfast_index"]
+            own = torch.where(index < 0, index, ids[index.clamp(min=0)])
+            self.seen.append((columns[0]["negfast_ids"].tolist(), own.tolist()))
         return super().forward(columns, labels)
 
 
 class Run:
     """A training of two epochs; `seen` is what each of its batches was made of."""
 
-    def __init__(self, folder: Path, *, policy: Any = None, curriculum: Any = None, **settings: Any) -> None:
+    def __init__(
+        self, folder: Path, *, policy: Any = None, curriculum: Any = None, evaluation: Any = None, **settings: Any
+    ) -> None:
         torch.set_num_threads(1)
         self.model = static_encoder([*ANCHORS, *DOCUMENTS], dim=16)
         policy = negfast.RefreshPolicy(every=4) if policy is None and curriculum is None else policy
@@ -68,6 +71,7 @@ class Run:
             model=self.model,
             args=self.args,
             train_dataset=number_rows(datasets.Dataset.from_dict({"anchor": ANCHORS, "positive": DOCUMENTS})),
+            eval_dataset=evaluation,
             loss=self.loss,
             data_collator=collator,
             callbacks=[CurriculumCallback(self.loss, observe_every=3), self.callback],

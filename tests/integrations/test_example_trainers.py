@@ -21,19 +21,19 @@ pytestmark = pytest.mark.filterwarnings("ignore")  # theirs
 
 def test_lightning(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     torch.set_num_threads(1)
-    options = ["--folder", str(tmp_path), "--pairs", "200"]
+    options = ["--folder", str(tmp_path), "--pairs", "400"]
     train_lightning.main([*options, "--epochs", "6"])
     printed = capsys.readouterr().out
-    assert "lists changed, the first lists" in printed and "above max_drift" in printed and "MRR@10" in printed
+    assert "lists changed, the first lists" in printed and "above max_drift" in printed and "MRR@10 0." in printed
     train_lightning.main([*options, "--epochs", "7", "--resume"])
     assert "the first lists" not in capsys.readouterr().out
 
 
 def test_transformers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     torch.set_num_threads(1)
-    options = ["--folder", str(tmp_path), "--pairs", "200"]
-    train_transformers.main([*options, "--epochs", "10"])
+    options = ["--folder", str(tmp_path), "--pairs", "400"]
+    train_transformers.main([*options, "--epochs", "5"])
     printed = capsys.readouterr().out
-    assert "'overlap'" in printed and "MRR@10" in printed
-    train_transformers.main([*options, "--epochs", "12", "--resume"])
-    assert "MRR@10" in capsys.readouterr().out
+    assert "'overlap'" in printed and "MRR@10 0." in printed
+    train_transformers.main([*options, "--epochs", "6", "--resume"])
+    assert "MRR@10 0." in capsys.readouterr().out

@@ -50,6 +50,15 @@ def test_a_resumed_fit_ends_with_the_same_bits(whole: Run, step: int, tmp_path: 
     ]
 
 
+@pytest.mark.parametrize("step", [5, 7], ids=["within", "between"])
+def test_a_fit_of_a_part_of_each_epoch_is_resumed(step: int, tmp_path: Path) -> None:
+    run = Run(tmp_path / "whole", save_every=step, limit_train_batches=7).fit()
+    path = tmp_path / "whole" / f"step={step}.ckpt"
+    again = Run(tmp_path / "again", limit_train_batches=7).fit(ckpt_path=str(path))
+    assert len(run.module.seen) == 14 and again.module.seen == run.module.seen[step:]
+    assert torch.equal(again.weights(), run.weights())
+
+
 def test_a_second_fit_begins_anew_and_a_longer_one_goes_on(tmp_path: Path) -> None:
     run = Run(tmp_path).fit()
     run.callback.events.clear()

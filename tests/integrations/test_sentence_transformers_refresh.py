@@ -94,6 +94,18 @@ def test_a_second_training_begins_anew(tmp_path: Path) -> None:
         assert all(event.n_changed > 50 for event in run.callback.events)
 
 
+def test_evaluation_leaves_lists_and_batches_alone(tmp_path: Path) -> None:
+    held_out = datasets.Dataset.from_dict({"anchor": ANCHORS[:20], "positive": DOCUMENTS[:20]})
+    settings: dict[str, Any] = {"num_train_epochs": 1, "eval_strategy": "steps", "eval_steps": 3}
+    run = Run(tmp_path, evaluation=number_rows(held_out, start=None), **settings).train()
+    assert [entry["step"] for entry in run.trainer.state.log_history if "eval_loss" in entry] == [3, 6, 9, 12]
+    assert same_weights(run, Run(tmp_path / "other", num_train_epochs=1, save_strategy="no").train())
+    again = Run(tmp_path, evaluation=number_rows(held_out, start=None), save_strategy="no", **settings)
+    assert again.train(resume_from_checkpoint=str(tmp_path / "checkpoint-6")).seen == run.seen[6:]
+    with pytest.raises(negfast.InvalidValueError, match=r"dataset must be the 90 pairs that are trained on, got 20"):
+        Run(tmp_path / "third", evaluation=number_rows(held_out), **settings).train()
+
+
 def test_a_checkpoint_elsewhere_is_named_by_the_arguments(whole: Any, tmp_path: Path) -> None:
     run, folder = whole
     checkpoint = str(folder / "checkpoint-18")

@@ -205,6 +205,18 @@ def test_lists_are_there_at_once_where_no_batch_was_dealt_out() -> None:
     assert not np.array_equal(firsts.indices[dealt], refresher.mined.indices[dealt])
 
 
+def test_batches_that_say_nothing_are_warned_of() -> None:
+    model, refresher = Model(0.3), refresher_of()
+    refresher.begin(model)
+    refresher.begin_epoch(0, model)
+    firsts, model.step = refresher.mined, 3
+    with pytest.warns(UserWarning, match=r"train on what refresher.batches\(...\) returns"):
+        refresher.step(3, model)
+    assert np.array_equal(lists_of(refresher), firsts.indices)
+    refresher.begin_epoch(1, model, step=3)
+    assert np.array_equal(lists_of(refresher), refresher.mined.indices)
+
+
 def lists_of(refresher: Refresher) -> Any:
     return refresher.negatives.sources[0].candidates(_request()).ids
 

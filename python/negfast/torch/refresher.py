@@ -3,6 +3,7 @@
 import copy
 import os
 import time
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -97,11 +98,14 @@ class Refresher:
     that anchors of this epoch have kept; a run that goes on from it draws what the run without a stop draws.
 
     **Several processes** of a default group each encode a share of the texts. The first one mines, and holds the miner;
-    the lists are broadcast. Every method that takes `encode`, and the state, must be called on all of them. Where one
-    fails, the others raise :class:`RankError`.
+    the lists are broadcast. Every method that takes `encode`, and the state, must be called on all of them, and a
+    curriculum must observe the same on each (see :func:`all_reduced`). Where one fails, the others raise
+    :class:`RankError`.
 
     Limitations
     -----------
+    Without :meth:`batches` a refresh within an epoch takes effect where the next one begins, and warns of it.
+
     While the first process mines the others wait in a broadcast, for at most as long as their group allows. Lists that
     different numbers of processes encode differ where a model rounds by what else is in its batch.
 
@@ -504,6 +508,12 @@ class Refresher:
         with clock.measuring("mine"):
             mined = from_first(lambda: self._mine(queries, corpus))
         at_once = self._nothing_is_on_its_way
+        if not at_once and not self._batches.are_dealt and not self._lists.is_dealt:
+            warnings.warn(
+                "new lists are used where the next epoch begins, as nothing says which anchors are dealt out; train on "
+                "what refresher.batches(...) returns",
+                stacklevel=4,
+            )
         self._lists.swap(mined)
         if at_once:
             self._lists.begin_epoch()

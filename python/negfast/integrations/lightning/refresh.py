@@ -61,7 +61,7 @@ class RefreshCallback(Callback):
         self.refresher, self.events = refresher, list[RefreshEvent]()
         self._encode = encode
         self._pending: dict[str, float] = {}
-        self._step, self._resumes = 0, False
+        self._step, self._resumes, self._is_over = 0, False, False
 
     def on_fit_start(self, trainer: Any, pl_module: Any) -> None:
         """Mine the first lists, unless there are some, before workers of the data loader read ahead."""
@@ -70,7 +70,7 @@ class RefreshCallback(Callback):
             self._step = trainer.global_step
         self._tell(self.refresher.begin(encode, step=self._step))
         epoch = self.refresher.epoch
-        if epoch is None or self.refresher.at_end:
+        if epoch is None or (self._resumes and (self._is_over or self.refresher.at_end)):
             following = trainer.current_epoch if epoch is None else epoch + 1
             self._tell(self.refresher.begin_epoch(following, encode, step=self._step))
         self._resumes = False
@@ -78,12 +78,13 @@ class RefreshCallback(Callback):
     def on_train_epoch_start(self, trainer: Any, pl_module: Any) -> None:
         """Bring lists, batches and sampler to the epoch."""
         encode = quietly(pl_module, self._encode)
-        self._step = trainer.global_step
+        self._step, self._is_over = trainer.global_step, False
         self._tell(self.refresher.begin_epoch(trainer.current_epoch, encode, step=self._step))
 
     def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:  # noqa: ARG002
         """Look and refresh if it is time to, after a step of the optimizer."""
         self.refresher.consumed()
+        self._is_over = trainer.is_last_batch  # which may be before the batch sampler is at its end
         if trainer.global_step != self._step:
             self._step = trainer.global_step
             self._tell(self.refresher.step(self._step, quietly(pl_module, self._encode)))
@@ -93,12 +94,13 @@ class RefreshCallback(Callback):
 
     def state_dict(self) -> dict[str, Any]:
         """Return the state of the refresher, as tensors and plain values."""
-        return {"refresher": as_tensors(self.refresher.state_dict()), "step": self._step}
+        state = as_tensors(self.refresher.state_dict())
+        return {"refresher": state, "step": self._step, "is_over": self._is_over}
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Take it from a checkpoint."""
         self.refresher.load_state_dict(as_arrays(state_dict["refresher"]))
-        self._step, self._resumes = int(state_dict["step"]), True
+        self._step, self._is_over, self._resumes = int(state_dict["step"]), bool(state_dict["is_over"]), True
 
     def _tell(self, event: RefreshEvent | None) -> None:
         if event is not None:

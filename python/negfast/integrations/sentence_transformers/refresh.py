@@ -76,6 +76,7 @@ class RefreshCallback(PlainCallback):
             raise InvalidTypeError(f'columns must be two names, got {shown(columns)}; pass ("question", "answer")')
         self._columns = columns
         self._batch_size = whole("batch_size", batch_size, low=1)
+        self._batches: Batches | None = None
 
     def batches(
         self, batch_sampler: Callable[..., Any] = HardBatchSampler, *, row_column: str = ROW_COLUMN
@@ -103,7 +104,21 @@ class RefreshCallback(PlainCallback):
                 f"batch_sampler must be a class or a factory, got {shown(batch_sampler)}; pass HardBatchSampler, or "
                 "NoDuplicatesBatchSampler"
             )
-        return Batches(batch_sampler, self.refresher, row_column)
+        self._batches = Batches(batch_sampler, self.refresher, row_column)
+        return self._batches
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **known: Any) -> None:
+        """Go on where a checkpoint was made, or mine the first lists."""
+        super().on_train_begin(args, state, control, **known)
+        self._set_training(True)
+
+    def on_train_end(self, args: Any, state: Any, control: Any, **known: Any) -> None:  # noqa: ARG002
+        """Let other data be trained on."""
+        self._set_training(False)
+
+    def _set_training(self, running: bool) -> None:
+        if self._batches is not None:
+            self._batches.is_training = running
 
     def encoders(self, args: Any, known: dict[str, Any]) -> Encoders:
         """Return functions that encode as the trainer feeds the model."""
@@ -130,6 +145,8 @@ class Batches:
 
     def __init__(self, make: Callable[..., Any], refresher: Refresher | None, row_column: str) -> None:
         self._make, self._refresher, self._row_column = make, refresher, row_column
+        self._n_pairs: int | None = None
+        self.is_training = False
 
     def __call__(self, dataset: Dataset, **arguments: Any) -> Any:
         """Make the batch sampler, with what the trainer sets."""
@@ -149,7 +166,15 @@ class Batches:
             )
         rows, made = np.asarray(dataset.with_format("numpy")[self._row_column][:]), self._make(dataset, **arguments)
         evaluation = rows.size > 0 and rows.max() < 0  # the trainer has one factory for both
-        return made if evaluation else self._refresher.batches(made, rows=rows)
+        if evaluation:
+            return made
+        if self.is_training and self._n_pairs != len(rows):
+            raise InvalidValueError(
+                f"dataset must be the {self._n_pairs} pairs that are trained on, got {len(rows)}; for evaluation use "
+                "number_rows(dataset, start=None)"
+            )
+        self._n_pairs = len(rows)
+        return self._refresher.batches(made, rows=rows)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Return the settings alone."""
