@@ -186,6 +186,29 @@ def test_a_second_training_begins_anew() -> None:
         assert [event is not None for event in events] == [False, False, True, False, False]
 
 
+def test_a_run_that_goes_on_is_not_begun_anew_but_one_after_it_is() -> None:
+    model, refresher = Model(), begun(refresher_of(), Model())
+    refresher.step(7, model)
+    refresher.begin_epoch(1, model)
+    for then in (lambda _: None, lambda again: again.begin_epoch(2, model, step=8)):
+        again = refresher_of()
+        again.load_state_dict(refresher.state_dict())
+        then(again)
+        gone_on = again.epoch == 1
+        assert again.begin(model) is None
+        assert (again.epoch, again.policy.last_step) == ((1, 7) if gone_on else (None, 0))
+
+
+def test_a_save_that_was_broken_off_leaves_nothing_to_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    refresher = begun(refresher_of(), Model())
+    refresher.save(tmp_path)
+    monkeypatch.setattr(negfast.Miner, "save", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        refresher.save(tmp_path)
+    with pytest.raises(OSError):
+        refresher_of().load(tmp_path)
+
+
 def test_lists_are_there_at_once_where_no_batch_was_dealt_out() -> None:
     model, refresher = Model(0.3), refresher_of()
     hard = HardBatchSampler(40, 8, seed=1)
@@ -247,18 +270,18 @@ def test_a_run_that_goes_on_draws_as_one_without_a_stop(stop: int, tmp_path: Pat
     assert still[:5] == whole[:5] and still[5:] != whole[5:], "lists do change what is drawn"
 
 
+def hard_parts() -> tuple[Refresher, HardBatchSampler]:
+    lists = LiveRows.empty(40, 40, WIDTH)
+    sampler = NegativeSampler([lists, UniformRows(40)], num_negatives=2, probabilities={}, min_random=1)
+    settings: dict[str, Any] = {"positives": POSITIVES, "policy": negfast.RefreshPolicy(every=2)}
+    refresher = Refresher(QUERIES, CORPUS[:40], negfast.Miner(num_negatives=WIDTH), sampler, **settings)
+    return refresher, HardBatchSampler(40, 7, community=4, seed=1)  # five rows have no place in an epoch
+
+
 @pytest.mark.parametrize("stop", [2, 4], ids=["within", "between"])
 def test_hard_batches_follow_the_lists_and_are_resumed(stop: int) -> None:
-    def made() -> tuple[Refresher, HardBatchSampler]:
-        lists = LiveRows.empty(40, 40, WIDTH)
-        sampler = NegativeSampler([lists, UniformRows(40)], num_negatives=2, probabilities={}, min_random=1)
-        settings: dict[str, Any] = {"positives": POSITIVES, "policy": negfast.RefreshPolicy(every=2)}
-        refresher = Refresher(QUERIES, CORPUS[:40], negfast.Miner(num_negatives=WIDTH), sampler, **settings)
-        hard = HardBatchSampler(40, 7, community=4, seed=1)  # five rows have no place in an epoch
-        return refresher, hard
-
     model = Model(0.3)
-    refresher, hard = made()
+    refresher, hard = hard_parts()
     refresher.begin(model)
     firsts = refresher.mined
     batches = refresher.batches(hard)
@@ -279,10 +302,14 @@ def test_hard_batches_follow_the_lists_and_are_resumed(stop: int) -> None:
     first.set_epoch(1)
     first.update(refresher.mined)
     assert following == list(first)
-    again, hard = made()
+    again, hard = hard_parts()
     again.load_state_dict(state)
+    assert again.at_end == (stop == 4), "before there are batches"
     batches = again.batches(hard)
     assert again.at_end == (stop == 4)
+    third, hard = hard_parts()
+    third.load_state_dict(again.state_dict())
+    assert list(third.batches(hard)) == seen[stop + 1 :], "the state of a run that went on from one"
     rest = []
     for step, batch in enumerate(
         batches if stop == 2 else [], start=stop + 1
@@ -294,6 +321,21 @@ def test_hard_batches_follow_the_lists_and_are_resumed(stop: int) -> None:
     assert rest == seen[stop + 1 :]
     again.begin_epoch(1, model, step=5)
     assert list(batches) == following
+
+
+@pytest.mark.parametrize("late", ["begin", "batches"])
+def test_hard_batches_are_of_the_lists_and_the_epoch_in_any_order(late: str) -> None:
+    (refresher, hard), model = hard_parts(), Model()
+    steps = {
+        "begin": lambda: refresher.begin(model),
+        "batches": lambda: refresher.batches(hard),
+        "epoch": lambda: refresher.begin_epoch(2, model),
+    }
+    for name in sorted(steps, key=lambda name: name == late):
+        steps[name]()
+    expected = HardBatchSampler(40, 7, community=4, seed=1, mined=refresher.mined)
+    expected.set_epoch(2)
+    assert list(hard) == list(expected)
 
 
 @pytest.mark.parametrize("follow", [True, False])
@@ -316,6 +358,9 @@ def test_trainers_that_skip_batches_start_an_epoch_from_its_beginning() -> None:
     batches = refresher.batches(sampler)
     refresher.begin_epoch(0, model)
     first = list(itertools.islice(batches, 3))
+    for _ in range(5):
+        refresher.consumed()
+    assert not refresher.at_end and not refresher.state_dict()["batches"]["at_end"], "the trainer knows where it is"
     again = refresher_of()
     again.skips_batches = True
     again.load_state_dict(refresher.state_dict())

@@ -449,7 +449,6 @@ class Refresher:
     def _begin_anew(self, step: int) -> None:
         """Forget the epoch and the steps of a training before this one; its lists stay."""
         self.epoch = None
-        self._lists.begin_epoch()
         if self.policy is not None:
             self.policy.last_step = min(self.policy.last_step, step)
 
@@ -501,12 +500,6 @@ class Refresher:
     def _refresh(
         self, clock: "_Clock", step: int, encode: Encoders, why: str, stale: Staleness | None = None
     ) -> RefreshEvent:
-        with clock.measuring("encode"):
-            queries = self._encode(clock, 0, encode, self._texts[0])
-            corpus = queries if self._same else self._encode(clock, 1, encode, self._texts[1])
-        before = self.mined
-        with clock.measuring("mine"):
-            mined = from_first(lambda: self._mine(queries, corpus))
         at_once = self._nothing_is_on_its_way
         if not at_once and not self._batches.are_dealt and not self._lists.is_dealt:
             warnings.warn(
@@ -514,6 +507,12 @@ class Refresher:
                 "what refresher.batches(...) returns",
                 stacklevel=4,
             )
+        with clock.measuring("encode"):
+            queries = self._encode(clock, 0, encode, self._texts[0])
+            corpus = queries if self._same else self._encode(clock, 1, encode, self._texts[1])
+        before = self.mined
+        with clock.measuring("mine"):
+            mined = from_first(lambda: self._mine(queries, corpus))
         self._lists.swap(mined)
         if at_once:
             self._lists.begin_epoch()
