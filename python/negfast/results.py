@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -12,6 +13,7 @@ from negfast._negfast import __version__, read_tensors, write_tensors
 from negfast.errors import MissingExtraError, StateError
 from negfast.recipe import Recipe
 from negfast.report import SUSPECT_COLUMNS, Report, Suspects, TopKReport
+from negfast.states import check_state
 
 if TYPE_CHECKING:
     import torch
@@ -142,23 +144,9 @@ class MinedNegatives:
         >>> bool((again.indices == mined.indices).all())
         True
         """
-        suspects = self.report.suspects
-        arrays = {name: getattr(self, name) for name in _ARRAYS}
-        arrays |= {f"suspect_{name}": getattr(suspects, name) for name in SUSPECT_COLUMNS}
-        # The header of a file is small, and there can be millions of suspects.
-        none = Suspects(**{name: column[:0] for name, column in vars(suspects).items()})
-        report = replace(self.report, suspects=none).to_dict()
-        del report["suspects"]
-        metadata = {
-            "format": FORMAT,
-            "kind": "MinedNegatives",
-            "versions": {"negfast": __version__, "numpy": np.__version__},
-            "recipe": self.recipe.to_dict(),
-            "fingerprints": self.fingerprints,
-            "report": report,
-        }
-        tensors = [_tensor(name, array) for name, array in arrays.items()]
-        write_tensors(os.fsdecode(path), tensors, json.dumps(metadata, allow_nan=False))
+        state = self.to_dict()
+        tensors = [_tensor(name, array) for name, array in state.items() if name != "settings"]
+        write_tensors(os.fsdecode(path), tensors, json.dumps(state["settings"], allow_nan=False))
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> "MinedNegatives":
@@ -180,21 +168,79 @@ class MinedNegatives:
         OSError
             If it cannot be read.
         """
-        tensors, text = read_tensors(os.fsdecode(path))
+        name = os.fsdecode(path)
+        tensors, text = read_tensors(name)
         try:
             metadata = json.loads(text)
+            arrays = {tensor: data.view(dtype).reshape(shape) for tensor, dtype, shape, data in tensors}
+        except (ValueError, TypeError, RecursionError) as error:
+            raise StateError(f"{name} is no file that negfast saved: {error}") from error
+        return cls._of(metadata, arrays, name)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return everything: settings and report as plain values under "settings", the rest as arrays.
+
+        Returns
+        -------
+        dict
+            The arrays are not copied.
+        """
+        suspects = self.report.suspects
+        arrays = {name: getattr(self, name) for name in _ARRAYS}
+        arrays |= {f"suspect_{name}": getattr(suspects, name) for name in SUSPECT_COLUMNS}
+        # The header of a file is small, and there can be millions of suspects.
+        none = Suspects(**{name: column[:0] for name, column in vars(suspects).items()})
+        report = replace(self.report, suspects=none).to_dict()
+        del report["suspects"]
+        settings = {
+            "format": FORMAT,
+            "kind": "MinedNegatives",
+            "versions": {"negfast": __version__, "numpy": np.__version__},
+            "recipe": self.recipe.to_dict(),
+            "fingerprints": self.fingerprints,
+            "report": report,
+        }
+        return {"settings": settings, **arrays}
+
+    @classmethod
+    def from_dict(cls, state: Mapping[str, Any]) -> "MinedNegatives":
+        """Make one from what :meth:`to_dict` returned.
+
+        Parameters
+        ----------
+        state : mapping
+            Tensors are taken for arrays.
+
+        Returns
+        -------
+        MinedNegatives
+
+        Raises
+        ------
+        InvalidTypeError
+            If `state` is no mapping.
+        StateError
+            If it is damaged, holds something else, or is of a later version.
+        """
+        check_state(state, {}, "these lists")
+        arrays = {name: np.asarray(value) for name, value in state.items() if name != "settings"}
+        return cls._of(state.get("settings"), arrays, "state")
+
+    @classmethod
+    def _of(cls, metadata: Any, arrays: dict[str, Any], name: str) -> "MinedNegatives":
+        """Put together what was saved under that name."""
+        try:
             kind, version = metadata["kind"], metadata["format"]
-        except (ValueError, KeyError, TypeError, RecursionError) as error:
-            raise StateError(f"{os.fsdecode(path)} is no file that negfast saved: {error}") from error
+        except (KeyError, TypeError) as error:
+            raise StateError(f"{name} is no file that negfast saved: {error}") from error
         if kind != "MinedNegatives" or version != FORMAT:
             raise StateError(
-                f"{os.fsdecode(path)} must hold MinedNegatives of format {FORMAT}, got {kind} of format {version}; "
+                f"{name} must hold MinedNegatives of format {FORMAT}, got {kind} of format {version}; "
                 "read it with the version of negfast that wrote it"
             )
         try:
-            arrays: dict[str, Any] = {name: data.view(dtype).reshape(shape) for name, dtype, shape, data in tensors}
             _check_arrays(arrays)
-            suspects = {name: arrays.pop(f"suspect_{name}") for name in SUSPECT_COLUMNS}
+            suspects = {column: arrays.pop(f"suspect_{column}") for column in SUSPECT_COLUMNS}
             report = Report.from_dict({**metadata["report"], "suspects": suspects})
             recipe = Recipe.from_dict(metadata["recipe"])
             _check_values(arrays, report, recipe)
@@ -203,7 +249,7 @@ class MinedNegatives:
             repr(mined), str(report), json.dumps(report.to_dict())
             return mined
         except (ValueError, KeyError, TypeError, AttributeError, IndexError, OverflowError) as error:
-            raise StateError(f"{os.fsdecode(path)} is damaged: {error!r}; mine again") from error
+            raise StateError(f"{name} is damaged: {error!r}; mine again") from error
 
     def to_torch(self) -> NegativeTensors:
         """Return the arrays as torch tensors; nothing is copied.

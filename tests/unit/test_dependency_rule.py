@@ -22,12 +22,14 @@ OPTIONAL = {
     "datasets",
     "faiss",
     "hnswlib",
+    "lightning",
     "pyarrow",
     "pytorch_metric_learning",
     "safetensors",
     "sentence_transformers",
     "torch",
     "tqdm",
+    "transformers",
 }
 
 # Ground floor first. A module may use itself and the layers below its own.

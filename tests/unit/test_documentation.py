@@ -27,6 +27,8 @@ NEEDED = {
     "negfast.torch": ["torch"],
     "negfast.integrations.hnswlib": ["hnswlib"],
     "negfast.integrations.pytorch_metric_learning": ["pytorch_metric_learning", "torch"],
+    "negfast.integrations.lightning": ["lightning"],
+    "negfast.integrations.transformers": ["transformers", "torch"],
     "negfast.integrations.sentence_transformers": ["datasets", "sentence_transformers"],
 }
 

@@ -26,6 +26,8 @@ METRIC_LEARNING = (
     "negfast[pytorch-metric-learning]"
 )
 HNSWLIB = "negfast.integrations.hnswlib needs hnswlib; install negfast[hnsw]"
+TRANSFORMERS = "negfast.integrations.transformers needs transformers and torch; install negfast[transformers]"
+LIGHTNING = "negfast.integrations.lightning needs lightning; install negfast[lightning]"
 
 
 @pytest.mark.parametrize(
@@ -38,6 +40,9 @@ HNSWLIB = "negfast.integrations.hnswlib needs hnswlib; install negfast[hnsw]"
         ("pytorch_metric_learning", "integrations.pytorch_metric_learning", METRIC_LEARNING),
         ("torch", "integrations.pytorch_metric_learning.miner", METRIC_LEARNING),
         ("hnswlib", "integrations.hnswlib", HNSWLIB),
+        ("transformers", "integrations.transformers", TRANSFORMERS),
+        ("torch", "integrations.transformers.refresh", TRANSFORMERS),
+        ("lightning", "integrations.lightning", LIGHTNING),
     ],
 )
 def test_the_extra_is_named(missing: str, module: str, message: str) -> None:

@@ -13,7 +13,16 @@ import pytest
 import distributions
 from distributions import ROOT, extras, project, sdist_problems, tags, wheel_problems
 
-USER_EXTRAS = {"cli", "torch", "sentence-transformers", "pytorch-metric-learning", "lightning", "hnsw", "plot"}
+USER_EXTRAS = {
+    "cli",
+    "torch",
+    "sentence-transformers",
+    "transformers",
+    "pytorch-metric-learning",
+    "lightning",
+    "hnsw",
+    "plot",
+}
 DEVELOPER_EXTRAS = {"bench", "dev", "docs", "lint", "test"}
 ABI3 = "cp311-abi3-manylinux_2_28_x86_64"
 FREE_THREADED = "cp314-cp314t-win_amd64"

@@ -98,6 +98,22 @@ def test_results_compare_and_hash_by_identity(suspicious: negfast.MinedNegatives
     assert found[0] != found[1]
 
 
+def test_a_dict_holds_everything(suspicious: negfast.MinedNegatives, tmp_path: Path) -> None:
+    state = suspicious.to_dict()
+    back = negfast.MinedNegatives.from_dict(state)
+    for lists, path in ((back, "back"), (suspicious, "own")):
+        lists.save(tmp_path / path)
+    assert (tmp_path / "back").read_bytes() == (tmp_path / "own").read_bytes()
+    json.dumps(state["settings"], allow_nan=False)
+    for change in ({"settings": None}, {"settings": {"kind": "TopK", "format": 2}}, {"indices": state["indices"][:-1]}):
+        with pytest.raises(negfast.StateError):
+            negfast.MinedNegatives.from_dict({**state, **change})
+    with pytest.raises(negfast.StateError):
+        negfast.MinedNegatives.from_dict({"settings": state["settings"]})
+    with pytest.raises(negfast.InvalidTypeError, match="state must be a mapping"):
+        negfast.MinedNegatives.from_dict([])  # type: ignore[arg-type]
+
+
 def test_bytes_are_paths_too(mined: negfast.MinedNegatives, tmp_path: Path) -> None:
     path = os.fsencode(tmp_path / "mined")
     mined.save(path)  # type: ignore[arg-type]

@@ -17,13 +17,18 @@ from negfast.torch.batches import HardBatchSampler
 from negfast.torch.collator import NegativesBatch, NegativesCollator
 from negfast.torch.dataset import Example, NegativesDataset
 from negfast.torch.draw import Draw, DrawTensors
+from negfast.torch.encoding import RankError
 from negfast.torch.false_negatives import mask_false_negatives
 from negfast.torch.infonce import infonce
+from negfast.torch.live_batches import LiveBatches
+from negfast.torch.live_rows import LiveRows
 from negfast.torch.loss import CurriculumLoss
 from negfast.torch.loss_statistics import LossStatistics, Offender
 from negfast.torch.negative_sampler import NegativeSampler
 from negfast.torch.negatives import Negatives
 from negfast.torch.portable import as_tensors
+from negfast.torch.refresh_event import RefreshEvent
+from negfast.torch.refresher import Refresher
 from negfast.torch.sampler import EpochSampler
 from negfast.torch.sources import Candidates, MinedRows, Request, Source, UniformRows
 from negfast.torch.weighting import weight_negatives
@@ -38,6 +43,8 @@ __all__ = [
     "Example",
     "HardBatchSampler",
     "Hardest",
+    "LiveBatches",
+    "LiveRows",
     "LossStatistics",
     "MemoryBank",
     "MinedRows",
@@ -47,6 +54,9 @@ __all__ = [
     "NegativesCollator",
     "NegativesDataset",
     "Offender",
+    "RankError",
+    "RefreshEvent",
+    "Refresher",
     "Request",
     "Sampled",
     "Source",

@@ -200,7 +200,7 @@ class NegativeSampler:
         sizes = (self.n_queries, self.n_rows)
         self._known = identity_arguments(sizes, positives, groups, keys, duplicates, exclude_self)
         self._identity: DrawIdentity | None = DrawIdentity(*self._known)
-        self._allotment: tuple[tuple[int, int], DrawAllotment] | None = None
+        self._allotment: tuple[tuple[int, ...], DrawAllotment] | None = None
         one_of("metric", metric, ("cosine", "dot"))
         self._scorer = None if embeddings is None else PairScorer(embeddings, metric, sizes, self._known[2])
         self._n_threads = n_threads
@@ -503,7 +503,8 @@ class NegativeSampler:
         fixed = [source for source in self.sources if source.fixed]
         if self.max_exposure is None or not fixed:
             return None
-        key = (self.epoch, self._lists)
+        # Lists may change in place, and say so.
+        key = (self.epoch, self._lists, *(getattr(source, "generation", 0) for source in fixed))
         if self._allotment is None or self._allotment[0] != key:
             anchors = np.arange(self.n_queries, dtype=np.int64)
             request = self._request(anchors, 0)

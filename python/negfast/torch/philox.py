@@ -5,19 +5,18 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-_PURPOSES = {"negatives": 0, "shuffle": 1, "bank": 2}
+Purpose = Literal["negatives", "shuffle", "bank", "staleness"]
+_PURPOSES: dict[Purpose, int] = {"negatives": 0, "shuffle": 1, "bank": 2, "staleness": 3}
 
 
-def random_bits(
-    n: int, *, purpose: Literal["negatives", "shuffle", "bank"], seed: int, epoch: int, row: int = 0
-) -> NDArray[np.uint64]:
+def random_bits(n: int, *, purpose: Purpose, seed: int, epoch: int, row: int = 0) -> NDArray[np.uint64]:
     """Return `n` numbers of Philox4x64-10; more of them begin with the same ones.
 
     Parameters
     ----------
     n : int
         How many.
-    purpose : {"negatives", "shuffle", "bank"}
+    purpose : {"negatives", "shuffle", "bank", "staleness"}
         What they are for: numbers for one purpose tell nothing of those for another.
     seed, epoch, row : int
         From 0 to 2**64 - 1. Seed and epoch are the key, row is a word of the counter.

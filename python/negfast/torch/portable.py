@@ -30,4 +30,26 @@ def as_tensors(state: Any) -> Any:
     """
     if isinstance(state, Mapping):
         return {name: as_tensors(value) for name, value in state.items()}
+    if isinstance(state, list):
+        return [as_tensors(value) for value in state]
     return torch.from_numpy(state) if isinstance(state, np.ndarray) else state
+
+
+def as_arrays(state: Any) -> Any:
+    """Return a state with its tensors as arrays: the way back from :func:`as_tensors`.
+
+    Parameters
+    ----------
+    state : mapping
+        What :func:`as_tensors` returned, read from a file perhaps.
+
+    Returns
+    -------
+    dict
+        The same keys; arrays share the memory of tensors of the CPU, everything else is as it was.
+    """
+    if isinstance(state, Mapping):
+        return {name: as_arrays(value) for name, value in state.items()}
+    if isinstance(state, list):
+        return [as_arrays(value) for value in state]
+    return state.detach().cpu().numpy() if isinstance(state, torch.Tensor) else state

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-_KINDS = {"float32": ctypes.c_float, "float64": ctypes.c_double}
+_KINDS = {"float32": ctypes.c_float, "float64": ctypes.c_double, "int64": ctypes.c_int64}
 
 
 class SharedNumbers:

@@ -158,11 +158,7 @@ class MinedRows:
         if lists is not anchors:
             ids[lists < 0] = -1
             positive_scores[lists < 0] = np.nan
-        first, end = request.window
-        ids[:, :first] = -1
-        if end is not None:
-            ids[:, end:] = -1
-        return Candidates(ids, self._scores[lists], positive_scores)
+        return Candidates(within_window(ids, request.window), self._scores[lists], positive_scores)
 
 
 class UniformRows:
@@ -235,6 +231,15 @@ class UniformRows:
         turns = request.anchors[:, None] * width + np.arange(width)
         rows: Ints = self._order[1][turns % max(self._n, 1)]
         return rows
+
+
+def within_window(ids: Ints, window: tuple[int, int | None]) -> Ints:
+    """Turn what is outside of the window of ranks to -1, in place."""
+    first, end = window
+    ids[:, :first] = -1
+    if end is not None:
+        ids[:, end:] = -1
+    return ids
 
 
 def _fingerprint(*arrays: NDArray[Any]) -> str:

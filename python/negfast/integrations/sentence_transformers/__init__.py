@@ -22,6 +22,7 @@ from negfast.integrations.sentence_transformers.collator import NegativesDataCol
 from negfast.integrations.sentence_transformers.epochs import EpochCallback
 from negfast.integrations.sentence_transformers.loss import CurriculumLoss
 from negfast.integrations.sentence_transformers.mining import mine_hard_negatives
+from negfast.integrations.sentence_transformers.refresh import RefreshCallback
 from negfast.integrations.sentence_transformers.rows import number_rows
 
 __all__ = [
@@ -31,6 +32,7 @@ __all__ = [
     "HardBatchSampler",
     "HardBatches",
     "NegativesDataCollator",
+    "RefreshCallback",
     "mine_hard_negatives",
     "number_rows",
 ]

@@ -136,6 +136,27 @@ class HardBatchSampler(DefaultBatchSampler):
         super().set_epoch(epoch)
         self._batches.set_epoch(epoch)
 
+    def state_dict(self) -> dict[str, Any]:
+        """Return what batches of this epoch and of later ones depend on; the trainer itself knows how far it got."""
+        return self._batches.state_dict()
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go to the epoch that another sampler of the same rows was in, with the lists that it was begun with.
+
+        Parameters
+        ----------
+        state : mapping
+            What :meth:`state_dict` returned.
+
+        Raises
+        ------
+        InvalidTypeError
+            If `state` is no mapping.
+        StateError
+            If it is of another version or of a sampler that was made otherwise, or damaged.
+        """
+        self._batches.load_state_dict(state)
+
     def update(self, mined: MinedNegatives) -> None:
         """Compose from these lists, from the next epoch on."""
         self._batches.update(mined)

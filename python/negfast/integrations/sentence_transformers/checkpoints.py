@@ -10,10 +10,10 @@ from torch import nn
 
 from negfast.errors import StateError
 from negfast.torch.portable import as_tensors
+from negfast.torch.weights import weights_sum
 
 VERSION = 1
 """Version of the files."""
-_INTEGERS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 
 def save_state(args: Any, state: Any, name: str, model: nn.Module, parts: Mapping[str, Any]) -> None:
@@ -84,15 +84,6 @@ def load_state(args: Any, state: Any, name: str, model: nn.Module) -> Any:
         f"{_file(name, args)} must be in {places}, with the weights of step {state.global_step}, got no such file; set "
         "resume_from_checkpoint of the training arguments to the folder that the trainer goes on from, or start anew"
     )
-
-
-def weights_sum(model: nn.Module) -> int:
-    """Return the sum of all parameters, read as integers: exact, in any order and on any device."""
-    total = 0
-    for parameter in model.parameters():
-        bits = parameter.detach().contiguous().view(_INTEGERS[min(parameter.element_size(), 8)])
-        total = (31 * total + int(bits.sum(dtype=torch.int64))) % 2**64
-    return total
 
 
 def _told(args: Any) -> dict[str, int]:
