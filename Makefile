@@ -60,7 +60,8 @@ FUZZ_SECONDS ?= 300
 
 fuzz: .venv/.installed-cli,test
 	$(BIN)/python -m pip install --quiet atheris
-	for target in npy safetensors mined simhash jsonl parquet recipe plan; do \
+	for target in npy safetensors mined simhash jsonl parquet recipe plan \
+	  flag-embedding tevatron-passages nemo trec-qrels trec-run; do \
 	  $(BIN)/python fuzz/run.py $$target -max_total_time=$(FUZZ_SECONDS) || exit 1; done
 	for target in tensors nearest; do \
 	  cargo +nightly fuzz run --fuzz-dir rust/fuzz $$target -- -max_total_time=$(FUZZ_SECONDS) || exit 1; done
