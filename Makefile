@@ -90,7 +90,7 @@ bench-refresh: .venv/.installed-bench
 	$(BIN)/python benches/refresh/trajectory.py
 	$(BIN)/python benches/refresh/refresh.py $(REFRESH_ARGUMENTS)
 
-# Whether embeddings get better, and at what price: a quarter of an hour on two cores, and the whole experiment, a night.
+# Whether embeddings get better, and at what price: planned for a quarter of an hour on two cores; the whole experiment for a night.
 # Some of it: make quality QUALITY_ARGUMENTS='--data code'
 quality: .venv/.installed-bench
 	$(BIN)/python benches/quality/run.py --plan quick $(QUALITY_ARGUMENTS)
