@@ -5,6 +5,8 @@ import doctest
 import importlib
 import pkgutil
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -25,6 +27,7 @@ MODULES = sorted(
 # What modules below these packages cannot be imported without.
 NEEDED = {
     "negfast.torch": ["torch"],
+    "negfast.cli.demo.training": ["torch"],
     "negfast.integrations.hnswlib": ["hnswlib"],
     "negfast.integrations.pytorch_metric_learning": ["pytorch_metric_learning", "torch"],
     "negfast.integrations.lightning": ["lightning"],
@@ -39,6 +42,18 @@ def test_docstring_examples(name: str) -> None:
         pytest.importorskip(package, exc_type=ImportError)
     done = doctest.testmod(importlib.import_module(name), optionflags=doctest.NORMALIZE_WHITESPACE)
     assert done.failed == 0
+
+
+def test_nothing_else_needs_them() -> None:
+    # Where these tests run with all extras, nothing but this would see what fails for those who have none.
+    missing = sorted({package for names in NEEDED.values() for package in names})
+    rest = [name for name in MODULES if not name.startswith(tuple(NEEDED))]
+    code = (
+        f"import importlib, sys; sys.modules.update(dict.fromkeys({missing}))\n"
+        f"for name in {rest}: importlib.import_module(name)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
 
 
 def test_there_are_docstring_examples() -> None:

@@ -1,6 +1,6 @@
 """A data set, a collator and samplers for training loops in PyTorch.
 
-The only part of the package that imports torch.
+With the adapters in ``negfast.integrations``, the only part of the package that imports torch.
 """
 
 from negfast.errors import MissingExtraError
